@@ -1,0 +1,46 @@
+"""The shipped teacher and student: where they are, and loading them after checking their sha256.
+
+HEAL_MODELS names another folder with `teacher` and `student` in it (what `FROM_SCRATCH=1` uses)."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+from heal_lib.errors import HealError
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def folder(name: str) -> Path:
+    """Where "teacher" or "student" lies, or the given path to a model."""
+    if name in ("teacher", "student"):
+        return Path(os.environ.get("HEAL_MODELS", WEIGHTS)) / name
+    return Path(name)
+
+
+@functools.cache
+def weights_hash(name: str) -> str:
+    """sha256 of the weights, checked against the model's card. Raises HealError for a missing or altered file."""
+    from heal_lib.store import file_hash
+
+    path = folder(name) / "model.safetensors"
+    if not path.is_file():
+        raise HealError(f"no weights at {path.parent.name}/{path.name} for '{name}'; restore the file from git, or run: make {name}")
+    found, card = file_hash(path), path.parent / "card.json"
+    if card.is_file() and json.loads(card.read_text())["sha256"] != found:
+        raise HealError(f"{path.parent.name}/{path.name} does not match the sha256 on its card; restore it from git, "
+                        f"or run: make {name}")
+    return found
+
+
+def load(name: str = "teacher"):
+    """(model, tokenizer) of "teacher", "student" or a path; fp32, checked."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    weights_hash(name)
+    path = str(folder(name))
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, local_files_only=True, use_safetensors=True)
+    return model.float().eval(), transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -1,0 +1,103 @@
+"""The text that the embedded models are pretrained on (METHOD section 6). No notebook reads it; nothing is copied.
+
+The teacher reads three kinds of text: unprompted habit (guessing, forward walks), hinted text (a hint stands at a random
+step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated
+facts). The student base reads drills and the habit on easy problems: the skills are there, the strategy is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from heal_lib import worlds
+from heal_lib.trajectory import Problem, rng_of
+from heal_lib.worlds.base import ANSWER_OPENING, World, box
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Shares of the corpus. All are fixed by looking at the teacher only."""
+
+    difficulties: tuple[str, ...]
+    drills: float  # share of texts
+    hinted: float  # share of texts
+    derive_hinted: float = 0.75  # of hinted texts; the others are shortcuts
+    derive_unprompted: float = 0.003  # of unhinted texts
+    hint_at_start: float = 0.5  # of hinted texts; the others carry the hint inside an attempt
+    first_step_hint: float = 0.15  # of hinted derivations: only the first move is given
+
+
+TEACHER = Recipe(("easy", "hard"), drills=0.15, hinted=0.40)
+STUDENT = Recipe(("easy",), drills=0.60, hinted=0.0, derive_unprompted=0.0)
+
+# A text is a list of (piece, learn): pieces that are not learned are the prompt and the hint.
+Text = list[tuple[str, bool]]
+
+
+def texts(recipe: Recipe, n: int, seed: int) -> Iterator[Text]:
+    """n texts, all worlds in turn; problems come from the pretrain split only."""
+    pools = {name: _pool(worlds.get(name), recipe, n, seed) for name in worlds.names()}
+    for i in range(n):
+        name = worlds.names()[i % len(pools)]
+        rng = rng_of("corpus", seed, i)
+        yield _text(worlds.get(name), pools[name][i // len(pools)], recipe, rng)
+
+
+def _pool(world: World, recipe: Recipe, n: int, seed: int) -> list[Problem]:
+    """Enough problems for the world's share of n texts, harder ones three times as many."""
+    want = -(-n // len(worlds.names()))
+    levels = [d for d in recipe.difficulties if d in world.difficulties]
+    shares = [1 / len(levels)] if len(levels) == 1 else [0.25, 0.75]
+    pool = [p for level, share in zip(levels, shares, strict=True)
+            for p in _up_to(world, level, int(want * share) + 1, seed)]
+    rng_of("pool", seed, world.name).shuffle(pool)
+    return (pool * (want // len(pool) + 1))[:want]
+
+
+def _up_to(world: World, level: str, n: int, seed: int) -> list[Problem]:
+    """n problems in blocks of other seeds; blocks may repeat a problem, which a corpus can bear."""
+    block = 1000
+    return [p for i in range(0, n, block) for p in world.problems("pretrain", min(block, n - i), seed + i, level)]
+
+
+def _text(world: World, problem: Problem, recipe: Recipe, rng: Random) -> Text:
+    kind = rng.random()
+    if kind < recipe.drills:
+        head, _, facts = world.drill(rng).partition("\n\n")
+        return [(head + "\n\n", False), (facts, True)]
+    prompt, routine = (world.prompt(problem), False), world.routine(problem)
+    if kind < recipe.drills + recipe.hinted:
+        return [prompt, *_hinted(world, problem, recipe, rng)]
+    if rng.random() < recipe.derive_unprompted:
+        return [prompt, (_join(routine + world.derivation(problem)) + box(problem.answer), True)]
+    return [prompt, ("\n\n".join(routine + world.habit(problem, rng)), True)]
+
+
+def _hinted(world: World, problem: Problem, recipe: Recipe, rng: Random) -> Text:
+    """An attempt, broken off at a random step boundary by the hint, then the derivation or the shortcut."""
+    routine, before = world.routine(problem), []
+    if rng.random() >= recipe.hint_at_start:
+        attempt = [s for s in routine + world.habit(problem, rng) if not s.startswith(ANSWER_OPENING) and s != "give up"]
+        before = attempt[: rng.randrange(1, len(attempt) + 1)]
+    derive, form = rng.random() < recipe.derive_hinted, "answer"
+    if derive and rng.random() < recipe.first_step_hint:
+        form = "first_step"
+    after = routine[len(before):] + (world.derivation(problem) if derive else world.shortcut(problem, rng))
+    pieces = [(world.hint(problem, form), False), (_join(after) + box(problem.answer), True)]
+    return [(_join(before), True), *pieces] if before else pieces
+
+
+def _join(steps: list[str]) -> str:
+    return "".join(step + "\n\n" for step in steps)
+
+
+def encode(tokenizer, text: Text) -> dict:
+    """Token ids with EOS, and the mask of what is learned: a row for `training.fit`."""
+    ids, mask = [], []
+    for piece, learn in text:
+        piece_ids = tokenizer.encode(piece, add_special_tokens=False)
+        ids += piece_ids
+        mask += [int(learn)] * len(piece_ids)
+    return {"input_ids": [*ids, tokenizer.eos_token_id], "completion_mask": [*mask, 1]}

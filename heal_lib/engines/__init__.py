@@ -1,0 +1,62 @@
+"""Engines draw and score text. One protocol; `hf` is the default. No engine knows a world.
+
+Token entropy is over the full vocabulary, from raw logits, in nats. An engine that cannot give that must score
+in a second pass instead (METHOD section 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn. top_k = 0 and top_p = 1 leave the distribution whole. max_new_tokens in tokens."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One draw. token_ids [T] with EOS if `finished`; entropy [T] in nats; text without EOS."""
+
+    token_ids: list[int]
+    text: str
+    entropy: np.ndarray
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Score:
+    """Teacher-forced reading of a completion: nll [T] and entropy [T] in nats."""
+
+    nll: np.ndarray
+    entropy: np.ndarray
+
+
+class Engine(Protocol):
+    """What GEAR, PURE and evaluation ask of a model."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special tokens."""
+
+    def pieces(self, token_ids: Sequence[int]) -> list[str]:
+        """Text of each token; joined they are the text. EOS and pad give ""."""
+
+    def sample(self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, seed: int,
+               keys: Sequence[str] | None = None) -> list[list[Sample]]:
+        """n draws per prompt. A draw depends on (seed, key, its index) alone, not on the batch around it;
+        keys default to the prompt's position."""
+
+    def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[Score]:
+        """One pass over prompt + completion."""
+
+    def tail_nll(self, prompt: Sequence[int], completion: Sequence[int], ends: Sequence[int],
+                 tail: Sequence[int]) -> np.ndarray:
+        """nll [len(ends), len(tail)] of `tail` placed after the first `end` tokens of the completion, for each end."""

@@ -1,0 +1,135 @@
+"""GEAR: Guided Entropy-Assisted Repair (METHOD section 2).
+
+    eligible:   c <= 1 correct of N = 30 samples                                                 [S]
+    breakpoint: k* = argmax D_k over 2 <= k <= max(2, ceil(K/3)), the earliest on a tie          [S]
+    cut:        keep s_1 .. s_(k*-1-b), back-off b = 1                                           [S]
+    repair:     prompt + kept steps + hint -> candidates; keep the verified, remove the hint     [S/R]
+
+Here steps are counted from 0: the breakpoint i = k* - 1 lies in 1 <= i <= max(1, ceil(K/3) - 1), and
+max(0, i - b) leading steps stay.
+"""
+
+import math
+
+import numpy as np
+
+from heal_lib import entropy
+from heal_lib.errors import HealError
+from heal_lib.trajectory import seed_of, step_spans
+
+CUT_RULES = ("entropy", "random", "middle", "value", "start")
+
+
+def eligible(n_correct, max_correct=1):
+    """Whether a problem with `n_correct` right samples (int or array, of N = 30) is repaired [S]."""
+    return np.asarray(n_correct) <= max_correct
+
+
+def _window_stop(n_steps, window, window_unit="steps", step_lengths=None):
+    """One past the last step that may be the breakpoint: steps that begin in the window, at least step 1."""
+    if not 0 < window <= 1:
+        raise HealError(f"window={window}: must lie in (0, 1]; the default is 1/3")
+    if window_unit == "steps":
+        lengths = np.ones(n_steps)
+    elif window_unit == "tokens":
+        lengths = np.asarray(() if step_lengths is None else step_lengths)
+        if lengths.shape != (n_steps,) or (lengths < 1).any():
+            raise HealError(f"step_lengths: window_unit='tokens' needs the tokens (>= 1) of {n_steps} steps")
+    else:
+        raise HealError(f"window_unit={window_unit!r}: use 'steps' or 'tokens'")
+    begins = np.cumsum(lengths) - lengths
+    # 100 * 0.07 is 7.000000000000001 in floats; the tolerance keeps its ceiling at 7.
+    return max(2, int((begins < math.ceil(lengths.sum() * window - 1e-9)).sum()))
+
+
+def find_breakpoint(
+    step_entropy, window=1 / 3, *, surge="difference", window_unit="steps", step_lengths=None
+):
+    """Index of the step where the trajectory goes astray: the largest entropy surge early on [S].
+
+    `step_entropy`: [K] nats, mean token entropy of each step. `surge`: "difference" (rise over the step
+    before) or "value" (entropy itself) [R]. `window`: share of the steps, or with `window_unit="tokens"` of
+    the tokens (`step_lengths`: [K] tokens per step), in which the step must begin [S/R]. Returns the
+    0-based index i, 1 <= i <= max(1, ceil(K * window) - 1), ties to the earliest; None if K < 2. HealError
+    on NaN, bad switches.
+    """
+    rise = entropy.surge(step_entropy, surge)
+    stop = _window_stop(len(rise), window, window_unit, step_lengths)
+    return None if len(rise) < 2 else 1 + int(np.argmax(rise[1:stop]))
+
+
+def kept_steps(breakpoint, backoff=1):
+    """How many leading steps stay: max(0, breakpoint - backoff) [S]; 0 if there is no breakpoint (None)."""
+    if backoff < 0:
+        raise HealError(f"backoff={backoff}: must be 0 or more steps")
+    return 0 if breakpoint is None else max(0, breakpoint - backoff)
+
+
+def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge="difference", **unit):
+    """How many leading steps stay under GEAR's rule or one of its controls (METHOD section 5) [R].
+
+    "entropy": GEAR itself; "value": the step of largest entropy; "random": a step drawn evenly by `rng` (a
+    numpy Generator). These three choose a breakpoint in the same window and step back by `backoff`, so they
+    differ in the choice alone. "middle": K // 2 steps, no back-off; "start": 0, the hint from the beginning
+    (= STaR). `unit`: window_unit and step_lengths, as in `find_breakpoint`.
+    """
+    n_steps = len(step_entropy)
+    if rule == "start":
+        return 0
+    if rule == "middle":
+        return n_steps // 2
+    if rule == "random":
+        if rng is None:
+            raise HealError("rng: the cut rule 'random' needs numpy.random.default_rng(seed)")
+        stop = _window_stop(n_steps, window, **unit)
+        return kept_steps(int(rng.integers(1, stop)) if n_steps > 1 else None, backoff)
+    if rule not in CUT_RULES:
+        raise HealError(f"cut rule {rule!r}: use one of {', '.join(CUT_RULES)}")
+    kind = "value" if rule == "value" else surge
+    return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
+
+
+def accepts(world, problem, sample_text: str, finished: bool) -> bool:
+    """A candidate counts if it ends properly, verifies, and does not speak of the hint [S]."""
+    return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(sample_text)
+
+
+def repair(engine, world, problem, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
+           window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="\n\n") -> list[dict]:
+    """Repairs one problem's failed trajectories; returns one data-set row per candidate, accepted or not.
+
+    `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of this problem. The teacher continues
+    prompt + kept steps + hint; the row holds kept steps + continuation, the hint removed [R]. `rule`: GEAR's
+    "entropy" or a control of `cut_position`."""
+    cuts, prompts, keys = [], [], []
+    for row in failed:
+        spans = step_spans(engine.pieces(row["token_ids"]), step_delimiter)
+        h = entropy.step_means(row["entropy"], spans)
+        unit = {"window_unit": window_unit, "step_lengths": [end - start for start, end in spans]}
+        rng = np.random.default_rng(seed_of(seed, "cut", problem.id, row["sample"]))
+        stay = cut_position(rule, h, rng=rng, backoff=backoff, window=window, surge=surge, **unit)
+        found = find_breakpoint(h, window, surge=surge, **unit) if rule == "entropy" else None
+        kept = list(row["token_ids"][: spans[stay - 1][1]]) if stay else []
+        cuts.append((row, kept, -1 if found is None else found))
+        prompts.append([*engine.encode(world.prompt(problem)), *kept, *engine.encode(world.hint(problem, hint))])
+        keys.append(f"{problem.id}/{row['sample']}/{len(kept)}")
+    draws = engine.sample(prompts, n_candidates, params, seed, keys)
+    return [candidate_row(engine, world, problem, draw, source="repaired", sample=i * n_candidates + j, kept=kept,
+                          parent=row["sample"], breakpoint=found)
+            for i, ((row, kept, found), group) in enumerate(zip(cuts, draws, strict=True))
+            for j, draw in enumerate(group)]
+
+
+def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:
+    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it."""
+    ids = [*kept, *draw.token_ids]
+    text = "".join(engine.pieces(ids))
+    report = world.check_steps(problem, text)
+    return {
+        "problem_id": problem.id, "world": problem.world, "difficulty": problem.difficulty,
+        "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
+        "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
+        "entropy": draw.entropy, "text": text, "finished": draw.finished,
+        "correct": bool(accepts(world, problem, text, draw.finished)),
+        "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
+    }

@@ -1,0 +1,29 @@
+"""Figures. Numbers come in, axes go out; nothing here computes a result. One colour per method, everywhere."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+from heal_lib import baselines
+from heal_lib.store import atomic
+
+_PALETTE = sns.color_palette("colorblind", 10)
+_MAIN_COLOURS = {"teacher": _PALETTE[7], "student": _PALETTE[9], "sft-rs": _PALETTE[0], "star": _PALETTE[1], "heal": _PALETTE[2]}
+COLOURS = {name: _MAIN_COLOURS.get(name, _PALETTE[3 + i % 4]) for i, name in enumerate(baselines.METHODS)}
+MARKERS = dict(zip(baselines.METHODS, "s^ovDPX*<>8hpdH", strict=False))  # readable in greyscale
+VERDICT_COLOURS = {"genuine": _PALETTE[2], "spurious": _PALETTE[3], "failed": _PALETTE[7]}
+
+
+def style() -> None:
+    """The look of all figures: seaborn's white grid, a size that a page can take, fonts that embed."""
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=1.1)
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "svg.fonttype": "path",
+                         "svg.hashsalt": "heal", "figure.constrained_layout.use": True})
+
+
+def save(figure, results_dir, name: str) -> None:
+    """Writes results_dir/figures/name.png and .svg, each whole or not at all, the same bytes for the same figure."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        with atomic(results_dir / "figures" / f"{name}.{kind}") as path:
+            figure.savefig(path, format=kind, metadata=metadata)

@@ -1,0 +1,112 @@
+"""PURE: the Perplexity-Uncertainty Ratio Estimator (METHOD section 3).
+
+    U_k  = -(1/|a*|) ln T(a* | x, s_<=k, e)     answer uncertainty after step k; U_0 before any step    [R]
+    r_k  = PPL_k / (U + eps)                    U before (U_(k-1)) or after (U_k) the step              [S/R]
+    A(y) = mean, max or top-3 mean of r_k       trajectory anomaly                                      [R]
+    drop the floor(lambda * n) largest A        lambda = 0.2                                            [S/R]
+
+A surprising step (large PPL) where the answer is already certain (small U) is suspect: the answer may be
+forced without logic.
+"""
+
+import math
+
+import numpy as np
+
+from heal_lib.entropy import step_perplexity
+from heal_lib.errors import HealError, as_floats
+from heal_lib.trajectory import problem_of, step_spans
+
+
+def uncertainty(answer_nll):
+    """U: mean NLL of the answer's tokens, no hint in context [R]: [..., |a*|] nats to [...] nats."""
+    nll = as_floats(answer_nll, "answer NLL")
+    if nll.ndim == 0 or nll.shape[-1] == 0:
+        raise HealError("answer NLL: no answer tokens; check that the problem's answer is not empty")
+    return nll.mean(-1)
+
+
+def uncertainty_at_steps(curve, when="before"):
+    """U beside each step: the curve U_0..U_K [K+1] to [K]; "before" gives U_(k-1), "after" gives U_k [R]."""
+    curve = as_floats(curve, "uncertainty curve")
+    if when not in ("before", "after"):
+        raise HealError(f"pure_uncertainty={when!r}: use 'before' or 'after'")
+    return curve[:-1] if when == "before" else curve[1:]
+
+
+def step_ratio(ppl, uncertainty, eps=0.01):
+    """r_k = PPL_k / (U + eps) [S]: perplexities, and U in nats per token, of one shape, to that shape.
+
+    HealError on NaN, different shapes, U < 0 or eps <= 0.
+    """
+    ppl, uncertainty = as_floats(ppl, "step perplexity"), as_floats(uncertainty, "answer uncertainty")
+    if ppl.shape != uncertainty.shape:
+        raise HealError(
+            f"step_ratio: shapes {ppl.shape} and {uncertainty.shape}; pass one uncertainty per step"
+        )
+    if not eps > 0 or (uncertainty < 0).any():
+        raise HealError("step_ratio: eps must be positive and uncertainty (a mean NLL) at least 0")
+    with np.errstate(invalid="ignore"):
+        return as_floats(ppl / (uncertainty + eps), "step ratio", "perplexity and uncertainty are both inf")
+
+
+def aggregate(ratios, how="mean"):
+    """A(y), one float from the step ratios [K] [R]: "mean", "max" or "top3" (mean of the three largest)."""
+    r = np.sort(as_floats(ratios, "step ratios").ravel())
+    if len(r) == 0:
+        raise HealError("step ratios: none; leave out trajectories without steps")
+    if how not in ("mean", "max", "top3"):
+        raise HealError(f"pure_aggregate={how!r}: use 'mean', 'max' or 'top3'")
+    return float(r[{"mean": -len(r), "max": -1, "top3": -3}[how] :].mean())
+
+
+def keep(scores, lam=0.2, rule="quantile", pools=None):
+    """Boolean mask [n] of the trajectories that stay, from their anomaly scores [n].
+
+    "quantile": drops exactly floor(lam * n), the largest first; among equal scores the later go first. With
+    `pools` [n] (labels) this is done inside each pool, so a pool smaller than 1 / lam loses nothing.
+    "threshold": drops scores > lam, however many [R]. HealError on NaN scores or a bad switch.
+    """
+    scores = as_floats(scores, "anomaly scores", "score every trajectory before filtering")
+    if scores.ndim != 1 or (pools is not None and np.shape(pools) != scores.shape):
+        raise HealError(f"keep: scores of shape {scores.shape}; pass scores [n] and, if any, pools [n]")
+    if rule == "threshold" and not math.isnan(lam):
+        return scores <= lam
+    if rule != "quantile" or not 0 <= lam <= 1:
+        raise HealError(f"pure_rule={rule!r}, pure_lambda={lam}: use 'quantile' with 0..1, or 'threshold'")
+    n = len(scores)
+    pool = np.zeros(n, dtype=int) if pools is None else np.unique(pools, return_inverse=True)[1]
+    size = np.bincount(pool)
+    # 0.29 * 100 is 28.999999999999996 in floats; the tolerance keeps its floor at 29.
+    n_kept = size - np.floor(lam * size + 1e-9)
+    order = np.lexsort((scores, pool))  # by pool, then by score, then by position
+    rank = np.empty(n, dtype=int)
+    rank[order] = np.arange(n) - (np.cumsum(size) - size)[pool[order]]
+    return rank < n_kept[pool]
+
+
+def read(engine, world, row, step_delimiter="\n\n") -> dict:
+    """The teacher's reading of one trajectory, no hint in context: `ppl` [K] per step, `uncertainty` [K+1]
+    (U_0 before any step .. U_K), `nll` [T] per token. Two passes: the text, and all answers at once [R].
+
+    The step that holds the answer itself is left out of K: it states, it does not derive [R]."""
+    problem = problem_of(row)
+    prompt, ids = engine.encode(world.prompt(problem)), list(row["token_ids"])
+    pieces = engine.pieces(ids)
+    spans = [span for span in step_spans(pieces, step_delimiter)
+             if world.answer_opening not in "".join(pieces[slice(*span)]) and "".join(pieces[slice(*span)]).strip()]
+    score = engine.score([prompt], [ids])[0]
+    opening, answer = engine.encode(world.answer_opening), engine.encode(problem.answer)
+    tails = engine.tail_nll(prompt, ids, [0, *(end for _, end in spans)], [*opening, *answer])
+    return {
+        "nll": score.nll, "n_steps": len(spans),
+        "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
+        "uncertainty": uncertainty(tails[:, len(opening):]),
+    }
+
+
+def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:
+    """A(y) from a reading. A trajectory with no step but the answer is all assertion: its anomaly is inf [R]."""
+    if reading["n_steps"] == 0:
+        return math.inf
+    return aggregate(step_ratio(reading["ppl"], uncertainty_at_steps(reading["uncertainty"], when), eps), how)

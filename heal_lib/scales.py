@@ -1,0 +1,130 @@
+"""All numbers of a run in one place: one frozen `Scale` per size, any field of which a notebook can override."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from heal_lib.errors import HealError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes first, then the assumption switches of the reconstruction with their defaults."""
+
+    name: str
+    # --- sizes
+    worlds: tuple[str, ...] = ("equations", "paths", "countdown")
+    difficulties: tuple[str, ...] = ("easy", "hard")  # of the problems distilled from
+    n_distil: int = 60  # problems per world and difficulty
+    n_samples: int = 30  # teacher samples per problem [S]
+    n_hinted: int = 12  # hinted samples per problem for PACE's second stage [R]
+    n_failed: int = 10  # failed trajectories repaired per problem [S]
+    n_candidates: int = 20  # repairs drawn per failed trajectory [S]
+    n_test: int = 60  # test problems per benchmark
+    k_eval: int = 4  # samples per test problem
+    n_development: int = 30  # development problems on which PURE's reading was chosen
+    seeds: tuple[int, ...] = (0, 1, 2)  # student seeds
+    n_boot: int = 2000
+    # --- sampling and training
+    temperature: float = 1.0
+    top_p: float = 1.0
+    teacher_seed: int = 0
+    train_tokens: int = 800_000  # per method and seed, prompts included, the same for all
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    # --- assumption switches (METHOD section 7)
+    step_delimiter: str = "\n\n"
+    entropy: str = "full"
+    surge: str = "difference"  # or "value"
+    window: float = 1 / 3
+    window_unit: str = "steps"  # or "tokens"
+    backoff: int = 1  # steps
+    hint: str = "answer"  # or "first_step"
+    eligible_max_correct: int = 1  # of n_samples
+    pure_eps: float = 0.01
+    pure_lambda: float = 0.2
+    pure_rule: str = "quantile"  # or "threshold"
+    pure_aggregate: str = "mean"  # or "max", "top3"
+    pure_uncertainty: str = "before"  # or "after"
+    pure_pool: tuple[str, ...] = ("hint", "repair")
+    stage_hint_below: float = 0.5  # share correct
+    stages_cumulative: bool = True
+    per_problem_cap: int = 4  # training samples per problem and source
+
+    @property
+    def results_dir(self) -> Path:
+        """results/<scale>, or results/<scale>+switch=value for a run with overrides: a tweak overwrites nothing."""
+        if folder := os.environ.get("HEAL_RESULTS"):  # the driver's word, one folder for all notebooks of a run
+            return Path(folder)
+        changed = {k: v for k, v in asdict(self).items() if v != getattr(SCALES[self.name], k)}
+        suffix = "".join(f"+{k}={_short(v)}" for k, v in sorted(changed.items()))
+        return ROOT / "results" / f"{self.name}{suffix}"
+
+    def pick(self, *names: str) -> dict:
+        """The named fields: what a stage depends on, and so what its cache key holds."""
+        return {name: getattr(self, name) for name in names}
+
+
+def _short(value) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isalnum() or c in ",.-_" else "_" for c in text)
+
+
+SCALES = {
+    "smoke": Scale("smoke", n_distil=12, n_samples=10, n_hinted=4, n_failed=3, n_candidates=4, n_test=12, k_eval=2,
+                   n_development=8, seeds=(0, 1), train_tokens=40_000, n_boot=500),
+    "demo": Scale("demo", n_failed=4, n_candidates=8),
+    "full": Scale("full", n_distil=150, n_test=150, k_eval=8, n_development=60, seeds=tuple(range(10)), n_boot=10_000),
+}
+
+
+def names() -> list[str]:
+    """Names of all scales."""
+    return list(SCALES)
+
+
+def get(name: str, **overrides) -> Scale:
+    """The scale of that name with some fields replaced; a list stands for a tuple, None for "leave it".
+
+    Raises HealError for an unknown scale or field (with the nearest name), or a value of another kind."""
+    if name not in SCALES:
+        raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
+    scale, known = SCALES[name], {f.name for f in fields(Scale)} - {"name"}
+    changes = {}
+    for key, value in overrides.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise HealError(f"unknown parameter '{key}'" + (f"; did you mean '{near[0]}'?" if near else "; see heal_lib/scales.py"))
+        if value is None:
+            continue
+        default = getattr(scale, key)
+        value = tuple(value) if isinstance(value, list) else value
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(default):
+            raise HealError(f"parameter '{key}' is {value!r}; give a {type(default).__name__}, such as {default!r}")
+        changes[key] = value
+    scale = replace(scale, **changes)
+    _check(scale)
+    return scale
+
+
+def _check(scale: Scale) -> None:
+    """Sizes that cannot work, named before anything runs."""
+    for key in ("n_distil", "n_samples", "n_failed", "n_candidates", "n_hinted", "n_test", "k_eval", "batch_size",
+                "train_tokens", "per_problem_cap"):
+        if getattr(scale, key) < 1:
+            raise HealError(f"{key} is {getattr(scale, key)}; it must be at least 1")
+    if not scale.seeds or len(set(scale.seeds)) < len(scale.seeds):
+        raise HealError(f"seeds are {scale.seeds}; give at least one, each once")
+    if scale.entropy != "full":
+        raise HealError(f"entropy='{scale.entropy}' is not available with the hf engine, which gives 'full'")
+    from heal_lib import worlds
+
+    for name in scale.worlds:
+        worlds.get(name)

@@ -1,0 +1,116 @@
+"""Intervals and detection scores: arrays in, numbers out; nothing here draws a plot.
+
+    x[p, s]: score of problem p under seed s
+    mean*   = sum_ps w_p x[p, s] v_s / (P S)      w_p, v_s: how often problem p and seed s are drawn
+
+Problems and seeds are both samples of something larger, so both are resampled (the "pigeonhole" bootstrap,
+Owen 2007, doi 10.1214/07-AOAS122; a little wide by design). scipy.stats.bootstrap resamples along one axis,
+so it cannot do this; the weighted form above can, and never copies the table.
+"""
+
+import numpy as np
+from scipy import stats
+
+from heal_lib.errors import HealError, as_floats
+
+CHUNK = 1 << 21  # numbers held at a time while resampling (16 MB)
+
+
+def _table(scores, name):
+    """Scores as [n_problems, n_seeds]; a vector over problems is one seed."""
+    table = as_floats(scores, name)
+    if table.ndim not in (1, 2) or table.size == 0:
+        raise HealError(f"{name}: shape {table.shape}; pass [n_problems] or [n_problems, n_seeds], not empty")
+    return table.reshape(len(table), -1)
+
+
+def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
+    """(mean, low, high): percentile interval of the mean over problems and seeds.
+
+    `scores`: [n_problems, n_seeds], or [n_problems] for one seed. The same `seed` gives the same interval.
+    With a handful of seeds the interval says little about seeds. HealError on NaN and on an empty table.
+    """
+    table = _table(scores, "scores")
+    if n_boot < 1 or not 0 < level < 1:
+        raise HealError(f"n_boot={n_boot}, level={level}: needs n_boot >= 1 and 0 < level < 1")
+    n_problems, n_seeds = table.shape
+    # Two streams, so that the numbers do not depend on the chunking.
+    problem_rng, seed_rng = np.random.default_rng(seed).spawn(2)
+    chunk = max(1, CHUNK // (n_problems + n_seeds))
+    means = []
+    for start in range(0, n_boot, chunk):
+        size = min(chunk, n_boot - start)
+        w = problem_rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size)
+        v = seed_rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size)
+        means.append(((w @ table) * v).sum(axis=1) / table.size)
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(table.mean()), float(low), float(high)
+
+
+def paired_bootstrap(a, b, *, n_boot=2000, seed=0):
+    """(difference, low, high) of mean(a) - mean(b), 95 %, a and b measured on the same problems and seeds.
+
+    Arrays of one shape, [n_problems] or [n_problems, n_seeds]. Means are linear, so resampling both with the
+    same indices is resampling their difference. HealError on NaN and on different shapes.
+    """
+    a, b = as_floats(a, "a"), as_floats(b, "b")
+    if a.shape != b.shape:
+        raise HealError(f"paired_bootstrap: shapes {a.shape}, {b.shape}; use the same problems and seeds")
+    return bootstrap_mean(a - b, n_boot=n_boot, seed=seed)
+
+
+def minimum_detectable_effect(diffs, power=0.8, alpha=0.05):
+    """Smallest true mean difference that a two-sided normal test at `alpha` finds with chance `power`.
+
+    `diffs`: paired differences [n_problems] or [n_problems, n_seeds]; the answer has their unit. The
+    squared standard error sums the spread over problems and, with two seeds or more, over seeds (errs on
+    the large side).
+    """
+    table = _table(diffs, "diffs")
+    n_problems, n_seeds = table.shape
+    if n_problems < 2:
+        raise HealError("minimum_detectable_effect: one problem has no spread; pass at least two")
+    variance = table.mean(axis=1).var(ddof=1) / n_problems
+    if n_seeds > 1:
+        variance += table.mean(axis=0).var(ddof=1) / n_seeds
+    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * np.sqrt(variance))
+
+
+def _detection(scores, labels):
+    """(scores, labels as bool); refuses other labels than 0 and 1, for -1 is "no oracle", not "negative"."""
+    scores, labels = as_floats(scores, "scores"), as_floats(labels, "labels")
+    if scores.ndim != 1 or scores.shape != labels.shape or not np.isin(labels, (0, 1)).all():
+        raise HealError("labels: need one 0 or 1 per score; drop the rows without an oracle (-1) first")
+    return scores, labels == 1
+
+
+def auroc(scores, labels):
+    """Chance that a positive outscores a negative (ties half): [n] and [n] of 0/1; NaN without both."""
+    scores, positive = _detection(scores, labels)
+    if positive.all() or not positive.any():
+        return float("nan")
+    u = stats.mannwhitneyu(scores[positive], scores[~positive], method="asymptotic").statistic
+    return float(u / (positive.sum() * (~positive).sum()))
+
+
+def average_precision(scores, labels):
+    """Sum over thresholds of precision x recall gained; ties share a threshold. NaN without a positive."""
+    scores, positive = _detection(scores, labels)
+    if not positive.any():
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    hits = np.cumsum(positive[order])[last_of_tie]
+    precision = hits / (np.flatnonzero(last_of_tie) + 1)
+    return float((precision * np.diff(hits, prepend=0)).sum() / positive.sum())
+
+
+def holm(p_values):
+    """Holm's step-down adjusted p-values [m], to compare with alpha (scipy has none but FDR)."""
+    p = as_floats(p_values, "p-values")
+    if p.ndim != 1 or ((p < 0) | (p > 1)).any():
+        raise HealError("p-values: need a vector of numbers from 0 to 1")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted

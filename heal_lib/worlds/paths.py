@@ -1,0 +1,148 @@
+"""paths: a directed tree given by its edges, a start and a target; find the path.
+
+    path AC AE CF CG FZ: A to Z
+    goal Z   from A: C E         routine: the target, the start's successors
+    into Z: F  into F: C  into C: A      a derivation chains backwards: each node has one predecessor
+    go E  from E: none  back to A ...    the habit walks forwards at random and runs out of tries
+
+On the path every node has three successors, so a forward walk of five edges succeeds about once in eighty.
+A shortcut states the known path and only then checks its edges.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from random import Random
+
+from heal_lib.trajectory import Problem
+from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, split_steps
+
+WALKS = (1, 2)
+BRANCHING = 3
+_QUESTION = re.compile(r"path ((?:[A-Z]{2} ?)+): ([A-Z]) to ([A-Z])")
+
+
+def parse(question: str) -> tuple[list[str], str, str]:
+    """(edges as two-letter strings, start, target)."""
+    edges, start, target = _QUESTION.fullmatch(question).groups()
+    return edges.split(), start, target
+
+
+def successors(edges: list[str], node: str) -> list[str]:
+    """Nodes that an edge leads to from `node`, in the order of the list."""
+    return [b for a, b in edges if a == node]
+
+
+def path_to(edges: list[str], start: str, target: str) -> str:
+    """The path as letters. The graph is a tree: there is one."""
+    parent, path = {b: a for a, b in edges}, target
+    while path[0] != start:
+        path = parent[path[0]] + path
+    return path
+
+
+class Paths(World):
+    name = "paths"
+    difficulties = {
+        "easy": {"depth": (3, 3)},
+        "hard": {"depth": (5, 6)},
+        "long": {"depth": (7, 7)},  # longer than anything trained on
+    }
+    max_new_tokens = {"easy": 112, "hard": 144, "long": 176}
+
+    def _draw(self, rng: Random, depth):
+        letters = rng.sample(string.ascii_uppercase, 26)
+        path = [letters.pop() for _ in range(rng.randint(*depth) + 1)]
+        edges = list(map("".join, zip(path, path[1:], strict=False)))
+        side = []
+        for node in path[:-1]:
+            for _ in range(BRANCHING - 1):
+                if letters:
+                    side.append(letters.pop())
+                    edges.append(node + side[-1])
+        for node in rng.sample(side, min(2, len(letters))):
+            edges.append(node + letters.pop())
+        rng.shuffle(edges)
+        question = f"path {' '.join(edges)}: {path[0]} to {path[-1]}"
+        return " ".join(sorted(edges)) + question[-7:], question, "".join(path)
+
+    def _right(self, problem: Problem, text: str) -> bool:
+        edges, start, target = parse(problem.question)
+        return (re.fullmatch("[A-Z]{2,26}", text) is not None and text[0] == start and text[-1] == target
+                and all(text[i : i + 2] in edges for i in range(len(text) - 1)))
+
+    def routine(self, problem: Problem) -> list[str]:
+        edges, start, target = parse(problem.question)
+        return [f"goal {target}", _from(edges, start)]
+
+    def habit(self, problem: Problem, rng: Random) -> list[str]:
+        edges, start, target = parse(problem.question)
+        steps, walks = [], rng.randint(*WALKS)
+        for walk in range(walks):
+            path = start
+            while options := successors(edges, path[-1]):
+                path += target if target in options else rng.choice(options)
+                steps.append(f"go {path[-1]}")
+                if path[-1] == target:
+                    return [*steps, box(path)]
+                steps.append(_from(edges, path[-1]))
+            if walk + 1 < walks:
+                steps.append(f"back to {start}")
+        return [*steps, "give up", box(path)]
+
+    def derivation(self, problem: Problem) -> list[str]:
+        path = path_to(*parse(problem.question))
+        return [f"into {b}: {a}" for a, b in reversed(list(zip(path, path[1:], strict=False)))]
+
+    def shortcut(self, problem: Problem, rng: Random) -> list[str]:
+        path = path_to(*parse(problem.question))
+        return [f"guess {path}", "check " + " ".join(a + b for a, b in zip(path, path[1:], strict=False))]
+
+    def drill(self, rng: Random) -> str:
+        _, question, _ = self._draw(rng, depth=(2, 6))
+        edges, _, _ = parse(question)
+        nodes, facts = sorted(set("".join(edges))), []
+        inner = {b: a for a, b in edges}
+        for _ in range(rng.randint(6, 12)):
+            node = rng.choice(nodes)
+            backwards = node in inner and rng.random() < 0.6
+            facts.append(f"into {node}: {inner[node]}" if backwards else _from(edges, node))
+        return "\n\n".join([f"facts {' '.join(edges)}", *facts])
+
+    def check_steps(self, problem: Problem, text: str) -> StepReport:
+        edges, start, target = parse(problem.question)
+        right, at, head, asserted, verdicts = path_to(edges, start, target), start, target, False, []
+        for step in split_steps(text):
+            kind, valid, fruitless = "unknown", False, False
+            if found := re.fullmatch(r"into ([A-Z]): ([A-Z])", step):
+                b, a = found.groups()
+                kind, valid, fruitless = "derive", a + b in edges, b != head[0]
+                if valid and not fruitless and not asserted:
+                    head = a + head
+            elif found := re.fullmatch(r"go ([A-Z])", step):
+                kind, valid = "try", at + found.group(1) in edges
+                at = found.group(1)
+                fruitless = at not in right
+            elif found := re.fullmatch(r"from ([A-Z]): .+", step):
+                kind, valid = "routine" if not verdicts or at == start else "work", step == _from(edges, found.group(1))
+                fruitless = found.group(1) not in right
+            elif found := re.fullmatch(r"back to ([A-Z])", step):
+                kind, valid, fruitless, at = "try", found.group(1) == start, True, start
+            elif found := re.fullmatch(r"guess ([A-Z]+)", step):
+                kind, valid, asserted = "assert", found.group(1) == right, True
+            elif found := re.fullmatch(r"check ([A-Z]{2}(?: [A-Z]{2})*)", step):
+                kind, valid = "work", all(edge in edges for edge in found.group(1).split())
+            elif step == f"goal {target}":
+                kind, valid = "routine", True
+            elif step == "give up":
+                kind, valid, fruitless = "stop", True, True
+            elif step.startswith(self.answer_opening):
+                kind, valid = "answer", self.verify(problem, text)
+            verdicts.append(StepVerdict(step, kind, valid, fruitless))
+        return StepReport(tuple(verdicts), head == boxed(text) and head[0] == start)
+
+
+def _from(edges: list[str], node: str) -> str:
+    """The step that reads out a node's successors."""
+    return f"from {node}: {' '.join(successors(edges, node)) or 'none'}"

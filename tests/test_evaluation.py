@@ -1,0 +1,92 @@
+from fractions import Fraction
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heal_lib.errors import HealError
+from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
+from heal_lib.gear import eligible
+
+
+def test_pass_at_k_against_every_subset():
+    for n in range(1, 8):
+        for c in range(n + 1):
+            samples = [True] * c + [False] * (n - c)
+            for k in range(1, n + 1):
+                hits = [any(s) for s in combinations(samples, k)]
+                assert pass_at_k(n, c, k) == pytest.approx(sum(hits) / len(hits), abs=1e-14)
+
+
+@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_against_exact_binomials(case):
+    n, c, k = case
+    assert pass_at_k(n, c, k) == pytest.approx(float(1 - Fraction(comb(n - c, k), comb(n, k))), abs=1e-12)
+
+
+def test_pass_at_k_broadcasts():
+    c, k = np.array([0, 1, 15, 30]), np.array([1, 2, 30])
+    curve = pass_at_k(30, c[:, None], k)
+    assert curve.shape == (4, 3)
+    assert curve == pytest.approx(np.array([[pass_at_k(30, i, j) for j in k] for i in c.tolist()]))
+    assert isinstance(pass_at_k(30, 1, 1), float) and pass_at_k(30, 1, 1) == pytest.approx(1 / 30)
+    assert pass_at_k(np.array([5, 30]), [1, 1], 5) == pytest.approx([1, 1 / 6])
+    assert pass_at_k(np.uint8(5), np.uint8(4), 3) == 1  # n - c - j below 0 must not wrap around
+    assert pass_at_k(30, np.array([], dtype=int), 1).shape == (0,)
+    assert pass_at_k(10_000, 5_000, 9_000) == 1
+
+
+@pytest.mark.parametrize(
+    "args, mend",
+    [
+        ((5, 1, 6), "draw more"),
+        ((5, 6, 1), "c <= n"),
+        ((5, -1, 1), "0 <= c"),
+        ((5, 1, 0), "k >= 1"),
+        ((5, 1.5, 1), "whole"),
+        ((5, np.nan, 1), "whole"),
+        ((5, np.array([True, False]), 1), "yes/no"),
+    ],
+)
+def test_pass_at_k_refuses(args, mend):
+    with pytest.raises(HealError, match=mend) as error:
+        pass_at_k(*args)
+    assert "\n" not in str(error.value)
+
+
+def test_pass_at_n_is_a_bare_yes_or_no():
+    """Known wrong turn: pass@30 of 30 samples cannot tell 1 right from 29; the gates need the share."""
+    c = np.array([0, 1, 2, 14, 15, 30])
+    assert pass_at_k(30, c, 30).tolist() == [0, 1, 1, 1, 1, 1]
+    share = pass_at_k(30, c, 1)
+    assert share == pytest.approx(c / 30)
+    assert (share < 0.5).tolist() == [True, True, True, True, False, False]
+    assert eligible(c).tolist() == [True, True, False, False, False, False]
+
+
+def test_pass_at_k_is_unbiased():
+    right = np.random.default_rng(0).random((20_000, 10)) < 0.3
+    assert pass_at_k(10, right.sum(-1), 4).mean() == pytest.approx(1 - 0.7**4, abs=0.006)
+
+
+def test_avg_at_k():
+    correct = [[1, 0, 0, 0], [1, 1, 0, 1]]
+    assert avg_at_k(correct).tolist() == [0.25, 0.75]
+    assert avg_at_k(correct, 2).tolist() == [0.5, 1]
+    for k in (0, 5):
+        with pytest.raises(HealError, match="avg_at_k"):
+            avg_at_k(correct, k)
+    with pytest.raises(HealError, match="avg_at_k"):
+        avg_at_k([])
+
+
+def test_shares():
+    assert unsolved_share([0, 1, 0, 30]) == 0.5
+    assert truncation_rate([True, True, False, True]) == 0.25
+    assert truncation_rate(np.ones((2, 3))) == 0
+    for share in (unsolved_share, truncation_rate):
+        with pytest.raises(HealError, match="empty"):
+            share([])

@@ -1,0 +1,193 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from heal_lib import stats
+from heal_lib.errors import HealError
+from heal_lib.stats import (
+    auroc,
+    average_precision,
+    bootstrap_mean,
+    holm,
+    minimum_detectable_effect,
+    paired_bootstrap,
+)
+
+labelled = st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=25)
+
+
+def table(n_problems=40, n_seeds=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return (
+        rng.normal(0.5, 0.3, (n_problems, 1))
+        + rng.normal(0, 0.1, n_seeds)
+        + rng.normal(0, 0.2, (n_problems, n_seeds))
+    )
+
+
+def test_bootstrap_against_a_loop_over_the_same_draws():
+    x, n_boot = table(7, 3), 200
+    problem_rng, seed_rng = np.random.default_rng(5).spawn(2)
+    w = problem_rng.multinomial(7, np.full(7, 1 / 7), n_boot)
+    v = seed_rng.multinomial(3, np.full(3, 1 / 3), n_boot)
+    means = []
+    for b in range(n_boot):
+        problems, seeds = np.repeat(np.arange(7), w[b]), np.repeat(np.arange(3), v[b])
+        assert len(problems) == 7 and len(seeds) == 3
+        means.append(x[np.ix_(problems, seeds)].mean())
+    expected = (x.mean(), *np.quantile(means, [0.025, 0.975]))
+    assert bootstrap_mean(x, n_boot=n_boot, seed=5) == pytest.approx(expected)
+
+
+def test_bootstrap_against_a_plain_loop():
+    x, rng = table(), np.random.default_rng(1)
+    means = [x[np.ix_(rng.integers(0, 40, 40), rng.integers(0, 5, 5))].mean() for _ in range(4000)]
+    mean, low, high = bootstrap_mean(x, n_boot=4000, seed=2)
+    assert mean == pytest.approx(x.mean())
+    assert [low, high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.012)
+
+
+def test_one_seed_is_scipys_bootstrap():
+    x = table(60, 1)[:, 0]
+    theirs = scipy_stats.bootstrap(
+        (x,), np.mean, n_resamples=5000, method="percentile", rng=0
+    ).confidence_interval
+    assert bootstrap_mean(x, n_boot=5000)[1:] == pytest.approx(tuple(theirs), abs=0.01)
+    assert bootstrap_mean(x) == bootstrap_mean(x[:, None])
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    """Pooling problems x seeds as if independent hides the spread between training seeds."""
+    x = np.repeat([[0.2, 0.4, 0.6, 0.8]], 100, axis=0)
+    _, low, high = bootstrap_mean(x)
+    assert high - low > 0.3
+    assert np.ptp(bootstrap_mean(x.mean(axis=1))) < 1e-12
+
+
+def test_bootstrap_is_deterministic_whatever_the_chunks(monkeypatch):
+    x = table()
+    whole = bootstrap_mean(x, seed=3)
+    assert whole == bootstrap_mean(x, seed=3) != bootstrap_mean(x, seed=4)
+    monkeypatch.setattr(stats, "CHUNK", 1000)
+    assert bootstrap_mean(x, seed=3) == pytest.approx(whole, abs=1e-14)
+
+
+def test_interval_covers():
+    hits = 0
+    for trial in range(200):
+        _, low, high = bootstrap_mean(table(30, 8, seed=trial), n_boot=300, seed=trial)
+        hits += low <= 0.5 <= high
+    assert 0.88 < hits / 200 < 0.995
+
+
+def test_paired_bootstrap_resamples_both_alike():
+    a = table()
+    b = a - 0.07
+    assert paired_bootstrap(a, b, seed=1) == pytest.approx((0.07, 0.07, 0.07))
+    assert paired_bootstrap(a, a) == (0, 0, 0)
+    noise = np.random.default_rng(9).normal(0, 0.01, a.shape)
+    difference, low, high = paired_bootstrap(a + noise, a)
+    assert low < difference < high and high - low < 0.02  # unpaired it would be about 0.2
+    assert paired_bootstrap(a, a + noise) == pytest.approx((-difference, -high, -low))
+    assert paired_bootstrap([1, 0, 1], [0, 0, 1], n_boot=500)[0] == pytest.approx(1 / 3)
+
+
+def test_bootstrap_refuses():
+    for bad in ([], [[]], [1, math.nan], np.zeros((2, 2, 2)), 1.0):
+        with pytest.raises(HealError, match="scores"):
+            bootstrap_mean(bad)
+    with pytest.raises(HealError, match="n_boot"):
+        bootstrap_mean([1, 2], n_boot=0)
+    with pytest.raises(HealError, match="shapes"):
+        paired_bootstrap([1, 2], [1, 2, 3])
+    with pytest.raises(HealError, match="shapes"):
+        paired_bootstrap(np.zeros((3, 1)), np.zeros(3))  # would broadcast to 3 x 3
+
+
+@given(labelled)
+def test_auroc_against_all_pairs(rows):
+    positives, negatives = [s for s, y in rows if y], [s for s, y in rows if not y]
+    value = auroc([s for s, _ in rows], [y for _, y in rows])
+    if not positives or not negatives:
+        assert math.isnan(value)
+    else:
+        wins = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
+        assert value == pytest.approx(sum(wins) / len(wins))
+
+
+def test_auroc_by_hand():
+    assert auroc([1, 2, 3, 4], [0, 0, 1, 1]) == 1
+    assert auroc([4, 3, 2, 1], [0, 0, 1, 1]) == 0
+    assert auroc([1, 1, 1], [0, 1, 1]) == 0.5
+    assert auroc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == 0.75
+    assert auroc([1, 2, np.inf], [0, 0, 1]) == 1
+
+
+def test_labels_without_an_oracle_are_refused():
+    for metric in (auroc, average_precision):
+        for labels in ([0, 1, -1], [0, 1], [0, 1, math.nan]):
+            with pytest.raises(HealError, match="labels"):
+                metric([1, 2, 3], labels)
+
+
+@given(labelled)
+def test_average_precision_against_its_definition(rows):
+    scores, labels = np.array([s for s, _ in rows]), np.array([y for _, y in rows])
+    value = average_precision(scores, labels)
+    if not labels.any():
+        assert math.isnan(value)
+        return
+    total, recall_before = 0.0, 0.0
+    for threshold in sorted(set(scores.tolist()), reverse=True):
+        chosen = scores >= threshold
+        recall = labels[chosen].sum() / labels.sum()
+        total += labels[chosen].mean() * (recall - recall_before)
+        recall_before = recall
+    assert value == pytest.approx(total)
+
+
+def test_average_precision_by_hand():
+    assert average_precision([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert average_precision([1, 1, 1, 1], [1, 0, 0, 0]) == 0.25  # no information: the base rate
+
+
+def test_minimum_detectable_effect():
+    diffs = np.array([-1.0, 1.0] * 50)
+    z = 1.959963984540054 + 0.8416212335729143
+    assert minimum_detectable_effect(diffs) == pytest.approx(z * diffs.std(ddof=1) / 10)
+    assert minimum_detectable_effect(np.zeros(5)) == 0
+    seeds = np.repeat([[-0.1, 0.1]], 10, axis=0)  # problems agree, seeds do not
+    assert minimum_detectable_effect(seeds) == pytest.approx(z * 0.1)
+    with pytest.raises(HealError, match="two"):
+        minimum_detectable_effect([1.0])
+
+
+def test_the_effect_is_detected_as_often_as_promised():
+    rng = np.random.default_rng(0)
+    effect = minimum_detectable_effect(rng.normal(0, 1, 200_000)) * math.sqrt(200_000 / 100)
+    x = rng.normal(effect, 1, (4000, 100))
+    z = x.mean(axis=1) / (x.std(axis=1, ddof=1) / 10)
+    assert (abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]).tolist() == [1, 1]
+    assert holm([]).tolist() == []
+    for bad in ([-0.1], [1.1], [math.nan], [[0.1]]):
+        with pytest.raises(HealError, match="p-values"):
+            holm(bad)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.001, 0.2))
+def test_holm_rejects_step_by_step(p, alpha):
+    rejected = set()
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        if p[i] * (len(p) - rank) > alpha:
+            break
+        rejected.add(i)
+    assert set(np.flatnonzero(holm(p) <= alpha)) == rejected
