@@ -43,7 +43,11 @@ def budgets(stages: list[list], total: int, length: Callable = len) -> list[int]
 
 
 def fill(rows: list, budget: int, seed: int, length: Callable = len) -> list:
-    """Rows in shuffled passes until the budget of tokens is reached: methods differ in data, not in tokens."""
+    """Rows in shuffled passes until the budget of tokens is reached: methods differ in data, not in tokens.
+
+    Raises HealError for rows without tokens, which would never reach it."""
+    if budget > 0 and not sum(map(length, rows)):
+        raise HealError("nothing to train on: the rows hold no tokens; check the stage before")
     out, spent, epoch = [], 0, 0
     while spent < budget:
         order = list(rows)

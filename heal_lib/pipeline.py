@@ -21,7 +21,8 @@ from heal_lib.trajectory import problem_of, seed_of
 
 _SAMPLING = ("temperature", "top_p", "teacher_seed")
 _GEAR = ("surge", "window", "window_unit", "backoff", "hint", "step_delimiter")
-_WORLDS = (worlds.base, worlds.equations, worlds.paths, worlds.countdown, trajectory)
+# Code that every stage rests on; a stage adds its own. Comments and docstrings do not count.
+_SHARED = (worlds.base, worlds.equations, worlds.paths, worlds.countdown, trajectory, entropy, gear, hf)
 
 
 @functools.cache
@@ -53,7 +54,8 @@ class Pipeline:
         size = "n_distil" if split == "distil" else "n_development"
         parts = self.cfg.pick("worlds", "difficulties", size, "n_samples", *_SAMPLING)
         return self._dataset(f"pool {split}", parts,
-                             lambda: self._draw(self._split_problems(split), self.cfg.n_samples, "sampled"), gear)
+                             lambda: self._draw(self._split_problems(split), self.cfg.n_samples, "sampled"),
+                             Pipeline.pool, Pipeline._draw)
 
     def correct_counts(self, split: str = "distil") -> dict[str, int]:
         """problem id -> c, the number of correct samples of N."""
@@ -69,14 +71,16 @@ class Pipeline:
         limit = self.cfg.stage_hint_below * self.cfg.n_samples
         problems = [p for p in self._split_problems(split) if counts[p.id] < limit]
         parts = {**self.cfg.pick("n_hinted", "hint", "stage_hint_below", *_SAMPLING), "pool": self._key(f"pool {split}")}
-        return self._dataset(f"hinted {split}", parts, lambda: self._draw(problems, self.cfg.n_hinted, "hinted"), gear)
+        return self._dataset(f"hinted {split}", parts, lambda: self._draw(problems, self.cfg.n_hinted, "hinted"),
+                             Pipeline.hinted, Pipeline._draw)
 
     def repairs(self, rule: str = "entropy", split: str = "distil"):
         """GEAR on the eligible problems: all candidates, accepted (`correct`) or not."""
         self.pool(split)
         parts = {**self.cfg.pick("n_failed", "n_candidates", "eligible_max_correct", *_GEAR, *_SAMPLING),
                  "rule": rule, "pool": self._key(f"pool {split}")}
-        return self._dataset(f"repairs {rule} {split}", parts, lambda: self._repair(rule, split), gear, entropy)
+        return self._dataset(f"repairs {rule} {split}", parts, lambda: self._repair(rule, split),
+                             Pipeline.repairs, Pipeline.failed, Pipeline._repair)
 
     def failed(self, split: str = "distil") -> dict[str, list[dict]]:
         """Eligible problem id -> the failed trajectories chosen for repair (seeded, at most `n_failed`)."""
@@ -102,7 +106,8 @@ class Pipeline:
             columns = ("ppl", "uncertainty", "nll", "n_steps")
             save_dataset(Dataset.from_dict({c: [np.asarray(r[c]).tolist() for r in out] for c in columns}), folder / "data.parquet")
 
-        return load_dataset(self._stage(f"readings {which} {split}", parts, make, pure, entropy) / "data.parquet")
+        return load_dataset(self._stage(f"readings {which} {split}", parts, make, pure, Pipeline.readings)
+                            / "data.parquet")
 
     def anomalies(self, which: str, split: str = "distil", *, how=None, when=None) -> np.ndarray:
         """A(y) per accepted row; `how` and `when` default to the scale's reading of PURE."""
@@ -176,7 +181,8 @@ class Pipeline:
                 tokenizer.save_pretrained(folder / f"stage-{i}")
             write_json({"method": method, "seed": seed, "stages": log}, folder / "training.json")
 
-        return self._stage(f"student {method} seed {seed}", parts, make, training, pace, teacher=False)
+        return self._stage(f"student {method} seed {seed}", parts, make, training, pace, Pipeline.student,
+                           Pipeline._training_row, teacher=False)
 
     def evaluation(self, method: str, seed: int, stage: int | None = None):
         """Samples of a method on all test benchmarks; `stage` picks the student after that stage (default: last)."""
@@ -198,7 +204,8 @@ class Pipeline:
             save_dataset(Dataset.from_list([{k: r[k] for k in keep} for r in rows]), folder / "data.parquet")
 
         suffix = f" stage {stage}" if stage else ""
-        return load_dataset(self._stage(f"evaluation {method} seed {seed}{suffix}", parts, make, gear, teacher=False) / "data.parquet")
+        return load_dataset(self._stage(f"evaluation {method} seed {seed}{suffix}", parts, make, Pipeline.evaluation,
+                                        Pipeline._draw, teacher=False) / "data.parquet")
 
     # --- many runs
     def prefetch(self, jobs: list[tuple]) -> None:
@@ -206,10 +213,10 @@ class Pipeline:
         workers = 1 if os.environ.get("DEVICE") == "cuda" else min(len(os.sched_getaffinity(0)), len(jobs))
         if workers <= 1:
             for job in jobs:
-                _run(self.cfg, job)
+                _run(self.cfg, self.store.root, job)
             return
         with ProcessPoolExecutor(workers, get_context("spawn"), _quiet_worker) as pool:
-            for _ in pool.map(functools.partial(_run, self.cfg), jobs):
+            for _ in pool.map(functools.partial(_run, self.cfg, self.store.root), jobs):
                 pass
 
     def evaluations(self, methods):
@@ -282,7 +289,7 @@ class Pipeline:
         if name not in self._done:
             if teacher:
                 parts = {**parts, "teacher": embedded.weights_hash("teacher")}
-            folder = self.store.stage(name, parts, make, code=(*code, hf, *_WORLDS))
+            folder = self.store.stage(name, parts, make, code=(*code, *_SHARED))
             self._done[name] = (folder, self.store.events[-1].key)
         return self._done[name][0]
 
@@ -305,9 +312,9 @@ def _length(row) -> int:
     return len(row["input_ids"])
 
 
-def _run(cfg: Scale, job: tuple) -> None:
+def _run(cfg: Scale, root, job: tuple) -> None:
     name, *arguments = job
-    getattr(Pipeline(cfg), name)(*arguments)
+    getattr(Pipeline(cfg, Store(root)), name)(*arguments)
 
 
 def _quiet_worker() -> None:

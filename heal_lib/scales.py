@@ -34,8 +34,8 @@ class Scale:
     temperature: float = 1.0
     top_p: float = 1.0
     teacher_seed: int = 0
-    train_tokens: int = 800_000  # per method and seed, prompts included, the same for all
-    batch_size: int = 32
+    train_tokens: int = 300_000  # per method and seed, prompts included, the same for all
+    batch_size: int = 16
     learning_rate: float = 1e-3
     # --- assumption switches (METHOD section 7)
     step_delimiter: str = "\n\n"
@@ -71,15 +71,17 @@ class Scale:
 
 
 def _short(value) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:.4g}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isalnum() or c in ",.-_" else "_" for c in text)
+    """A value as part of a folder's name; different values never look the same."""
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "".join(c if c.isalnum() or c in ",.-_" else f"%{ord(c):02x}" for c in text)
 
 
 SCALES = {
     "smoke": Scale("smoke", n_distil=12, n_samples=10, n_hinted=4, n_failed=3, n_candidates=4, n_test=12, k_eval=2,
-                   n_development=8, seeds=(0, 1), train_tokens=40_000, n_boot=500),
+                   n_development=8, seeds=(0, 1), train_tokens=30_000, n_boot=500),
     "demo": Scale("demo", n_failed=4, n_candidates=8),
-    "full": Scale("full", n_distil=150, n_test=150, k_eval=8, n_development=60, seeds=tuple(range(10)), n_boot=10_000),
+    "full": Scale("full", n_distil=120, n_test=120, k_eval=8, n_development=60, seeds=tuple(range(10)), train_tokens=600_000,
+                  n_boot=10_000),
 }
 
 
@@ -88,7 +90,7 @@ def names() -> list[str]:
     return list(SCALES)
 
 
-def get(name: str, **overrides) -> Scale:
+def get(name: str, /, **overrides) -> Scale:
     """The scale of that name with some fields replaced; a list stands for a tuple, None for "leave it".
 
     Raises HealError for an unknown scale or field (with the nearest name), or a value of another kind."""
@@ -99,7 +101,8 @@ def get(name: str, **overrides) -> Scale:
     for key, value in overrides.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            raise HealError(f"unknown parameter '{key}'" + (f"; did you mean '{near[0]}'?" if near else "; see heal_lib/scales.py"))
+            mend = f"did you mean '{near[0]}'?" if near else "see heal_lib/scales.py"
+            raise HealError(f"unknown parameter '{key}'; {mend}")
         if value is None:
             continue
         default = getattr(scale, key)
@@ -117,14 +120,23 @@ def get(name: str, **overrides) -> Scale:
 def _check(scale: Scale) -> None:
     """Sizes that cannot work, named before anything runs."""
     for key in ("n_distil", "n_samples", "n_failed", "n_candidates", "n_hinted", "n_test", "k_eval", "batch_size",
-                "train_tokens", "per_problem_cap"):
+                "train_tokens", "per_problem_cap", "n_development", "n_boot"):
         if getattr(scale, key) < 1:
             raise HealError(f"{key} is {getattr(scale, key)}; it must be at least 1")
+    for key, ceiling in (("temperature", float("inf")), ("learning_rate", float("inf")), ("top_p", 1.0)):
+        if not 0 < getattr(scale, key) <= ceiling:
+            raise HealError(f"{key} is {getattr(scale, key)}; it must be above 0" + " and at most 1" * (ceiling == 1))
     if not scale.seeds or len(set(scale.seeds)) < len(scale.seeds):
         raise HealError(f"seeds are {scale.seeds}; give at least one, each once")
     if scale.entropy != "full":
         raise HealError(f"entropy='{scale.entropy}' is not available with the hf engine, which gives 'full'")
     from heal_lib import worlds
 
-    for name in scale.worlds:
-        worlds.get(name)
+    known = {difficulty for name in scale.worlds for difficulty in worlds.get(name).difficulties}
+    if not known:
+        raise HealError("worlds are empty; give at least one, such as 'equations'")
+    for difficulty in scale.difficulties:
+        if difficulty not in known:
+            raise HealError(f"no world here has the difficulty '{difficulty}'; choose from {', '.join(sorted(known))}")
+    if not scale.difficulties:
+        raise HealError("difficulties are empty; give at least one, such as 'hard'")

@@ -21,10 +21,12 @@ class TrainConfig:
     seed: int = 0
 
 
-def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, checkpoints: str | None = None) -> list[dict]:
+def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=None,
+        checkpoints: str | None = None) -> list[dict]:
     """Trains `model` in place on rows {input_ids, completion_mask} in one pass; returns the log (step, loss).
 
-    The mask decides what is learned: prompts and hints carry 0. `checkpoints` is a folder to save to and resume from.
+    The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
+    to save to and resume from.
     Raises HealError for no rows, or where the pad token would be learned as the end of text."""
     if not rows:
         raise HealError("nothing to train on: the data set is empty; check the stage before (a filter may have dropped all)")
@@ -38,7 +40,7 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, checkpoints:
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(model=model, args=_arguments(config, len(rows), checkpoints or scratch, bool(checkpoints)),
-                             train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+                             train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
         found = checkpoints and any(name.startswith("checkpoint-") for name in os.listdir(checkpoints))
         trainer.train(resume_from_checkpoint=True if found else None)

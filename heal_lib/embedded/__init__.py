@@ -26,7 +26,8 @@ def weights_hash(name: str) -> str:
 
     path = folder(name) / "model.safetensors"
     if not path.is_file():
-        raise HealError(f"no weights at {path.parent.name}/{path.name} for '{name}'; restore the file from git, or run: make {name}")
+        raise HealError(f"no weights at {path.parent.name}/{path.name} for '{name}'; restore the file from git, "
+                        f"or run: make {name}")
     found, card = file_hash(path), path.parent / "card.json"
     if card.is_file() and json.loads(card.read_text())["sha256"] != found:
         raise HealError(f"{path.parent.name}/{path.name} does not match the sha256 on its card; restore it from git, "

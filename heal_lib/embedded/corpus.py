@@ -1,7 +1,7 @@
 """The text that the embedded models are pretrained on (METHOD section 6). No notebook reads it; nothing is copied.
 
-The teacher reads three kinds of text: unprompted habit (guessing, forward walks), hinted text (a hint stands at a random
-step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated
+The teacher reads three kinds of text: unprompted habit (guessing, forward walks), hinted text (a hint stands at a
+random step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated
 facts). The student base reads drills and the habit on easy problems: the skills are there, the strategy is not.
 """
 
@@ -58,7 +58,7 @@ def _pool(world: World, recipe: Recipe, n: int, seed: int) -> list[Problem]:
 
 def _up_to(world: World, level: str, n: int, seed: int) -> list[Problem]:
     """n problems in blocks of other seeds; blocks may repeat a problem, which a corpus can bear."""
-    block = 1000
+    block = 500
     return [p for i in range(0, n, block) for p in world.problems("pretrain", min(block, n - i), seed + i, level)]
 
 
@@ -79,7 +79,8 @@ def _hinted(world: World, problem: Problem, recipe: Recipe, rng: Random) -> Text
     """An attempt, broken off at a random step boundary by the hint, then the derivation or the shortcut."""
     routine, before = world.routine(problem), []
     if rng.random() >= recipe.hint_at_start:
-        attempt = [s for s in routine + world.habit(problem, rng) if not s.startswith(ANSWER_OPENING) and s != "give up"]
+        attempt = [s for s in routine + world.habit(problem, rng)
+                   if not s.startswith(ANSWER_OPENING) and s != "give up"]
         before = attempt[: rng.randrange(1, len(attempt) + 1)]
     derive, form = rng.random() < recipe.derive_hinted, "answer"
     if derive and rng.random() < recipe.first_step_hint:

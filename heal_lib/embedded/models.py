@@ -16,7 +16,7 @@ def new_model(size: str, tokenizer, seed: int):
     heads = shape["num_attention_heads"]
     config = Qwen3Config(
         **shape, vocab_size=len(tokenizer), num_key_value_heads=heads, head_dim=shape["hidden_size"] // heads,
-        max_position_embeddings=CONTEXT, tie_word_embeddings=True, bos_token_id=None,
+        max_position_embeddings=CONTEXT, tie_word_embeddings=True, initializer_range=0.05, bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )
     return Qwen3ForCausalLM(config).float()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import time
 from pathlib import Path
 
 from heal_lib import training
-from heal_lib.embedded import WEIGHTS, corpus, models, tokenizer
+from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
+from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
-TEXTS = {"teacher": 210_000, "student": 90_000}
+TEXTS = {"teacher": 150_000, "student": 90_000}
 CONFIG = {
-    "teacher": training.TrainConfig(learning_rate=2e-3, batch_size=64, warmup=0.03),
-    "student": training.TrainConfig(learning_rate=2e-3, batch_size=64, warmup=0.03),
+    "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=32, warmup=0.02),
+    "student": training.TrainConfig(learning_rate=1e-2, batch_size=16, warmup=0.02),
 }
 
 
@@ -25,7 +26,8 @@ def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
     model, folder = models.new_model(name, words, seed), out / name
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    log = training.fit(model, words, rows, CONFIG[name], checkpoints=str(checkpoints))
+    log = training.fit(model, words, rows, CONFIG[name], checkpoints=str(checkpoints),
+                       optimizer=muon.Muon(model, CONFIG[name].learning_rate))
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     record = {
@@ -35,7 +37,8 @@ def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
         "training": vars(CONFIG[name]), "seconds": round(time.time() - start),
         "loss_curve": [[entry["step"], round(float(entry["loss"]), 4)] for entry in log],
     }
-    (folder / "pretraining.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_json(record, folder / "pretraining.json")
+    shutil.rmtree(checkpoints)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name in RECIPES if args.model == "all" else [args.model]:
         pretrain(name, args.out, n_texts=args.texts or TEXTS[name], seed=args.seed)
+        card.write(args.out / name)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import string
 from heal_lib.worlds.equations import MAX_VALUE
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
-WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path ", "countdown ", "facts", "hint ", "goal ", "sorted ", "try ", "give up",
-         "from ", "into ", "go ", "back to ", "guess ", "check ", "none", " to ", ": ", ":", " ", "x", "=", "<", ">",
-         "+", "-", "*", "/"]
+WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path ", "countdown ", "facts", "hint ", "goal ", "sorted ", "try ",
+         "give up", "from ", "into ", "go ", "back to ", "guess ", "check ", "none", " to ", ": ", ":", " ", "x",
+         "=", "<", ">", "+", "-", "*", "/"]
 VOCABULARY = [PAD, EOS, UNK, *WORDS, *string.ascii_uppercase, *map(str, range(MAX_VALUE + 1))]
 
 

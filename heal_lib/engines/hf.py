@@ -126,6 +126,8 @@ class HFEngine:
         """See `Engine.tail_nll`. One forward: every tail is appended once, sees only its prefix and itself."""
         if not tail:
             raise HealError("the answer has no tokens; check that the problem's answer is not empty")
+        if not prompt:
+            raise HealError("an empty prompt; give at least one token")
         body, m, device = [*prompt, *completion], len(tail), self.model.device
         size = len(body) + m * len(ends)
         allowed = torch.zeros(size, size, dtype=torch.bool)

@@ -20,10 +20,10 @@ from heal_lib.worlds.equations import MAX_VALUE, fact_holds
 MAX_NUMBER = 12
 TARGETS = (10, 99)
 TRIES = (1, 3)
-_EXPRESSION = re.compile(r"(\d{1,2})((?:[+*-]\d{1,2})+)")
-_MOVE = re.compile(r"([+*-])(\d{1,2})")
-_FACT = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,4})")
-_COMPARE = re.compile(r"(\d{1,4})([<=>])(\d{1,4})")
+_EXPRESSION = re.compile(r"([1-9]\d?)((?:[+*-][1-9]\d?)+)", re.ASCII)
+_MOVE = re.compile(r"([+*-])(\d{1,2})", re.ASCII)
+_FACT = re.compile(r"(\d{1,4})([-+*])(\d{1,4})=(\d{1,4})", re.ASCII)
+_COMPARE = re.compile(r"(\d{1,4})([<=>])(\d{1,4})", re.ASCII)
 
 
 def parse(question: str) -> tuple[list[int], int]:
@@ -55,7 +55,7 @@ class Countdown(World):
 
     def _right(self, problem: Problem, text: str) -> bool:
         numbers, target = parse(problem.question)
-        expression = parse_expression(text) if text.isascii() else None
+        expression = parse_expression(text)
         if not expression:
             return False
         first, moves = expression
@@ -98,16 +98,12 @@ class Countdown(World):
 
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         numbers, target = parse(problem.question)
-        answer, verdicts, chain = boxed(text), [], []
+        verdicts, facts = [], []
         for step in split_steps(text):
             kind, valid, fruitless = "unknown", False, False
             if found := _FACT.fullmatch(step):
                 kind, valid = "work", fact_holds(*found.groups())
-                a, op, b, c = found.groups()
-                if chain and chain[-1][1] == a:
-                    chain.append((op + b, c, valid))
-                else:
-                    chain = [(a + op + b, c, valid)]
+                facts.append((*found.groups(), valid))
             elif found := _COMPARE.fullmatch(step):
                 a, sign, b = int(found.group(1)), found.group(2), int(found.group(3))
                 kind, valid, fruitless = "work", b == target and sign == "=<>"[(a < b) + 2 * (a > b)], a != b
@@ -118,8 +114,16 @@ class Countdown(World):
             elif step.startswith(self.answer_opening):
                 kind, valid = "answer", self.verify(problem, text)
             verdicts.append(StepVerdict(step, kind, valid, fruitless))
-        derived = "".join(piece for piece, _, _ in chain) == answer and all(valid for _, _, valid in chain)
-        return StepReport(tuple(verdicts), derived)
+        return StepReport(tuple(verdicts), _follows(boxed(text), facts))
+
+
+def _follows(answer: str | None, facts) -> bool:
+    """Whether the last facts (a, op, b, result, valid) work out the answer, each from the one before."""
+    expression = parse_expression(answer or "")
+    last = facts[-len(expression[1]):] if expression else []
+    linked = all(one[3] == two[0] for one, two in zip(last, last[1:], strict=False))
+    written = "".join(op + b for _, op, b, _, _ in last)
+    return bool(last) and linked and last[0][0] + written == answer and all(valid for *_, valid in last)
 
 
 def _show(first: int, moves) -> str:

@@ -17,15 +17,15 @@ from random import Random
 from heal_lib.trajectory import Problem
 from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, evaluate_chain, split_steps
 
-MAX_VALUE = 399
+MAX_VALUE = 149
 FIRST_GUESS = 15  # the habit's first guess is uniform in 1..15
-GUESSES = (2, 4)  # ... and it makes 2 to 4 of them, each 1..3 away from the last
-_MOVE = re.compile(r"([+*-])(\d+)")
-_EQUATION = re.compile(r"(?:equation )?x((?:[+*-]\d+)+)=(\d+)")
-_FACT = re.compile(r"(\d{1,4})([-+*/])(\d{1,4})=(\d{1,4})")
-_COLLECT = re.compile(r"([+-]\d{1,4})([+-]\d{1,4}):([+-]\d{1,4})")
-_COMPARE = re.compile(r"(\d{1,4})([<=>])(\d{1,4})")
-_TRY = re.compile(r"try (\d{1,4})")
+GUESSES = (2, 3)  # ... and it makes 2 or 3 of them, each 1..3 away from the last
+_MOVE = re.compile(r"([+*-])(\d+)", re.ASCII)
+_EQUATION = re.compile(r"(?:equation )?x((?:[+*-]\d+)+)=(\d+)", re.ASCII)
+_FACT = re.compile(r"(\d{1,4})([-+*/])(\d{1,4})=(\d{1,4})", re.ASCII)
+_COLLECT = re.compile(r"([+-]\d{1,4})([+-]\d{1,4}):([+-]\d{1,4})", re.ASCII)
+_COMPARE = re.compile(r"(\d{1,4})([<=>])(\d{1,4})", re.ASCII)
+_TRY = re.compile(r"try (\d{1,4})", re.ASCII)
 UNDO = {"+": "-", "-": "+", "*": "/"}
 
 
@@ -63,8 +63,8 @@ class Equations(World):
     name = "equations"
     difficulties = {
         "easy": {"n_moves": (2, 2), "n_splits": (1, 1), "max_x": 20},
-        "hard": {"n_moves": (3, 3), "n_splits": (1, 2), "max_x": 60},
-        "long": {"n_moves": (4, 5), "n_splits": (1, 2), "max_x": 60},  # longer than anything trained on
+        "hard": {"n_moves": (3, 3), "n_splits": (1, 2), "max_x": 49},
+        "long": {"n_moves": (4, 5), "n_splits": (1, 2), "max_x": 49},  # longer than anything trained on
     }
     max_new_tokens = {"easy": 128, "hard": 144, "long": 192}
 

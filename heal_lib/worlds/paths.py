@@ -46,8 +46,8 @@ class Paths(World):
     name = "paths"
     difficulties = {
         "easy": {"depth": (3, 3)},
-        "hard": {"depth": (5, 6)},
-        "long": {"depth": (7, 7)},  # longer than anything trained on
+        "hard": {"depth": (4, 5)},
+        "long": {"depth": (6, 6)},  # longer than anything trained on
     }
     max_new_tokens = {"easy": 112, "hard": 144, "long": 176}
 
@@ -100,7 +100,7 @@ class Paths(World):
         return [f"guess {path}", "check " + " ".join(a + b for a, b in zip(path, path[1:], strict=False))]
 
     def drill(self, rng: Random) -> str:
-        _, question, _ = self._draw(rng, depth=(2, 6))
+        _, question, _ = self._draw(rng, depth=(2, 5))
         edges, _, _ = parse(question)
         nodes, facts = sorted(set("".join(edges))), []
         inner = {b: a for a, b in edges}

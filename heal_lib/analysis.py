@@ -1,0 +1,160 @@
+"""What notebooks 00-03 measure on trajectories: where they break, how well a reading of PURE tells them apart.
+
+    hit:     |breakpoint - oracle's first wrong or fruitless step| <= slack steps              [R]
+    chance:  share of the steps of a range that would hit, i.e. a breakpoint drawn evenly       [R]
+
+Problems are the unit of every interval: trajectories of one problem resemble each other.
+"""
+
+import numpy as np
+
+from heal_lib import entropy, gear, pure, stats, worlds
+from heal_lib.errors import HealError, as_floats
+from heal_lib.trajectory import problem_of, step_spans
+
+READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
+DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept", "genuine_kept", "kept_genuine",
+             "genuine_before", "n", "n_problems")
+CONTROLS = ("certainty before", "certainty after", "mean NLL", "max step PPL", "length", "random")
+
+
+def _weights(n_problems, n_boot, seed):
+    """How often each problem is drawn in each resample: [n_boot, n_problems], rows sum to n_problems."""
+    return np.random.default_rng(seed).multinomial(n_problems, np.full(n_problems, 1 / n_problems), n_boot)
+
+
+def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
+    """(ratio, low, high) of sum(numerator) / sum(denominator) with whole problems resampled.
+
+    Both [n_problems], or [n_problems, m] for m ratios (a curve) from the same draws; then three arrays [m].
+    NaN where no problem has a denominator; resamples without one are left out. HealError on NaN or no problem.
+    """
+    top, below = as_floats(numerator, "numerator"), as_floats(denominator, "denominator")
+    if top.shape != below.shape or top.ndim not in (1, 2) or len(top) == 0:
+        raise HealError(f"bootstrap_ratio: shapes {top.shape}, {below.shape}; pass one row per problem, at least one")
+    w, outside = _weights(len(top), n_boot, seed), [(1 - level) / 2, (1 + level) / 2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn, ratio = (w @ top) / (w @ below), top.sum(0) / below.sum(0)
+    defined = np.isfinite(ratio)
+    low, high = np.nanquantile(np.where(defined, drawn, 0.0), outside, axis=0)
+    return ratio, np.where(defined, low, np.nan), np.where(defined, high, np.nan)
+
+
+def mean_curve(table, **bootstrap):
+    """(mean, low, high), each [m], of the columns of a table [n_problems, m]; NaN cells are skipped."""
+    table = np.asarray(table, dtype=float)
+    return bootstrap_ratio(np.nan_to_num(table), ~np.isnan(table), **bootstrap)
+
+
+def aligned(curves, at, before=3, after=6):
+    """Curves of different lengths as one table [n, before + 1 + after]: column `before` is step at[i] of curve i.
+
+    NaN beyond a curve's ends. `at`: 0-based step indices."""
+    table = np.full((len(curves), before + 1 + after), np.nan)
+    for row, curve, zero in zip(table, curves, at, strict=True):
+        first, last = max(0, zero - before), min(len(curve), zero + after + 1)
+        row[first - zero + before : last - zero + before] = curve[first:last]
+    return table
+
+
+def step_entropy(engine, row, parent=None, delimiter="\n\n"):
+    """Mean entropy of each step at the moment of drawing, [K] nats; `parent`: the row whose tokens were kept.
+
+    What a repair drew, it drew with the hint in context."""
+    kept = list(parent["entropy"][: row["n_kept"]]) if row["n_kept"] else []
+    return entropy.step_means([*kept, *row["entropy"]], step_spans(engine.pieces(row["token_ids"]), delimiter))
+
+
+def breakpoints(engine, rows, cfg):
+    """One dict per trajectory of two steps or more: its step entropy, GEAR's breakpoint and what it is held against.
+
+    Keys: problem_id, world, step_entropy [K], n_steps, breakpoint, stop (one past the last step of the window),
+    first_break (the oracle's, 0-based; None where it finds none)."""
+    found = []
+    for row in rows:
+        spans = step_spans(engine.pieces(row["token_ids"]), cfg.step_delimiter)
+        h = entropy.step_means(row["entropy"], spans)
+        unit = {"window_unit": cfg.window_unit, "step_lengths": [end - start for start, end in spans]}
+        at = gear.find_breakpoint(h, cfg.window, surge=cfg.surge, **unit)
+        if at is None:
+            continue
+        report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
+        found.append({"problem_id": row["problem_id"], "world": row["world"], "step_entropy": h, "n_steps": len(h),
+                      "breakpoint": at, "stop": min(len(h), gear._window_stop(len(h), cfg.window, **unit)),
+                      "first_break": None if report is None else report.first_break()})
+    return found
+
+
+def hit_chance(target, start, stop, slack=1):
+    """Chance that a step drawn evenly from start .. stop - 1 lies within `slack` steps of `target`."""
+    if stop <= start:
+        raise HealError(f"hit_chance: no step in {start}..{stop - 1}; leave out trajectories of one step")
+    return max(0, min(stop, target + slack + 1) - max(start, target - slack)) / (stop - start)
+
+
+def hits(found, slack):
+    """[n, 3] from `breakpoints` with a first break: hit (0 or 1), its chance in the window, and over the trace."""
+    rows = [(abs(f["breakpoint"] - f["first_break"]) <= slack, hit_chance(f["first_break"], 1, f["stop"], slack),
+             hit_chance(f["first_break"], 1, f["n_steps"], slack)) for f in found]
+    return np.array(rows, dtype=float).reshape(-1, 3)
+
+
+def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95):
+    """(AUROC, low, high) with whole problems resampled; NaN where a class is missing.
+
+    scores [n]: higher means "positive"; labels [n] of 0/1; problems [n]: what each trajectory belongs to.
+    With W[g, h] the wins of g's positives over h's negatives (ties half) and w the draws,
+    AUROC* = w'Ww / (w'p)(w'q), so no resample is ranked again."""
+    value = stats.auroc(scores, labels)
+    if np.isnan(value):
+        return value, np.nan, np.nan
+    scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
+    names, group = np.unique(problems, return_inverse=True)
+    member = np.eye(len(names))[group]  # [n, G]
+    order = np.argsort(scores[~positive], kind="stable")
+    below = np.vstack([np.zeros(len(names)), member[~positive][order].cumsum(0)])  # negatives of h among the lowest k
+    left, right = (np.searchsorted(scores[~positive][order], scores[positive], side) for side in ("left", "right"))
+    wins = member[positive].T @ (below[left] + below[right]) / 2  # [G, G]
+    w = _weights(len(names), n_boot, seed)
+    pairs = (w @ member[positive].sum(0)) * (w @ member[~positive].sum(0))
+    drawn = ((w @ wins) * w).sum(1)[pairs > 0] / pairs[pairs > 0]
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if len(drawn) else (np.nan, np.nan)
+    return value, float(low), float(high)
+
+
+def anomaly_scores(rows, readings, eps=0.01, seed=0):
+    """{name: [n]} of all readings of PURE and their controls; higher means "more likely spurious".
+
+    "certainty" is minus the mean U, the ratio's denominator alone; "length" counts tokens."""
+    reads = [{"n_steps": r["n_steps"], **{k: np.array(r[k]) for k in ("ppl", "uncertainty", "nll")}} for r in readings]
+    scores = {name: [pure.anomaly(r, *how, eps) for r in reads] for name, how in READINGS.items()}
+    for when in ("before", "after"):
+        u = [pure.uncertainty_at_steps(r["uncertainty"], when) for r in reads]
+        scores[f"certainty {when}"] = [-x.mean() if len(x) else 0.0 for x in u]
+    scores["mean NLL"] = [r["nll"].mean() for r in reads]
+    scores["max step PPL"] = [r["ppl"].max(initial=1.0) for r in reads]
+    scores["length"] = [len(r["token_ids"]) for r in rows]
+    scores["random"] = np.random.default_rng(seed).random(len(rows))
+    return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
+
+
+def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", n_boot=2000):
+    """One dict of DETECTION per reading: AUROC with interval, average precision, and what dropping the share `lam` does.
+
+    labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
+    genuine among the kept (NaN where nothing to divide by)."""
+    spurious, table = np.asarray(labels) == 1, []
+    n_genuine = (~spurious).sum()
+    for name, score in scores.items():
+        kept = pure.keep(score, lam, rule, pools=pools)
+        both = (kept & ~spurious).sum()
+        values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot), stats.average_precision(score, labels),
+                  kept.mean(), both / n_genuine if n_genuine else np.nan, both / kept.sum() if kept.any() else np.nan,
+                  n_genuine / len(spurious), len(spurious), len(set(problems)))
+        table.append(dict(zip(DETECTION, values, strict=True)))
+    return table
+
+
+def said(value, low, high, digits=2):
+    """An estimate with its interval, in words: "0.52 [0.41, 0.63]"."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,112 @@
+"""Model cards: what the embedded models can do, measured on development problems. `python -m heal_lib.embedded.card`.
+
+The worlds' parameters are accepted by looking at the teacher alone (`GATES`), before any student is distilled."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from heal_lib import embedded, gear, worlds
+from heal_lib.engines import SamplingParams
+from heal_lib.store import file_hash, write_json
+from heal_lib.trajectory import rng_of, split_steps
+
+N_PROBLEMS, N_SAMPLES = 60, 30
+# What the teacher must be on hard problems for the question to be worth asking: (low, high) shares.
+GATES = {"unsolved_at_30": (0.10, 0.75), "hinted_verify": (0.80, 1.0), "hinted_spurious": (0.10, 0.40)}
+
+
+def skills(engine, *, hinted: bool) -> dict:
+    """world-difficulty -> shares measured on development problems: accuracy, unsolved, valid single steps, and
+    for a model that reads hints how many hinted samples verify and how many of these are spurious."""
+    out = {}
+    for world in map(worlds.get, worlds.names()):
+        for difficulty in world.difficulties:
+            problems = world.problems("development", N_PROBLEMS, 1, difficulty)
+            rows = _draw(engine, world, problems, difficulty, N_SAMPLES, "")
+            correct = np.array([r["correct"] for r in rows]).reshape(len(problems), -1)
+            found = {"accuracy": correct.mean(), "unsolved_at_30": (correct.sum(1) == 0).mean(),
+                     "finished": np.mean([r["finished"] for r in rows]),
+                     "valid_steps": _valid_share(world, problems, rows)}
+            if hinted:
+                told = _draw(engine, world, problems, difficulty, 10, "answer")
+                kept = [r for r in told if r["correct"]]
+                found |= {"hinted_verify": len(kept) / len(told),
+                          "hinted_spurious": float(np.mean([1 - r["genuine"] for r in kept])) if kept else None}
+            out[f"{world.name}-{difficulty}"] = {k: v if v is None else round(float(v), 4) for k, v in found.items()}
+    return out
+
+
+def drill_skill(engine, n: int = 150) -> dict:
+    """world -> share of isolated facts whose result the model gives with probability > 1/2 for every token."""
+    out = {}
+    for world in map(worlds.get, worlds.names()):
+        known = []
+        for i in range(n):
+            head, *facts = split_steps(world.drill(rng_of("card", world.name, i)))
+            prompts, results, text = [], [], head + "\n\n"
+            for fact in facts:
+                at = max(fact.rfind(mark) + len(mark) for mark in ("=", ": ", ":") if mark in fact)
+                prompts.append(engine.encode(text + fact[:at]))
+                results.append(engine.encode(fact[at:]))
+                text += fact + "\n\n"
+            known += [bool((score.nll < np.log(2)).all()) for score in engine.score(prompts, results)]
+        out[world.name] = round(float(np.mean(known)), 4)
+    return out
+
+
+def gate(measured: dict) -> dict:
+    """Each gate for each world's hard problems: value and whether it lies within its bounds."""
+    found = {world: measured[f"{world}-hard"] for world in worlds.names()}
+    return {f"{world}-hard {name}": [found[world][name], low <= (found[world][name] or 0) <= high]
+            for world in worlds.names() for name, (low, high) in GATES.items()}
+
+
+def write(folder: Path) -> dict:
+    """Measures the model in `folder` (named teacher or student) and writes its card.json there."""
+    name = folder.name
+    (folder / "card.json").unlink(missing_ok=True)
+    embedded.weights_hash.cache_clear()
+    from heal_lib.engines.hf import HFEngine
+
+    engine = HFEngine(*embedded.load(str(folder)))
+    card = {"model": name, "architecture": "Qwen3ForCausalLM", "sha256": file_hash(folder / "model.safetensors"),
+            "pretraining": json.loads((folder / "pretraining.json").read_text()),
+            "skills": skills(engine, hinted=name == "teacher"), "known_facts": drill_skill(engine)}
+    if name == "teacher":
+        card["gates"] = gate(card["skills"])
+    write_json(card, folder / "card.json")
+    return card
+
+
+def _draw(engine, world, problems, difficulty, n, hint):
+    prompts = [engine.encode(world.prompt(p) + (world.hint(p, hint) if hint else "")) for p in problems]
+    params = SamplingParams(world.max_new_tokens[difficulty])
+    draws = engine.sample(prompts, n, params, 1, [f"card{hint}/{p.id}" for p in problems])
+    return [gear.candidate_row(engine, world, p, draw, source="sampled", sample=j)
+            for p, group in zip(problems, draws, strict=True) for j, draw in enumerate(group)]
+
+
+def _valid_share(world, problems, rows) -> float:
+    """Share of valid steps, the answer step aside (it is wrong wherever the strategy failed)."""
+    by_id = {p.id: p for p in problems}
+    steps = [s for r in rows for s in world.check_steps(by_id[r["problem_id"]], r["text"]).steps if s.kind != "answer"]
+    return float(np.mean([s.valid for s in steps])) if steps else 0.0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: measures the models in a folder and prints what was found."""
+    parser = argparse.ArgumentParser(prog="python -m heal_lib.embedded.card", description=__doc__)
+    parser.add_argument("model", choices=["teacher", "student"])
+    parser.add_argument("--out", type=Path, default=embedded.WEIGHTS, help="folder that holds the model's folder")
+    args = parser.parse_args(argv)
+    card = write(args.out / args.model)
+    print(json.dumps({k: v for k, v in card.items() if k != "pretraining"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

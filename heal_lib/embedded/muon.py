@@ -1,0 +1,50 @@
+"""Muon for matrices, AdamW for the rest, in one optimiser that `transformers.Trainer` takes.
+
+`torch.optim.Muon` orthogonalises in bfloat16, which a CPU without bf16 units does slower than the whole forward pass;
+this is the same update (Jordan et al. 2024) in fp32. Only the pretraining of the embedded models uses it."""
+
+from __future__ import annotations
+
+import torch
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration
+
+
+def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
+    """The nearest semi-orthogonal matrix to `update` [rows, columns], approximately."""
+    a, b, c = NEWTON_SCHULZ
+    tall = update.shape[0] > update.shape[1]
+    x = update.T if tall else update
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+class Muon(torch.optim.AdamW):
+    """AdamW, except that groups with `matrices=True` take orthogonalised momentum steps of AdamW's size."""
+
+    def __init__(self, model, lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
+        matrices, rest = [], []
+        for name, parameter in model.named_parameters():
+            (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
+        self.momentum, self.matrices = momentum, matrices
+        super().__init__([{"params": rest, "lr": lr}, {"params": matrices, "lr": lr}], betas=(0.9, 0.98),
+                         weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; gradients of the matrices are spent here, so that AdamW sees only the others."""
+        lr, decay = self.param_groups[1]["lr"], self.param_groups[1]["weight_decay"]
+        for p in self.matrices:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad, 1 - self.momentum)
+            update = orthogonalised(p.grad.lerp(state["momentum"], self.momentum))
+            p.mul_(1 - lr * decay).add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)
+            p.grad = None
+        return super().step(closure)

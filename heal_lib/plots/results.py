@@ -1,0 +1,159 @@
+"""Figures of notebooks 04-07, from the tables of `heal_lib.tables`: shares come in, per cent are drawn."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from heal_lib import baselines
+from heal_lib.plots import COLOURS, MARKERS
+
+
+def label(method):
+    """A method's name for readers."""
+    return baselines.METHODS[method].label if method in baselines.METHODS else str(method)
+
+
+def _points(ax, x, mean, low, high, method, **more):
+    """Points with interval bars, all in per cent."""
+    mean, low, high = (100 * np.asarray(v, float) for v in (mean, low, high))
+    bars = np.clip([mean - low, high - mean], 0, None)  # a percentile interval may miss the mean by a hair
+    return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], markersize=5.5,
+                       markeredgecolor="white", markeredgewidth=0.5, elinewidth=1.3, capsize=2, **more)
+
+
+def _dodge(n, width=0.72):
+    return (np.arange(n) - (n - 1) / 2) * width / max(n, 1)
+
+
+def main_results(table, methods, baseline="sft-rs"):
+    """Accuracy per benchmark (above) and its paired difference to the baseline (below).
+
+    `table`: avg@k rows of `evaluation.results_table`."""
+    benchmarks = list(table["benchmark"].unique())
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(9.5, 6), sharex=True, height_ratios=(3, 2))
+    for shift, method in zip(_dodge(len(methods)), methods, strict=True):
+        rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
+        x = np.arange(len(benchmarks)) + shift
+        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=label(method))
+        if method != baseline:
+            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method)
+    _stripes((top, bottom), len(benchmarks))
+    top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-3, 103))
+    bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
+    bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
+    bottom.set_xticks(range(len(benchmarks)), benchmarks)
+    top.legend(ncols=len(methods), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize="small")
+    return fig
+
+
+def _stripes(axes, n):
+    for ax in axes:
+        ax.grid(False, axis="x")
+        for i in range(0, n, 2):
+            ax.axvspan(i - 0.5, i + 0.5, color="0.95", zorder=0)
+
+
+def forest(table, methods, panels, *, columns=None, groups=(), xlabel=None):
+    """Differences with intervals, one panel per benchmark in `panels`, one line per method, the first on top.
+
+    `table`: rows of `tables.differences`, with the varied method in the column `against`; drawn as it stands,
+    so the axis says what is subtracted. `groups`: (title, methods) pairs; a title stands above its methods."""
+    columns = columns or len(panels)
+    lines = _lines(methods, groups)
+    n_rows = -(-len(panels) // columns)
+    size = (2.2 + (4.6 if columns == 1 else 2.0 * columns), n_rows * (0.9 + 0.28 * len(lines)))
+    fig, axes = plt.subplots(n_rows, columns, figsize=size, sharey=True, sharex=columns > 1, squeeze=False)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        rows = table[table["benchmark"] == panel].set_index("against")
+        ax.axvline(0, color="0.3", linewidth=1)
+        for y, (method, _) in enumerate(lines):
+            if method in rows.index:
+                mean, low, high = 100 * rows.loc[method, ["difference", "ci_low", "ci_high"]].astype(float)
+                ax.plot([low, high], [y, y], color=COLOURS[method], linewidth=1.6)
+                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=6, markeredgecolor="white")
+        ax.set_title(panel, fontsize="medium")
+        ax.grid(False, axis="y")
+    axes[0, 0].set_yticks(range(len(lines)), [text for _, text in lines])
+    axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
+    for tick, (method, _) in zip(axes[0, 0].get_yticklabels(), lines, strict=True):
+        tick.set_fontweight("normal" if method else "bold")
+    for ax in list(axes.flat)[len(panels):]:
+        ax.set_visible(False)
+    fig.supxlabel(xlabel or "difference (percentage points), paired 95 % interval", fontsize="medium")
+    return fig
+
+
+def _lines(methods, groups):
+    """(method or None, text) from top to bottom; None marks a group's title."""
+    if not groups:
+        return [(method, label(method)) for method in methods]
+    return [line for title, members in groups
+            for line in [(None, title), *((m, label(m).split(": ")[-1]) for m in members if m in methods)]]
+
+
+def stage_accuracy(table, stages, columns=4):
+    """Accuracy after each stage, one panel per benchmark. `stages`: names of the stages, 0 first."""
+    benchmarks = list(table["benchmark"].unique())
+    n_rows = -(-len(benchmarks) // columns)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(9.5, 2.4 * n_rows), sharex=True, sharey=True, squeeze=False)
+    for ax, benchmark in zip(axes.flat, benchmarks, strict=False):
+        rows = table[table["benchmark"] == benchmark].sort_values("stage")
+        ax.plot(rows["stage"], 100 * rows["mean"], color=COLOURS["heal"], linewidth=1, zorder=1)
+        _points(ax, rows["stage"], rows["mean"], rows["ci_low"], rows["ci_high"], "heal")
+        ax.set_title(benchmark, fontsize="medium")
+    axes[0, 0].set_xticks(range(len(stages)), stages)
+    axes[0, 0].set_xlim(-0.4, len(stages) - 0.6)
+    for ax in list(axes.flat)[len(benchmarks):]:
+        ax.set_visible(False)
+    fig.supylabel("accuracy, avg@k (%)", fontsize="medium")
+    fig.supxlabel("data added by the stage", fontsize="medium")
+    return fig
+
+
+def loss_curves(logs, methods):
+    """Training loss against tokens seen, one panel per method, one line per seed; stages are set apart."""
+    fig, axes = plt.subplots(1, len(methods), figsize=(9.5, 2.8), sharey=True, squeeze=False)
+    for ax, method in zip(axes.flat, methods, strict=True):
+        part = logs[logs["method"] == method]
+        for seed, line in part.groupby("seed"):
+            ax.plot(line["tokens"] / 1000, line["loss"], color=COLOURS[method], linewidth=1,
+                    linestyle=("-", "--", ":", "-.")[list(part["seed"].unique()).index(seed) % 4], alpha=0.8)
+        ends = part.groupby("stage")["tokens"].max().sort_index().iloc[:-1]
+        for end in ends:
+            ax.axvline(end / 1000, color="0.5", linewidth=0.8, linestyle=":")
+        ax.set_title(label(method), fontsize="medium")
+        ax.set_xlabel("training tokens (thousands)")
+    axes[0, 0].set_ylabel("loss (nats per token)")
+    return fig
+
+
+def accuracy_per_token(table, benchmarks):
+    """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method."""
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(9.5, 3.4), sharex=True, squeeze=False)
+    for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
+        for _, row in table[table["benchmark"] == benchmark].iterrows():
+            _points(ax, row["teacher_tokens"] / 1e6, [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
+                    label=label(row["method"]))
+        ax.set_title(benchmark, fontsize="medium")
+        ax.margins(x=0.12)
+    axes[0, 0].set_ylabel("accuracy, avg@k (%)")
+    fig.supxlabel("teacher tokens drawn (millions)", fontsize="medium")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside lower center", frameon=False,
+               fontsize="small")
+    return fig
+
+
+def token_bars(costs):
+    """Teacher tokens per method, by source."""
+    fig, ax = plt.subplots(figsize=(7, 0.9 + 0.32 * len(costs)))
+    left, styles = np.zeros(len(costs)), {"pool": ("0.75", ""), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
+    for source, (shade, hatch) in styles.items():
+        width = costs[source].to_numpy() / 1e6
+        ax.barh(range(len(costs)), width, left=left, color=shade, hatch=hatch, edgecolor="white", label=source)
+        left = left + width
+    ax.set_yticks(range(len(costs)), [label(m) for m in costs["method"]])
+    ax.invert_yaxis()
+    ax.set_xlabel("teacher tokens drawn (millions)")
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig

@@ -1,0 +1,243 @@
+"""Figures of notebooks 00-03: trajectories as coloured tokens, ceilings, breakpoints, PURE's readings.
+
+Entropy and U are in nats. A token's colour runs from white (0 nats) to deep orange (`TOP` nats and more)."""
+
+from __future__ import annotations
+
+from html import escape
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.patches import Rectangle
+
+from heal_lib.plots import VERDICT_COLOURS
+
+TOP = 2.5  # nats
+_PALETTE = sns.color_palette("colorblind", 10)
+_HEAT = sns.light_palette(_PALETTE[1], as_cmap=True)
+_WORLDS = {"equations": (_PALETTE[0], "o", "-"), "paths": (_PALETTE[1], "s", "--"),
+           "countdown": (_PALETTE[4], "^", "-.")}
+_LINES = {"genuine": "-", "spurious": "--", "failed": "--", "correct": "-", "repaired": "-."}
+_MARKS = {"genuine": "o", "spurious": "X", "failed": "v", "correct": "o", "repaired": "D"}
+_FLAGS = {"breakpoint": "▼ breakpoint", "cut": "✂ cut", "repair": "▶ repaired from here"}
+_BOX = "border-radius:3px;padding:0 3px;font-size:85%;"
+_LOOKS = {"breakpoint": _BOX + "background:#222;color:#fff", "repair": _BOX + "background:#1b6e53;color:#fff",
+          "cut": _BOX + "background:#fff;color:#222;border:1px solid #222",
+          "hint": _BOX + "background:#fff;color:#0a5c8f;border:2px dashed #0a5c8f"}
+
+
+def world_style(world: str) -> dict:
+    """Colour, marker and line of a world, the same in every figure."""
+    colour, marker, line = _WORLDS.get(world, (_PALETTE[7], "P", ":"))
+    return {"color": colour, "marker": marker, "linestyle": line}
+
+
+def source_style(source: str) -> dict:
+    """Colour, marker and line of correct, failed and repaired trajectories, and of genuine and spurious ones."""
+    colours = {**VERDICT_COLOURS, "correct": _PALETTE[0], "repaired": _PALETTE[2]}
+    return {"color": colours[source], "marker": _MARKS[source], "linestyle": _LINES[source]}
+
+
+# --- tokens
+def _heat(nats: float) -> tuple:
+    return _HEAT(0.0 if nats is None or np.isnan(nats) else min(max(nats / TOP, 0.0), 1.0))[:3]
+
+
+def _by_place(marks, n_tokens: int) -> dict[int, list[tuple[str, str]]]:
+    """Token index -> marks before that token; a mark past the end stands after the last one."""
+    at: dict[int, list] = {}
+    for place, kind, *text in marks:
+        at.setdefault(min(max(int(place), 0), n_tokens), []).append((kind, text[0] if text else _FLAGS.get(kind, kind)))
+    return at
+
+
+def token_html(pieces, entropy, marks=()) -> str:
+    """One trajectory as HTML, entropy [T] in nats as each token's background, with its value as the tooltip.
+
+    pieces: text of each token. marks: (token index, kind, optional text), each set before that token: "breakpoint",
+    "cut", "repair", or "hint" with the hint's text, which only the teacher sees. All text is escaped. The missing
+    entropy of a token is None or NaN: no colour."""
+    at, out = _by_place(marks, len(pieces)), []
+    for i, piece in enumerate([*pieces, None]):
+        out += [_mark_html(kind, text) for kind, text in at.get(i, ())]
+        if not piece:
+            continue
+        h = entropy[i]
+        red, green, blue = (round(255 * c) for c in _heat(h))
+        tip = "no entropy" if h is None or np.isnan(h) else f"{h:.2f} nats"
+        shown = escape(piece).replace("\n\n", "↵\n").replace("\t", "→")
+        out.append(f'<span title="{tip}" style="background:rgb({red},{green},{blue})">{shown}</span>')
+    frame = ("background:#fff;color:#111;border:1px solid #ccc;border-radius:4px;padding:8px;margin:4px 0;"
+             "font-family:monospace;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.6")
+    return f'<div style="{frame}">{"".join(out)}</div>'
+
+
+def _mark_html(kind: str, text: str) -> str:
+    shown = f"teacher only: {text.strip()}" if kind == "hint" else text
+    return f'<span style="{_LOOKS.get(kind, _LOOKS["cut"])}">{escape(shown)}</span> '
+
+
+def scale_html() -> str:
+    """The key to the colours."""
+    stops = [tuple(round(255 * c) for c in _heat(TOP * x / 4)) for x in range(5)]
+    bar = ("display:inline-block;width:10em;height:1em;vertical-align:middle;border:1px solid #ccc;"
+           f"background:linear-gradient(90deg,{','.join(f'rgb{stop}' for stop in stops)})")
+    return f'<div>token entropy: 0 nats <span style="{bar}"></span> {TOP:g} nats and more</div>'
+
+
+def show(pieces, entropy, marks=(), title=""):
+    """`token_html` with a title and the key to the colours, as a notebook displays it."""
+    from IPython.display import HTML
+
+    head = f"<div><b>{escape(title)}</b></div>" if title else ""
+    return HTML(head + token_html(pieces, entropy, marks) + scale_html())
+
+
+def token_figure(columns, font=8.5):
+    """The same for paper: columns of (title, pieces, entropy, marks), one line per step; returns the figure."""
+    grids = [_lines(pieces, entropy, marks) for _, pieces, entropy, marks in columns]
+    widths = [max([sum(len(text) for text, _, _ in line) for line in grid], default=1) + 1 for grid in grids]
+    height, char = max(map(len, grids)), 0.66 * font / 72  # inches
+    figure, axes = plt.subplots(1, len(columns), squeeze=False, gridspec_kw={"width_ratios": widths},
+                                figsize=(char * sum(widths) + 1.4, 0.028 * font * height + 0.8))
+    for ax, grid, width, (title, *_) in zip(axes[0], grids, widths, columns, strict=True):
+        ax.set(xlim=(0, width), ylim=(height, 0), title=title, xticks=[], yticks=[])
+        ax.grid(False)
+        for y, line in enumerate(grid):
+            _draw_line(ax, y, line, font)
+    heat = plt.cm.ScalarMappable(plt.Normalize(0, TOP), _HEAT)
+    figure.colorbar(heat, ax=axes[0], label="token entropy, nats", extend="max", shrink=min(1.0, 12 / max(height, 1)))
+    return figure
+
+
+def _lines(pieces, entropy, marks) -> list[list[tuple]]:
+    """Lines of (text, entropy or None, kind of mark or None); a new line after each delimiter and around marks."""
+    at, lines = _by_place(marks, len(pieces)), [[]]
+    for i, piece in enumerate([*pieces, ""]):
+        for kind, text in at.get(i, ()):
+            lines += [[(("teacher only: " if kind == "hint" else "") + text.strip(), None, kind)], []]
+        if piece:
+            lines[-1].append((piece.replace("\n\n", "↵").replace("\n", "↵"), entropy[i], None))
+        if "\n" in piece:
+            lines.append([])
+    return [line for line in lines if line]
+
+
+def _draw_line(ax, y, line, font) -> None:
+    x = 0
+    for text, nats, kind in line:
+        look = {"facecolor": _heat(nats) if kind is None else "white", "edgecolor": "0.8" if kind is None else "black",
+                "linestyle": "--" if kind == "hint" else "-", "linewidth": 0.4 if kind is None else 0.9}
+        ax.add_patch(Rectangle((x, y + 0.06), len(text), 0.88, **look))
+        # A dollar sign would start mathematics.
+        ax.text(x + len(text) / 2, y + 0.5, text.replace("$", r"\$"), ha="center", va="center", family="monospace",
+                fontsize=font if kind is None else font - 1, weight="normal" if kind is None else "bold")
+        x += len(text)
+
+
+# --- one trajectory's steps
+def surge_bars(ax, step_entropy, surge, stop, breakpoint, kept):
+    """Step entropy (bars) and surge D_k (line) of one trajectory [K]; the window ends before step `stop`."""
+    k = np.arange(1, len(step_entropy) + 1)
+    ax.axvspan(1.5, stop + 0.5, color="0.9", label="window")
+    ax.bar(k, step_entropy, color=_PALETTE[1], alpha=0.6, label="mean entropy of the step")
+    ax.plot(k, surge, **source_style("failed"), label="surge")
+    if breakpoint is not None:
+        ax.plot(breakpoint + 1, surge[breakpoint], "k*", ms=13, label="breakpoint")
+        ax.axvline(kept + 0.5, color="black", ls=":", label="cut")
+    ax.set(xlabel="step", ylabel="nats", xticks=k[:: max(1, len(k) // 20)])
+    ax.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def reading_bars(axes, ppl, u, ratio, labels, title):
+    """PURE's reading of one trajectory on three axes: PPL, U and their ratio for each step [K]."""
+    names = (("step PPL", ppl, "///"), ("U, nats per token", u, ""), ("ratio, 1/nats", ratio, "..."))
+    for ax, (name, values, hatch), colour in zip(axes, names, (_PALETTE[0], _PALETTE[4], _PALETTE[3]), strict=True):
+        ax.barh(range(len(values)), values, color=colour, hatch=hatch, edgecolor="white")
+        ax.set(xlabel=name, ylim=(len(values) - 0.4, -0.6), yticks=range(len(values)), yticklabels=[])
+    axes[0].set_yticklabels([label.replace("$", r"\$") for label in labels], family="monospace", fontsize="small")
+    axes[0].set_title(title, loc="left")
+
+
+# --- curves with intervals
+def band(ax, x, mean, low, high, **look):
+    """A line with its interval as a band; NaN leaves a gap."""
+    ax.plot(x, mean, **{"markersize": 4, **look})
+    ax.fill_between(x, low, high, color=look["color"], alpha=0.18, lw=0)
+
+
+def pass_curve(ax, k, mean, low, high, world):
+    """pass@k [len(k)] of one world with its interval."""
+    band(ax, k, mean, low, high, label=world, markevery=max(1, len(k) // 6), **world_style(world))
+    ax.set(xlabel="k, samples per problem", ylim=(-0.02, 1.02), xlim=(0.5, len(k) + 0.5))
+
+
+def count_bars(ax, shares, world, offset=0.0, width=0.27):
+    """Histogram of c: shares [N + 1] of the problems with c = 0..N correct samples."""
+    ax.bar(np.arange(len(shares)) + offset, shares, width, color=world_style(world)["color"], label=world,
+           hatch={"paths": "///", "countdown": "..."}.get(world, ""), edgecolor="white")
+    ax.set(xlabel="c, correct samples of N", ylim=(0, 1))
+
+
+def entropy_curve(ax, offsets, mean, low, high, source):
+    """Step entropy aligned at the breakpoint (offset 0), of one source."""
+    band(ax, offsets, mean, low, high, label=source, **source_style(source))
+    ax.axvline(0, color="black", lw=0.8, ls=":")
+    ax.set(xlabel="step, counted from the breakpoint")
+
+
+def position_histogram(ax, positions, window, world, unit="steps"):
+    """Breakpoints' relative position in their trajectory, 0 to 1, with the window shaded."""
+    ax.axvspan(0, window, color="0.9", label="window")
+    ax.hist(positions, bins=np.linspace(0, 1, 21), weights=np.full(len(positions), 1 / max(1, len(positions))),
+            color=world_style(world)["color"], edgecolor="white")
+    ax.set(title=world, xlim=(0, 1), xlabel=f"breakpoint, share of the {unit} before it")
+
+
+def interval_points(ax, table, label, shift=0.0, **look):
+    """Rows of a table (mean, ci_low, ci_high) as horizontal intervals, one per line, in the table's order."""
+    y, x = np.arange(len(table)) + shift, table["mean"].to_numpy(float)
+    reach = np.abs(np.stack([x - table["ci_low"], table["ci_high"] - x]).astype(float))
+    ax.errorbar(x, y, xerr=np.where(np.isfinite(reach), reach, 0), label=label, capsize=2, ms=5,
+                **{"color": "black", "marker": "o", **look, "linestyle": "none"})
+    ax.set(ylim=(len(table) - 0.5, -0.5))
+
+
+# --- PURE
+def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
+    """Steps as points: PPL against U (nats per token), by the oracle's verdict on their trajectory; u, ppl [n].
+
+    Grey lines join equal ratios. At most `most` points per verdict are drawn, evenly spaced in the data."""
+    for verdict, chosen in (("genuine", ~spurious), ("spurious", spurious)):
+        rows = np.flatnonzero(chosen)[:: max(1, -(-int(chosen.sum()) // most))]
+        style = {**source_style(verdict), "linestyle": "none"}
+        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, label=f"{verdict} ({chosen.sum()} steps)", **style)
+    ax.set(xscale="log", yscale="log", title=title, xlabel="U + eps, nats per token")
+    (left, right), limits = ax.get_xlim(), ax.get_ylim()
+    for exponent in range(-2, 6):
+        ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
+    ax.set(xlim=(left, right), ylim=limits)
+    ax.legend(fontsize="x-small")
+
+
+def roc_curve(ax, scores, labels, label, **look):
+    """False against true positive share over all thresholds; labels 1 = spurious. Ties are crossed straight."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)
+    positive = np.asarray(labels)[order] == 1
+    true, false = (np.append(0, np.cumsum(x)[last]) / max(1, x.sum()) for x in (positive, ~positive))
+    ax.plot(false, true, label=label, drawstyle="default", **look)
+    ax.set(xlabel="genuine flagged, share", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+
+
+def reading_style(name: str, chosen: str) -> dict:
+    """A reading of PURE: its ratios in green, U before solid and after dashed, the one in use thick; controls apart."""
+    if name.startswith("ratio"):
+        shade = {"mean": 1.0, "max": 0.55, "top3": 0.75}[name.split()[1].rstrip(",")]
+        return {"color": tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), "lw": 2.6 if name == chosen else 1.0,
+                "linestyle": "-" if name.endswith("before") else "--", "zorder": 3 if name == chosen else 2}
+    styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
+              "certainty before": (5, ":"), "certainty after": (5, "--")}
+    colour, line = styles.get(name, (7, "-"))
+    return {"color": _PALETTE[colour], "linestyle": line, "lw": 1.2}

@@ -1,0 +1,193 @@
+"""Tables of notebooks 04-07: samples or a Pipeline in, one DataFrame out.
+
+Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals are 95 %, over problems and seeds.
+`samples` is the frame of `Pipeline.evaluations`: one row per method, seed, problem and draw.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from heal_lib import baselines, gear, pace
+from heal_lib.evaluation import score_matrix
+from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
+from heal_lib.store import read_json
+
+POOLED = "hard, pooled"
+_CELL = ["n_problems", "n_seeds", "n_samples"]
+
+
+def with_pooled(samples, suffix="-hard", name=POOLED):
+    """The samples, and those of all benchmarks that end in `suffix` once more under one name.
+
+    All of them count, `countdown` too: which worlds to pool is not chosen by their results."""
+    hard = samples[samples["benchmark"].str.endswith(suffix)]
+    return pd.concat([samples, hard.assign(benchmark=name)], ignore_index=True)
+
+
+def only_pooled(samples):
+    """The samples of the hard benchmarks under one name, and no others."""
+    samples = with_pooled(samples)
+    return samples[samples["benchmark"] == POOLED]
+
+
+def verdict(low, high):
+    """Where an interval of a difference lies, in words."""
+    return "above zero" if low > 0 else "below zero" if high < 0 else "includes zero"
+
+
+def _cell(samples, matrix):
+    draws = samples.groupby(["method", "seed", "benchmark", "problem_id"]).size()
+    return [*matrix.shape, int(draws.iloc[0])]
+
+
+def accuracies(samples, *, n_boot, by="method"):
+    """Mean and interval of every `by` (method, or another column such as "stage") on every benchmark."""
+    samples = samples.assign(method=samples[by])
+    rows = []
+    for benchmark in samples["benchmark"].unique():
+        for name in samples["method"].unique():
+            scores = score_matrix(samples, name, benchmark)
+            rows.append([name, benchmark, *bootstrap_mean(scores, n_boot=n_boot), *_cell(samples, scores)])
+    return pd.DataFrame(rows, columns=[by, "benchmark", "mean", "ci_low", "ci_high", *_CELL])
+
+
+def differences(samples, pairs, *, n_boot):
+    """One row per (method, against) and benchmark: the paired difference, and the smallest one that would be
+    found with 80 % power at 5 % (`detectable`)."""
+    rows = []
+    for method, against in pairs:
+        for benchmark in samples["benchmark"].unique():
+            a, b = (score_matrix(samples, name, benchmark) for name in (method, against))
+            difference, low, high = paired_bootstrap(a, b, n_boot=n_boot)
+            rows.append([method, against, benchmark, difference, low, high, verdict(low, high),
+                         minimum_detectable_effect(a - b), *_cell(samples, a)])
+    return pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
+                                       "detectable", *_CELL])
+
+
+# --- PACE (notebook 04)
+def stage_names(run, method):
+    """Sources that a method's stages add, in order; a source without rows makes no stage."""
+    sources = run.training_sources(method)
+    return [name for name in pace.STAGES if sources.get(name)]
+
+
+def stage_data(run, method="heal"):
+    """What each source holds, per world and difficulty: problems, rows, tokens (completions)."""
+    rows = [{"source": source, "benchmark": f"{row['world']}-{row['difficulty']}", "problem": row["problem_id"],
+             "tokens": len(row["token_ids"])}
+            for source, part in run.training_sources(method).items() for row in part]
+    frame = pd.DataFrame(rows, columns=["source", "benchmark", "problem", "tokens"])
+    return frame.groupby(["source", "benchmark"], sort=False).agg(
+        problems=("problem", "nunique"), rows=("problem", "size"), tokens=("tokens", "sum")).reset_index()
+
+
+def stage_samples(run, method="heal"):
+    """Test samples of the student before training (stage 0) and after each stage, with a column `stage`."""
+    n = len(stage_names(run, method))
+    jobs = [("evaluation", method, seed, stage) for seed in run.cfg.seeds for stage in range(1, n)]
+    run.prefetch(jobs)
+    frames = [_stage(run, job[1:], job[3]) for job in jobs]
+    for seed in run.cfg.seeds:
+        frames += [_stage(run, ("student", seed), 0), _stage(run, (method, seed), n)]
+    return pd.concat(frames, ignore_index=True).sort_values("stage", kind="stable")
+
+
+def _stage(run, job, stage):
+    frame = run.evaluation(*job).to_pandas()
+    return frame.assign(benchmark=frame["world"] + "-" + frame["difficulty"], seed=job[1], stage=stage, method="")
+
+
+def training_logs(run, methods):
+    """One row per method, seed, stage and logged update: the stage's distinct `rows` and `trained` tokens, `tokens`
+    seen so far (prompts included), loss in nats per token."""
+    rows = []
+    for method in methods:
+        for seed in run.cfg.seeds:
+            seen = 0
+            for part in read_json(run.student(method, seed) / "training.json")["stages"]:
+                last = max((step for step, _ in part["loss"]), default=1)
+                stage = [method, seed, part["stage"], part["rows"], part["tokens"]]
+                rows += [[*stage, seen + part["tokens"] * step / last, loss] for step, loss in part["loss"]]
+                seen += part["tokens"]
+    return pd.DataFrame(rows, columns=["method", "seed", "stage", "rows", "trained", "tokens", "loss"])
+
+
+# --- cost (notebook 07)
+def teacher_sources(run, rules=gear.CUT_RULES[:1]):
+    """One row per teacher data set: problems, samples, tokens drawn, samples accepted, seconds when first made."""
+    sets = {"pool": run.pool(), "hinted": run.hinted(), **{f"repairs {rule}": run.repairs(rule) for rule in rules}}
+    rows = [[name, len(set(data["problem_id"])), len(data), sum(data["n_generated"]), sum(data["correct"]),
+             _seconds(run, f"{name} distil")] for name, data in sets.items()]
+    table = pd.DataFrame(rows, columns=["source", "problems", "samples", "tokens", "accepted", "seconds"])
+    return table.assign(accepted_share=table["accepted"] / table["samples"],
+                        tokens_per_accepted=table["tokens"] / table["accepted"].where(table["accepted"] > 0))
+
+
+def method_costs(run, methods):
+    """One row per method: teacher tokens by source, rows and tokens trained on, seconds (means over seeds)."""
+    rows = []
+    for name in methods:
+        spec = baselines.get(name)
+        tokens = {"pool": sum(run.pool()["n_generated"]) if spec.trained else 0, "hinted": 0, "repairs": 0}
+        if spec.hint:
+            tokens["hinted"] = _hinted_tokens(run, spec.hint == "failed")
+        if spec.cut:
+            tokens["repairs"] = sum(run.repairs(spec.cut)["n_generated"])
+        rows.append({"method": name, **tokens, "teacher_tokens": sum(tokens.values()), **_training(run, name, spec)})
+    return pd.DataFrame(rows)
+
+
+def _hinted_tokens(run, only_failed):
+    """Tokens of the hinted samples; a method that hints failed problems only pays for those."""
+    counts, limit = run.correct_counts(), run.cfg.eligible_max_correct
+    return sum(row["n_generated"] for row in run.hinted().select_columns(["problem_id", "n_generated"])
+               if not only_failed or gear.eligible(counts[row["problem_id"]], limit))
+
+
+def _training(run, name, spec):
+    if not spec.trained:
+        return {"rows": 0, "trained_tokens": 0, "training_seconds": 0.0}
+    logs = [read_json(run.student(name, seed) / "training.json")["stages"] for seed in run.cfg.seeds]
+    seconds = [_seconds(run, f"student {name} seed {seed}") for seed in run.cfg.seeds]
+    return {"rows": sum(map(len, run.training_sources(name).values())),
+            "trained_tokens": sum(part["tokens"] for log in logs for part in log) / len(logs),
+            "training_seconds": sum(seconds) / len(seconds)}
+
+
+def _seconds(run, stage):
+    """What a stage cost when it was made, in seconds; missing if this run did not look at it."""
+    return next((event.seconds for event in run.store.events if event.name == stage), float("nan"))
+
+
+# --- the assumption switches (notebook 06, METHOD section 7): unit and range, and another value to try
+SWITCHES = {
+    "step_delimiter": ("text between steps", "'\" \"'"),
+    "entropy": ("only full, with the hf engine", "full"),
+    "surge": ("difference or value", "value"),
+    "window": ("share of the trajectory, above 0, up to 1", "0.5"),
+    "window_unit": ("steps or tokens", "tokens"),
+    "backoff": ("steps, 0 or more", "0"),
+    "hint": ("answer or first_step", "first_step"),
+    "n_samples": ("teacher samples per problem", "20"),
+    "eligible_max_correct": ("correct samples, 0 to n_samples", "0"),
+    "n_failed": ("failed trajectories per problem", "2"),
+    "n_candidates": ("repairs per failed trajectory", "2"),
+    "pure_eps": ("nats, above 0", "0.1"),
+    "pure_lambda": ("share dropped (quantile) or largest anomaly kept (threshold)", "0.4"),
+    "pure_rule": ("quantile or threshold", "threshold"),
+    "pure_aggregate": ("mean, max or top3", "max"),
+    "pure_uncertainty": ("before or after the step", "after"),
+    "pure_pool": ("sources that are filtered", "\"['hint']\""),
+    "stage_hint_below": ("share correct, 0 to 1", "0.2"),
+    "stages_cumulative": ("true or false", "false"),
+    "per_problem_cap": ("rows per problem and source, 1 or more", "2"),
+}
+
+
+def switches(cfg):
+    """Every switch with its value in this run, its range, and the option that tries another value."""
+    rows = [[name, repr(getattr(cfg, name)), meaning, f"-p {name} {other}"]
+            for name, (meaning, other) in SWITCHES.items()]
+    return pd.DataFrame(rows, columns=["switch", "value", "range", "to try"])

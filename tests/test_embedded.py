@@ -1,0 +1,141 @@
+"""The shipped models: found, checked, loaded; and what they are trained on."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+import heal_lib
+from heal_lib import embedded, worlds
+from heal_lib.embedded import corpus, models
+from heal_lib.errors import HealError
+from heal_lib.store import file_hash
+from heal_lib.trajectory import rng_of
+from heal_lib.worlds.base import SPLITS
+
+
+@pytest.fixture(autouse=True)
+def no_memory():
+    embedded.weights_hash.cache_clear()
+    yield
+    embedded.weights_hash.cache_clear()
+
+
+@pytest.fixture
+def folder(models_folder, tmp_path, monkeypatch):
+    """A copy of the tiny teacher with a card, as HEAL_MODELS."""
+    shutil.copytree(models_folder / "teacher", tmp_path / "teacher")
+    card = {"sha256": file_hash(tmp_path / "teacher" / "model.safetensors")}
+    (tmp_path / "teacher" / "card.json").write_text(json.dumps(card))
+    monkeypatch.setenv("HEAL_MODELS", str(tmp_path))
+    return tmp_path / "teacher"
+
+
+# --- files
+
+def test_a_model_and_its_tokenizer_are_loaded(folder, models_folder, words):
+    for name in ("teacher", str(folder)):
+        model, tokenizer = heal_lib.load_model(name)
+        assert not model.training and next(model.parameters()).dtype == torch.float32
+        assert tokenizer.get_vocab() == words.get_vocab() and tokenizer.pad_token_id != tokenizer.eos_token_id
+    ids = torch.tensor([words.encode("facts\n\n")])
+    assert torch.equal(model(ids).logits, models.new_model("student", words, 0).eval()(ids).logits)
+
+
+def one_line(call):
+    with pytest.raises(HealError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_weight_file_is_named_with_its_mend(folder):
+    (folder / "model.safetensors").unlink()
+    for call in (embedded.load, lambda: embedded.weights_hash("teacher")):
+        assert re.search(r"teacher/model\.safetensors.*restore.*make teacher", one_line(call))
+    assert "student/model.safetensors" in one_line(lambda: embedded.load("student"))
+    assert "nowhere/model.safetensors" in one_line(lambda: embedded.load("/nowhere"))
+
+
+@pytest.mark.parametrize("change", [lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b[: len(b) // 2], lambda b: b""])
+def test_an_altered_weight_file_is_named_with_its_mend(folder, change):
+    path = folder / "model.safetensors"
+    path.write_bytes(change(path.read_bytes()))
+    assert re.search(r"teacher/model\.safetensors does not match .*sha256.*restore.*make teacher", one_line(embedded.load))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_an_altered_card_is_named_with_its_mend(folder, text):
+    (folder / "card.json").write_text(text)
+    assert re.search(r"teacher/card\.json.*restore", one_line(embedded.load))
+
+
+def test_a_failed_check_is_not_remembered(folder):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    one_line(embedded.load)
+    path.write_bytes(whole)
+    assert embedded.weights_hash("teacher") == file_hash(path)
+
+
+@pytest.mark.parametrize("name", ["teacher", "student"])
+def test_shipped_models_are_whole_small_and_carded(name):
+    folder = embedded.WEIGHTS / name
+    assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
+    assert sum(path.stat().st_size for path in embedded.WEIGHTS.rglob("*.safetensors")) < 25e6
+
+
+# --- tokenizer, architecture, corpus
+
+@pytest.mark.parametrize("name", worlds.names())
+def test_every_text_of_a_world_joins_back_from_its_tokens(name, words):
+    world = worlds.get(name)
+    for level in world.difficulties:
+        for i, problem in enumerate(world.problems("test", 10, 0, level)):
+            steps = [*world.routine(problem), *world.derivation(problem), *world.habit(problem, rng_of(i)),
+                     *world.shortcut(problem, rng_of(i)), f"\\boxed{{{problem.answer}}}"]
+            for text in (world.prompt(problem) + world.hint(problem) + "\n\n".join(steps), world.drill(rng_of(i))):
+                ids = words.encode(text, add_special_tokens=False)
+                assert words.decode(ids) == text == "".join(words.decode([i]) for i in ids)
+                assert words.unk_token_id not in ids and words.eos_token_id not in ids
+
+
+def test_special_tokens_are_three_different_ones(words):
+    assert len({words.pad_token_id, words.eos_token_id, words.unk_token_id}) == 3
+
+
+@pytest.mark.parametrize("size", models.SIZES)
+def test_new_models_are_seeded_and_small(size, words):
+    one, again, other = (models.new_model(size, words, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(one.values(), again.values(), strict=True))
+    assert not torch.equal(*(x["model.embed_tokens.weight"] for x in (one, other)))
+    count = models.new_model(size, words, 0).num_parameters()
+    assert count * 4 < 20e6 and models.CONTEXT >= 2 * max(max(w.max_new_tokens.values()) for w in map(
+        worlds.get, worlds.names()))
+
+
+@pytest.mark.parametrize("recipe", [corpus.TEACHER, corpus.STUDENT])
+def test_hints_and_prompts_are_never_learned(recipe, words):
+    texts = list(corpus.texts(recipe, 300, seed=1))
+    assert texts == list(corpus.texts(recipe, 300, seed=1)) != list(corpus.texts(recipe, 300, seed=2))
+    hinted = 0
+    for text in texts:
+        assert not text[0][1] and not any("hint" in piece for piece, learn in text if learn)
+        hinted += any("hint" in piece for piece, _ in text)
+        row = corpus.encode(words, text)
+        assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
+        assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
+        assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
+    assert hinted == 0 if recipe is corpus.STUDENT else 0.25 < hinted / 300 < 0.55
+
+
+def test_no_model_is_trained_on_a_problem_of_another_split():
+    seen = {text[0][0] for text in corpus.texts(corpus.TEACHER, 600, seed=0)}
+    for world in map(worlds.get, worlds.names()):
+        for level in world.difficulties:
+            for split in set(SPLITS) - {"pretrain"}:
+                assert not seen & {world.prompt(p) for p in world.problems(split, 60, 0, level)}
+    assert not any("long" in recipe.difficulties for recipe in (corpus.TEACHER, corpus.STUDENT))

@@ -1,0 +1,80 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heal_lib.errors import HealError
+from heal_lib.pace import STAGES, budgets, curriculum, fill
+
+SOURCES = {"repair": ["r1", "r2"], "base": ["b1", "b2", "b3"], "hint": ["h1"]}
+
+
+def test_three_stages_cumulative():
+    """METHOD section 4, whatever the order in which the sources come."""
+    assert STAGES == ("base", "hint", "repair")
+    assert curriculum(SOURCES) == [["b1", "b2", "b3"], ["b1", "b2", "b3", "h1"], ["b1", "b2", "b3", "h1", "r1", "r2"]]
+
+
+def test_other_orders():
+    assert curriculum(SOURCES, cumulative=False) == [["b1", "b2", "b3"], ["h1"], ["r1", "r2"]]
+    assert curriculum(SOURCES, order="reversed") == [["r1", "r2"], ["r1", "r2", "h1"],
+                                                     ["r1", "r2", "h1", "b1", "b2", "b3"]]
+    for cumulative in (True, False):
+        assert curriculum(SOURCES, order="mixed", cumulative=cumulative) == [["b1", "b2", "b3", "h1", "r1", "r2"]]
+
+
+@pytest.mark.parametrize("order", ["staged", "mixed", "reversed"])
+def test_every_order_ends_on_the_same_data(order):
+    assert sorted(curriculum(SOURCES, order=order)[-1]) == sorted(itertools.chain(*SOURCES.values()))
+
+
+def test_sources_without_rows_make_no_stage():
+    assert curriculum({"base": ["b"], "hint": [], "repair": ["r"]}) == [["b"], ["b", "r"]]
+    assert curriculum({"base": ["b"]}) == curriculum({"base": ["b"]}, order="reversed") == [["b"]]
+    assert curriculum({"base": [], "hint": ["h"], "repair": []}) == [["h"]]
+
+
+def test_nothing_at_all_and_an_unknown_order_are_refused():
+    for nothing in ({}, {"base": []}, {"base": [], "hint": [], "repair": []}):
+        with pytest.raises(HealError, match="nothing to train on"):
+            curriculum(nothing)
+    with pytest.raises(HealError, match="'shuffled'; choose staged, mixed or reversed"):
+        curriculum(SOURCES, order="shuffled")
+
+
+def test_budgets_by_hand():
+    assert budgets([["aa"], ["aa", "bbbb"]], 80) == [20, 60]  # 2 and 6 tokens
+    assert budgets([["a"], ["a"], ["a"]], 100) == [33, 34, 33]
+    assert budgets([[1, 1], [1]], 30, length=lambda row: 5) == [20, 10]
+
+
+@given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=5), st.integers(0, 10**6))
+def test_budgets_add_up_and_are_fair(stages, total):
+    shares, sizes = budgets(stages, total, length=int), [sum(stage) for stage in stages]
+    assert sum(shares) == total
+    assert all(abs(share - total * size / sum(sizes)) <= 1 for share, size in zip(shares, sizes, strict=True))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(0, 200))
+def test_fill_reaches_the_budget_with_whole_rows_in_whole_passes(lengths, budget):
+    rows = [(i, n) for i, n in enumerate(lengths)]
+    out = fill(rows, budget, 0, length=lambda row: row[1])
+    spent = [n for _, n in out]
+    assert sum(spent) >= budget and sum(spent[:-1]) < max(budget, 1)  # the last row is the one that reaches it
+    for at in range(0, len(out), len(rows)):  # each pass holds every row once
+        assert len(set(out[at : at + len(rows)])) == len(out[at : at + len(rows)])
+
+
+def test_fill_is_seeded_and_shuffles_each_pass():
+    rows = ["x" * (i + 1) for i in range(10)]
+    out = fill(rows, 220, 0)
+    assert out == fill(rows, 220, 0) != fill(rows, 220, 1)
+    assert out[:10] != out[10:20] and sorted(out[:10]) == sorted(out[10:20]) == rows
+    assert rows == ["x" * (i + 1) for i in range(10)] and fill(rows, 0, 0) == []
+
+
+def test_fill_of_nothing_is_an_error_not_an_endless_loop():
+    for rows in ([], [""]):
+        with pytest.raises(HealError, match="nothing to train on"):
+            fill(rows, 10, 0)

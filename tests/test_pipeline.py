@@ -1,0 +1,320 @@
+"""The stages at a micro scale, with a teacher that is told what to say and a tiny student that is really trained."""
+
+import os
+
+import numpy as np
+import pytest
+
+from heal_lib import baselines, embedded, pipeline, scales, worlds
+from heal_lib.errors import HealError
+from heal_lib.pipeline import Pipeline
+from heal_lib.store import Store, read_json
+from heal_lib.trajectory import COLUMNS, rng_of
+
+MICRO = {"worlds": ["equations"], "n_distil": 3, "n_samples": 5, "n_hinted": 6, "n_failed": 2, "n_candidates": 6,
+         "n_test": 2, "k_eval": 2, "n_development": 2, "seeds": [0], "train_tokens": 2000, "batch_size": 8}
+
+
+def micro(**overrides):
+    return scales.get("smoke", **{**MICRO, **overrides})
+
+
+def teacher(scripted, words, solved=0.6):
+    """Derives the answer of easy problems in a share `solved` of draws, never that of others; with the hint it derives
+    three times in four and otherwise asserts."""
+    book = {p.question: p for split in ("distil", "development", "test") for w in map(worlds.get, worlds.names())
+            for level in w.difficulties for p in w.problems(split, 3, 0, level)}
+
+    def script(prompt, key, j):
+        question, *done = [step for step in prompt.split("\n\n") if step]
+        problem, rng = book[question], rng_of(key, j)
+        world = worlds.get(problem.world)
+        routine = world.routine(problem)
+        if done and done[-1].startswith("hint "):
+            way = world.derivation(problem) if rng.random() < 0.75 else world.shortcut(problem, rng)
+            steps = [*routine[len(done) - 1 :], *way]
+        elif problem.difficulty == "easy" and rng.random() < solved or solved == 1:
+            steps = [*routine, *world.derivation(problem)]
+        else:
+            return "\n\n".join([*routine, "try 1", "try 2", "give up", "\\boxed{0}"])
+        return "\n\n".join([*steps, f"\\boxed{{{problem.answer}}}"])
+
+    return scripted(script, words, nll=lambda ids: np.array([i % 7 / 3 for i in ids]),
+                    tail=lambda ends, tail: np.array([[1 / (k + 1)] * len(tail) for k in range(len(ends))]))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One cache for the tests that look at the same run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def says(monkeypatch, cache, models_folder, scripted, words):
+    """Puts a scripted teacher (and evaluated student) in place; returns a function that puts another."""
+    monkeypatch.setenv("HEAL_MODELS", str(models_folder))
+    monkeypatch.setenv("HEAL_CACHE", str(cache))
+    monkeypatch.delenv("HEAL_EVENTS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)  # all in this process
+    embedded.weights_hash.cache_clear()
+
+    def install(**knobs):
+        engine = teacher(scripted, words, **knobs)
+        monkeypatch.setattr(pipeline, "engine", lambda name: engine)
+        return engine
+
+    install()
+    yield install
+    embedded.weights_hash.cache_clear()
+
+
+@pytest.fixture
+def run(says):
+    return Pipeline(micro())
+
+
+def used(store, cfg, method="heal"):
+    """Stage name -> made or reused, for everything up to a method's training data."""
+    run = Pipeline(cfg, store)
+    run.store.events.clear()
+    run.training_sources(method)
+    return {event.name: event.what for event in run.store.events}
+
+
+# --- what is made again
+
+def test_only_what_depends_on_a_change_is_made_again(says, tmp_path):
+    store = Store(tmp_path)
+    pool, hinted, read_hinted = "pool distil", "hinted distil", "readings hinted distil"
+    repairs, read_repairs = "repairs entropy distil", "readings repairs entropy distil"
+    everything = {pool, hinted, read_hinted, repairs, read_repairs}
+
+    def made(**overrides):
+        events = used(store, micro(**overrides))
+        assert set(events) == everything
+        return {name for name, what in events.items() if what == "made"}
+
+    assert made() == everything
+    assert made() == set()
+    assert made(window=0.5) == made(backoff=2) == made(n_candidates=2) == made(n_failed=1) == {repairs, read_repairs}
+    assert made(pure_lambda=0.5) == made(pure_eps=0.1) == made(pure_uncertainty="after") == made(n_test=1) == set()
+    assert made(n_hinted=2) == {hinted, read_hinted}
+    assert made(hint="first_step") == everything - {pool}
+    assert made(n_samples=4) == everything
+    assert made(teacher_seed=1) == everything
+
+
+def test_other_models_make_everything_again(says, tmp_path, words, monkeypatch):
+    from heal_lib.embedded import models
+
+    store = Store(tmp_path / "cache")
+    used(store, micro())
+    models.new_model("student", words, 7).save_pretrained(tmp_path / "teacher")
+    monkeypatch.setenv("HEAL_MODELS", str(tmp_path))
+    embedded.weights_hash.cache_clear()
+    assert set(used(store, micro()).values()) == {"made"}
+
+
+# --- the teacher's data
+
+def test_the_pool_holds_n_samples_of_each_problem_and_no_hint(run):
+    pool = run.pool()
+    assert pool.column_names == list(COLUMNS) and len(pool) == 6 * 5
+    assert set(pool["source"]) == {"sampled"} and not any("hint" in text for text in pool["text"])
+    assert [row["sample"] for row in pool][:5] == list(range(5))
+    counts = run.correct_counts()
+    assert set(counts) == {p.id for p in run.distil()} and 0 < sum(counts.values()) < 30
+
+
+def test_hinted_samples_are_for_problems_below_the_share(run):
+    counts, hinted = run.correct_counts(), run.hinted()
+    assert set(hinted["problem_id"]) == {key for key, c in counts.items() if c < 0.5 * 5}
+    assert len(hinted) == 6 * len(set(hinted["problem_id"])) and any(hinted["correct"])
+    assert not any("hint" in text for text in hinted["text"])
+
+
+def test_repairs_are_for_eligible_problems_and_failed_trajectories(run):
+    """Known wrong turn: gates that are the same. Here some problem is hinted, but not repaired."""
+    counts, failed, repairs = run.correct_counts(), run.failed(), run.repairs()
+    assert set(failed) == {key for key, c in counts.items() if c <= 1} < {r["problem_id"] for r in run.hinted()}
+    assert all(len(rows) == 2 and not any(r["correct"] for r in rows) for rows in failed.values())
+    assert len(repairs) == 2 * 6 * len(failed) and any(repairs["correct"]) and set(repairs["source"]) == {"repaired"}
+    chosen = {(key, row["sample"]) for key, rows in failed.items() for row in rows}
+    assert {(r["problem_id"], r["parent"]) for r in repairs} == chosen
+    again = Pipeline(micro()).failed()
+    assert chosen == {(key, row["sample"]) for key, rows in again.items() for row in rows}
+
+
+def test_cut_rules_are_stages_of_their_own(run):
+    start, middle = run.repairs("start"), run.repairs("middle")
+    assert set(start["n_kept"]) == {0} and min(middle["n_kept"]) > 0
+
+
+def test_development_looks_at_other_hard_problems(run):
+    pool = run.pool("development")
+    assert set(pool["difficulty"]) == {"hard"} and len(set(pool["problem_id"])) == 2
+    assert not set(pool["problem_id"]) & set(run.pool()["problem_id"])
+    assert len(run.anomalies("hinted", "development")) == len(run.accepted("hinted", "development")) > 0
+
+
+# --- training data
+
+@pytest.mark.parametrize("method", [m for m, spec in baselines.METHODS.items() if spec.trained])
+def test_training_data_is_right_capped_and_without_hint(run, words, method):
+    """Known wrong turn: incorrect samples left in the Base stage."""
+    spec, sources = baselines.get(method), run.training_sources(method)
+    assert set(sources) == {"base"} | {"hint"} * bool(spec.hint) | {"repair"} * bool(spec.cut)
+    for name, rows in sources.items():
+        assert rows and all(row["correct"] and row["finished"] for row in rows)
+        assert {row["source"] for row in rows} == {{"base": "sampled", "hint": "hinted", "repair": "repaired"}[name]}
+        per_problem = np.unique([row["problem_id"] for row in rows], return_counts=True)[1]
+        assert per_problem.max() <= run.cfg.per_problem_cap
+        for row in rows:
+            trained = run._training_row(row)
+            text = words.decode(trained["input_ids"], skip_special_tokens=True)
+            assert text == row["question"] + "\n\n" + row["text"] and "hint" not in text
+            learned = [i for i, m in zip(trained["input_ids"], trained["completion_mask"], strict=True) if m]
+            assert learned == list(row["token_ids"]) and learned[-1] == words.eos_token_id
+
+
+def test_star_hints_failed_problems_only(run):
+    counts = run.correct_counts()
+    assert {r["problem_id"] for r in run.training_sources("star")["hint"]} <= {k for k, c in counts.items() if c <= 1}
+    assert max(counts[r["problem_id"]] for r in run.training_sources("heal")["hint"]) == 2
+
+
+def test_filters_drop_what_they_say(says):
+    run = Pipeline(micro(per_problem_cap=99))
+    rows = {m: run.training_sources(m)["repair"]
+            for m in ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-oracle")}
+    everything = rows["heal-no-pure"]
+    sizes = np.unique([r["problem_id"] for r in everything], return_counts=True)[1]
+    for method in ("heal", "heal-random-drop", "heal-nll"):  # a fifth of each problem's pool
+        assert len(rows[method]) == len(everything) - sum(int(0.2 * n) for n in sizes) < len(everything)
+        assert {r["sample"] for r in rows[method]} <= {r["sample"] for r in everything}
+    assert rows["heal"] != rows["heal-random-drop"]
+    assert [r["genuine"] for r in rows["heal-oracle"]] == [1] * sum(r["genuine"] for r in everything)
+    assert 0 < len(rows["heal-oracle"]) < len(everything)
+
+
+def test_the_most_anomalous_are_dropped(says):
+    run = Pipeline(micro(per_problem_cap=99))
+    accepted, scores = run.accepted("repairs entropy"), run.anomalies("repairs entropy")
+    kept = {(r["problem_id"], r["sample"]) for r in run.training_sources("heal")["repair"]}
+    for problem in {r["problem_id"] for r in accepted}:
+        mine = [(s, (problem, r["sample"]) in kept)
+                for s, r in zip(scores, accepted, strict=True) if r["problem_id"] == problem]
+        assert max(s for s, stays in mine if stays) <= min([s for s, stays in mine if not stays], default=np.inf)
+
+
+def test_pure_filters_the_pools_it_is_told_to(says):
+    unfiltered = Pipeline(micro(per_problem_cap=99)).training_sources("heal-no-pure")
+    run = Pipeline(micro(pure_pool=["repair"], pure_lambda=0.5, per_problem_cap=99)).training_sources("heal")
+    assert run["hint"] == unfiltered["hint"] and len(run["repair"]) < len(unfiltered["repair"])
+
+
+# --- nothing to do
+
+def test_a_filter_that_keeps_nothing_leaves_an_empty_source(says):
+    run = Pipeline(micro(pure_lambda=1.0))
+    sources = run.training_sources("heal")
+    assert sources["hint"] == sources["repair"] == [] and sources["base"]
+    folder = run.student("heal", 0)
+    assert [path.name for path in folder.glob("stage-*")] == ["stage-1"]  # the base stage alone
+
+
+def test_a_teacher_that_solves_everything_needs_no_hint_and_no_repair(says, tmp_path):
+    says(solved=1)
+    run = Pipeline(micro(), Store(tmp_path))
+    assert run.failed() == {} and set(run.correct_counts().values()) == {5}
+    for which in ("hinted", "repairs entropy"):
+        assert run.accepted(which) == [] and len(run.readings(which)) == 0 and run.anomalies(which).shape == (0,)
+    assert len(run.hinted()) == 0 and run.hinted().column_names == run.repairs().column_names == list(COLUMNS)
+    sources = run.training_sources("heal")
+    assert sources["hint"] == sources["repair"] == [] and len(sources["base"]) == 6 * 4
+
+
+def test_no_verified_sample_is_a_one_line_error_and_leaves_nothing(says, tmp_path):
+    says(solved=0)
+    run = Pipeline(micro(), Store(tmp_path))
+    assert run.training_sources("sft-rs") == {"base": []}
+    with pytest.raises(HealError, match="no verified sample") as caught:
+        run.student("sft-rs", 0)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir() if "student" in path.name] == []
+    assert run.training_sources("heal")["repair"]  # what sampling never solves, repair does
+
+
+def test_one_sample_that_is_right_makes_an_eligible_problem_without_failure(says, tmp_path):
+    says(solved=1)
+    run = Pipeline(micro(n_samples=1), Store(tmp_path))
+    assert set(run.correct_counts().values()) == {1} and run.failed() == {} and len(run.repairs()) == 0
+
+
+def test_random_models_go_all_the_way(says, tmp_path, monkeypatch):
+    """Nothing scripted: models that know nothing solve nothing, and every stage says so."""
+    from heal_lib.engines.hf import HFEngine
+
+    monkeypatch.setattr(pipeline, "engine", lambda name: HFEngine(*embedded.load(name)))
+    run = Pipeline(micro(difficulties=["easy"], n_distil=2, n_samples=2, n_hinted=1, n_failed=1, n_candidates=1,
+                         n_test=1, k_eval=1), Store(tmp_path))
+    assert len(run.pool()) == 4 and not any(run.pool()["correct"])
+    assert all(len(row["entropy"]) == len(row["token_ids"]) for row in run.pool())
+    assert len(run.repairs()) == len(run.hinted()) == 2
+    assert run.accepted("repairs entropy") == [] and len(run.readings("repairs entropy")) == 0
+    with pytest.raises(HealError, match="no verified sample"):
+        run.student("heal", 0)
+    assert len(run.evaluation("student", 0)) == len(run.evaluation("teacher", 0)) == 3
+
+
+# --- students and evaluation
+
+def test_heal_trains_in_three_stages_within_the_budget(run):
+    folder, sources = run.student("heal", 0), run.training_sources("heal")
+    record = read_json(folder / "training.json")
+    sizes = np.cumsum([len(sources[name]) for name in ("base", "hint", "repair")]).tolist()
+    assert [stage["rows"] for stage in record["stages"]] == sizes  # cumulative
+    assert sorted(path.name for path in folder.glob("stage-*")) == ["stage-1", "stage-2", "stage-3"]
+    longest = max(len(run._training_row(r)["input_ids"]) for rows in sources.values() for r in rows)
+    assert 2000 <= sum(stage["tokens"] for stage in record["stages"]) < 2000 + 3 * longest
+    assert len({embedded.weights_hash(str(folder / f"stage-{i}")) for i in (1, 2, 3)}) == 3
+    with pytest.raises(HealError, match="stage-4"):
+        run.evaluation("heal", 0, stage=4)
+    with pytest.raises(HealError, match="is not trained"):
+        run.student("teacher", 0)
+
+
+def test_students_are_reproducible_and_differ_by_seed(says, tmp_path):
+    hashes = []
+    for root, seed in (("a", 0), ("b", 0), ("b", 1)):
+        folder = Pipeline(micro(train_tokens=600), Store(tmp_path / root)).student("sft-rs", seed)
+        hashes.append(embedded.weights_hash(str(folder / "stage-1")))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_evaluations_hold_every_method_seed_and_benchmark(says):
+    run = Pipeline(micro(train_tokens=300))
+    table = run.evaluations(("teacher", "student", "sft-rs"))
+    assert len(table) == 3 * 3 * 2 * 2  # methods, benchmarks, problems, samples
+    assert set(table["benchmark"]) == {"equations-easy", "equations-hard", "equations-long"}
+    assert {"method", "seed", "problem_id", "sample", "correct", "finished", "genuine"} <= set(table.columns)
+    assert not set(table["problem_id"]) & set(run.pool()["problem_id"])
+    assert table.groupby(["method", "problem_id"]).size().eq(2).all()
+
+
+def test_work_done_ahead_goes_to_the_pipeline_s_own_store(says, tmp_path, monkeypatch):
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "elsewhere"))
+    run = Pipeline(micro(), Store(tmp_path / "mine"))
+    run.prepare(["heal"])
+    assert not (tmp_path / "elsewhere").exists()
+    run.training_sources("heal")
+    assert {event.what for event in run.store.events} == {"made", "reused"}
+    assert [e.name for e in run.store.events if e.what == "made"] == ["pool distil"]  # the rest was there
+
+
+def test_unknown_names_are_refused(run):
+    for call, words in [(lambda: run.training_sources("magic"), "unknown method 'magic'"),
+                        (lambda: run.accepted("guesses"), "unknown source 'guesses'"),
+                        (lambda: run.repairs("best"), "cut rule 'best'")]:
+        with pytest.raises(HealError, match=words):
+            call()

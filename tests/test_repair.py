@@ -1,0 +1,229 @@
+"""GEAR's repair and PURE's reading with a scripted engine: they know engines and worlds by protocol only."""
+
+import numpy as np
+import pytest
+
+from heal_lib import gear, pure, worlds
+from heal_lib.engines import SamplingParams
+from heal_lib.errors import HealError
+from heal_lib.trajectory import COLUMNS, Problem, step_spans, to_dataset
+
+WORLD = worlds.get("equations")
+PROBLEM = Problem("e", "equations", "hard", "equation x*3+2*2=46", "7")
+# K = 9 steps: the window of one third holds steps 1 and 2. An attempt that fails.
+STEPS = ["x*3+2*2=46", "try 5", "5*3=15", "15+2=17", "17*2=34", "34<46", "try 6", "give up", "\\boxed{6}"]
+REST = "46/2=23\n\n23-2=21\n\n21/3=7\n\n\\boxed{7}"
+BASE = {"problem_id": PROBLEM.id, "world": "equations", "difficulty": "hard", "question": PROBLEM.question,
+        "answer": "7", "source": "sampled", "sample": 4, "parent": -1, "n_kept": 0, "breakpoint": -1, "finished": True,
+        "correct": False, "genuine": 0, "n_generated": 1}
+PARAMS = SamplingParams(max_new_tokens=99, temperature=0.8)
+
+
+def failed(engine, steps=STEPS, entropy=None, sample=4, finished=True):
+    """A failed trajectory's row; entropy: nats of each step, the same for all its tokens."""
+    text = "\n\n".join(steps)
+    ids = engine.encode(text) + [engine.eos] * finished
+    spans = step_spans(engine.pieces(ids))
+    h = np.ones(len(spans)) if entropy is None else np.array(entropy, float)
+    values = [x for x, (a, b) in zip(h, spans, strict=True) for _ in range(b - a)]
+    return {**BASE, "sample": sample, "token_ids": ids, "entropy": values, "text": text, "finished": finished}
+
+
+def surge_at(step):
+    h = np.ones(len(STEPS))
+    h[step] = 3
+    return h
+
+
+def repair(engine, rows, n=3, seed=0, **switches):
+    return gear.repair(engine, WORLD, PROBLEM, rows, n_candidates=n, params=PARAMS, seed=seed, **switches)
+
+
+@pytest.fixture
+def engine(scripted):
+    return scripted(lambda prompt, key, j: REST)
+
+
+# --- the cut
+
+@pytest.mark.parametrize("surge, backoff, stay", [(1, 1, 0), (2, 1, 1), (2, 0, 2), (2, 2, 0), (1, 0, 1)])
+def test_the_breakpoint_that_is_found_is_the_one_that_is_used(engine, surge, backoff, stay):
+    """Known wrong turn: the surge decides what is kept, in the prompt and in the row."""
+    (row,) = repair(engine, [failed(engine, entropy=surge_at(surge))], n=1, backoff=backoff)
+    kept = "".join(step + "\n\n" for step in STEPS[:stay])
+    assert engine.calls[0]["prompt"] == PROBLEM.question + "\n\n" + kept + "hint 7\n\n"
+    assert row["text"] == kept + REST and row["breakpoint"] == surge and row["n_kept"] == len(kept)
+
+
+@pytest.mark.parametrize("switches, stay", [
+    ({}, 1),
+    ({"window": 1.0}, 6),  # the largest rise of all is at step 7
+    ({"surge": "value", "window": 1.0}, 4),  # the largest value is at step 5
+    ({"window_unit": "tokens", "window": 0.1}, 0),  # one step begins in the first tenth of the tokens
+    ({"rule": "value"}, 1),
+    ({"rule": "middle"}, 4),
+    ({"rule": "start"}, 0),
+])
+def test_rules_and_switches_move_the_cut(engine, switches, stay):
+    h = [1, 1, 3, 4, 4.5, 5, 1, 3.5, 1]
+    (row,) = repair(engine, [failed(engine, entropy=h)], n=1, **switches)
+    assert row["text"].removesuffix(REST) == "".join(step + "\n\n" for step in STEPS[:stay])
+    assert (row["breakpoint"] == -1) == (switches.get("rule", "entropy") != "entropy")
+
+
+def test_the_random_cut_is_seeded_and_its_own_for_each_trajectory(engine):
+    rows = [failed(engine, sample=i) for i in range(12)]
+    cuts = [[r["n_kept"] for r in repair(engine, rows, n=1, rule="random", window=1.0, seed=s)] for s in (0, 0, 1)]
+    assert cuts[0] == cuts[1] != cuts[2] and len(set(cuts[0])) > 2
+
+
+def test_kept_tokens_are_exactly_the_leading_steps(engine):
+    row = failed(engine, entropy=surge_at(7))
+    (out,) = repair(engine, [row], n=1, window=1.0)
+    start, end = step_spans(engine.pieces(row["token_ids"]))[5]  # steps 0..5 stay
+    assert out["n_kept"] == end and out["token_ids"][:end] == row["token_ids"][:end]
+    assert engine.pieces(out["token_ids"][:end])[-2:] == ["\n", "\n"]
+
+
+def test_another_delimiter_makes_other_steps(engine):
+    row = failed(engine)
+    row["entropy"] = [1.0] * row["text"].index("+2*2") + [3.0] * (len(row["token_ids"]) - row["text"].index("+2*2"))
+    (out,) = repair(engine, [row], n=1, step_delimiter="3", backoff=0)
+    assert out["text"].startswith("x*346/2")
+
+
+def test_a_trajectory_of_one_step_is_cut_at_0(engine):
+    for rule in gear.CUT_RULES:
+        for backoff in (0, 1):
+            (row,) = repair(engine, [failed(engine, ["\\boxed{6}"])], n=1, rule=rule, backoff=backoff)
+            assert row["n_kept"] == 0 and row["breakpoint"] == -1 and row["text"] == REST
+
+
+def test_an_empty_trajectory_is_a_one_line_error(engine):
+    for rule in gear.CUT_RULES:
+        with pytest.raises(HealError, match="without tokens"):
+            repair(engine, [{**failed(engine), "token_ids": [], "entropy": []}], rule=rule)
+
+
+def test_a_problem_without_failed_trajectory_needs_no_teacher(engine):
+    assert repair(engine, []) == [] and engine.calls == []
+
+
+# --- the hint
+
+def test_the_hint_is_in_the_prompt_and_never_in_the_row(engine):
+    """Known wrong turn: a repair that never sees the answer."""
+    rows = repair(engine, [failed(engine, entropy=surge_at(s), sample=s) for s in (1, 2)])
+    assert all(call["prompt"].endswith("hint 7\n\n") and call["prompt"].count("hint") == 1 for call in engine.calls)
+    assert len(rows) == 6 and all(row["correct"] for row in rows)
+    for row in rows:
+        assert not WORLD.speaks_of_hint(row["text"] + row["question"])
+        assert "hint" not in "".join(engine.pieces(row["token_ids"]))
+
+
+def test_the_first_step_may_be_the_hint(engine):
+    repair(engine, [failed(engine)], hint="first_step")
+    assert engine.calls[0]["prompt"].endswith("hint 46/2=23\n\n")
+    with pytest.raises(HealError, match="hint form"):
+        repair(engine, [failed(engine)], hint="everything")
+
+
+# --- the candidates
+
+def test_only_finished_right_candidates_that_do_not_mention_the_hint_count(scripted):
+    said = [REST, (REST, False), REST.replace("{7}", "{8}"), "as the hint says\n\n" + REST, REST + "\n\n", "",
+            ("try 1" * 30, False), REST + "\n\ngive up", "23=23\n\n" + REST]
+    engine = scripted(lambda prompt, key, j: said[j])
+    rows = repair(engine, [failed(engine, entropy=surge_at(2))], n=len(said))
+    assert [row["correct"] for row in rows] == [True, False, False, False, True, False, False, False, True]
+    assert [row["finished"] for row in rows] == [True, False, True, True, True, True, False, True, True]
+    assert [row["genuine"] for row in rows] == [1, 1, 0, 0, 1, 0, 0, 0, 0]  # the last one: 23=23 is no step of it
+
+
+def test_nothing_is_cut_off_and_the_teacher_s_tokens_are_counted(scripted):
+    """Known wrong turn: text cut silently at a fixed token count. The prefix is kept, not drawn again."""
+    long = "try 1\n\n" * 300 + REST
+    engine = scripted(lambda prompt, key, j: long)
+    (row,) = repair(engine, [failed(engine, entropy=surge_at(2))], n=1)
+    assert row["text"] == STEPS[0] + "\n\n" + long
+    assert row["n_generated"] == len(long) + 1 and len(row["token_ids"]) == row["n_kept"] + row["n_generated"]
+    assert row["n_kept"] == len(STEPS[0]) + 2 and len(row["entropy"]) == row["n_generated"]
+
+
+def test_rows_say_where_they_come_from(engine):
+    rows = repair(engine, [failed(engine, sample=s) for s in (9, 2)], n=3, seed=5)
+    assert [row["parent"] for row in rows] == [9, 9, 9, 2, 2, 2]
+    assert [row["sample"] for row in rows] == list(range(6))  # one index per candidate of the problem
+    assert {row["source"] for row in rows} == {"repaired"} and {row["problem_id"] for row in rows} == {"e"}
+    assert set(rows[0]) == set(COLUMNS) and len(to_dataset(rows)) == 6
+    keys = [call["key"] for call in engine.calls]
+    assert len(set(keys)) == 2 and all(key.startswith("e/") for key in keys)  # no two trajectories share draws
+    assert all(call["params"] is PARAMS and call["n"] == 3 and call["seed"] == 5 for call in engine.calls)
+
+
+def test_a_world_without_oracle_marks_its_rows(engine, monkeypatch):
+    monkeypatch.setattr(type(WORLD), "check_steps", lambda self, problem, text: None)
+    assert repair(engine, [failed(engine)], n=1)[0]["genuine"] == -1
+
+
+def test_repair_with_a_real_model(real):
+    """The same through the hf engine, whose tokens are words."""
+    ids = real.encode("\n\n".join(STEPS))
+    row = {**BASE, "token_ids": ids, "entropy": [0.0] * 14 + [1.0] * (len(ids) - 14)}
+    end = step_spans(real.pieces(ids))[1][1]
+    for out in gear.repair(real, WORLD, PROBLEM, [row], n_candidates=2, params=SamplingParams(8), seed=0, backoff=0):
+        assert out["n_kept"] == end and out["token_ids"][:end] == ids[:end]
+        assert out["text"].startswith("x*3+2*2=46\n\ntry 5\n\n") and not out["correct"]
+
+
+# --- PURE's reading
+
+def reading_row(engine):
+    return {**failed(engine), "text": REST, "token_ids": [*engine.encode(REST), engine.eos], "correct": True}
+
+
+def test_reading_by_hand(scripted):
+    """Steps 46/2=23, 23-2=21, 21/3=7; the answer's own step is left out."""
+    def nll(ids):
+        return np.repeat([1.0, 2.0, 3.0, 9.0], [9, 9, 8, len(ids) - 26])
+
+    def tail(ends, ids):  # uncertainty 4, 3, 2, 1; the opening's tokens are not the answer's
+        return np.array([[50.0] * (len(ids) - 1) + [4.0 - k] for k in range(len(ends))])
+
+    engine = scripted(nll=nll, tail=tail)
+    got = pure.read(engine, WORLD, reading_row(engine))
+    assert got["n_steps"] == 3 and got["ppl"] == pytest.approx(np.exp([1, 2, 3]))
+    assert got["uncertainty"] == pytest.approx([4, 3, 2, 1]) and len(got["nll"]) == len(REST) + 1
+    assert engine.tails == [(PROBLEM.question + "\n\n", [0, 9, 18, 26], "\\boxed{7")]
+    assert pure.anomaly(got, "max", "before") == pytest.approx(np.exp(3) / 2.01)
+    assert pure.anomaly(got, "max", "after") == pytest.approx(np.exp(3) / 1.01)
+    assert pure.anomaly(got, "mean", "before", eps=1) == pytest.approx(
+        np.mean([np.exp(1) / 5, np.exp(2) / 4, np.exp(3) / 3]))
+
+
+def test_no_hint_is_in_context_when_a_trajectory_is_read(scripted):
+    engine = scripted(lambda prompt, key, j: REST)
+    (row,) = repair(engine, [failed(engine, entropy=surge_at(2))], n=1)
+    pure.read(engine, WORLD, row)
+    assert engine.scored == [(PROBLEM.question + "\n\n", row["text"])]
+    assert "hint" not in engine.scored[0][0] + engine.tails[0][0]
+
+
+def test_an_answer_without_steps_is_all_assertion(engine):
+    got = pure.read(engine, WORLD, {**reading_row(engine), "token_ids": [*engine.encode("\\boxed{7}"), engine.eos]})
+    assert got["n_steps"] == 0 and len(got["uncertainty"]) == 1 and pure.anomaly(got) == np.inf
+
+
+def test_reading_an_empty_trajectory_is_a_one_line_error(real):
+    with pytest.raises(HealError, match="empty"):
+        pure.read(real, WORLD, {**BASE, "token_ids": []})
+
+
+def test_a_real_model_s_reading_is_made_of_plain_scores(real):
+    prompt, ids = real.encode(PROBLEM.question + "\n\n"), real.encode(REST)
+    got = pure.read(real, WORLD, {**BASE, "token_ids": ids})
+    spans = step_spans(real.pieces(ids))[:3]
+    np.testing.assert_allclose(got["ppl"], [np.exp(got["nll"][a:b].mean()) for a, b in spans], rtol=1e-5)
+    for k, end in enumerate([0, *(end for _, end in spans)]):
+        (score,) = real.score([[*prompt, *ids[:end], *real.encode("\\boxed{")]], [real.encode("7")])
+        assert got["uncertainty"][k] == pytest.approx(score.nll.mean(), abs=1e-4)

@@ -1,0 +1,100 @@
+"""One SFT path: it learns, only from completions, and the same each time."""
+
+import copy
+
+import pytest
+import torch
+
+from heal_lib.embedded import models, tokenizer
+from heal_lib.errors import HealError
+from heal_lib.training import TrainConfig, fit
+
+TEXT = ("equation x*3+2=23\n\n", "23-2=21\n\n21/3=7\n\n\\boxed{7}")
+CONFIG = TrainConfig(learning_rate=3e-3, batch_size=8)
+
+
+@pytest.fixture
+def model(words):
+    torch.set_num_threads(1)
+    return models.new_model("student", words, 0)
+
+
+def row(words, learn=None):
+    """TEXT as a training row; `learn`: positions of the only tokens that are learned (default: the completion)."""
+    prompt, rest = (words.encode(part, add_special_tokens=False) for part in TEXT)
+    ids = [*prompt, *rest, words.eos_token_id]
+    mask = [int(i >= len(prompt)) if learn is None else int(i in learn) for i in range(len(ids))]
+    return {"input_ids": ids, "completion_mask": mask}
+
+
+def nll(model, ids):
+    """[T-1] nats of each token after the first."""
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=torch.tensor([ids])).logits[0]
+    return -torch.log_softmax(logits, -1)[range(len(ids) - 1), ids[1:]]
+
+
+def test_a_short_run_lowers_the_loss(model, words):
+    rows = [row(words)] * 80
+    log = fit(model, words, rows, CONFIG)
+    assert [entry["step"] for entry in log] == list(range(1, 11))
+    assert log[-1]["loss"] < 0.5 * log[0]["loss"]
+
+
+@pytest.mark.parametrize("learn", [None, {24}, {3, 20}, set(range(1, 25))])
+def test_the_loss_is_the_mean_over_the_learned_tokens_alone(model, words, learn):
+    """Prompts, hints and padding are not learned: the first loss is the untrained model's own, to the digit."""
+    one = row(words, learn)
+    short = {key: value[:21] for key, value in one.items()}  # shares a batch with `one`, so it is padded
+    expected = []
+    for each in (one, short):
+        learned = [i - 1 for i, m in enumerate(each["completion_mask"]) if m]
+        expected += nll(model, each["input_ids"])[learned].tolist()
+    log = fit(model, words, [one, short] * 4, CONFIG)
+    assert len(one["input_ids"]) == 25 and len(expected) >= 1
+    assert log[0]["loss"] == pytest.approx(sum(expected) / len(expected), abs=1e-3)
+
+
+def test_one_learned_token_teaches_no_other(model, words):
+    ids = row(words)["input_ids"]
+    before, last = nll(model, ids), len(ids) - 1
+    fit(model, words, [row(words, learn={last})] * 48, CONFIG)
+    gain = before - nll(model, ids)
+    assert gain[-1] > 2 and gain[:-1].mean() < 0
+
+
+def test_the_same_seed_gives_the_same_weights(model, words):
+    rows = [{**row(words), "input_ids": [*row(words)["input_ids"][:-3], 60 + i, *row(words)["input_ids"][-2:]]}
+            for i in range(16)]
+    runs = []
+    for seed in (1, 1, 2):
+        runs.append(copy.deepcopy(model))
+        fit(runs[-1], words, rows, TrainConfig(1e-3, 4, seed=seed))
+    one, again, other = (list(run.state_dict().values()) for run in runs)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_run_leaves_no_files(model, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fit(model, words, [row(words)] * 8, CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpointed_run_is_resumed(model, words, tmp_path):
+    rows = [row(words)] * 16
+    log = fit(model, words, rows, CONFIG, checkpoints=str(tmp_path))
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    fresh = models.new_model("student", words, 1)
+    assert fit(fresh, words, rows, CONFIG, checkpoints=str(tmp_path)) == log  # nothing left to do
+    assert torch.equal(fresh.state_dict()["model.norm.weight"], model.state_dict()["model.norm.weight"])
+
+
+def test_bad_input_is_refused(model):
+    words = tokenizer.build()
+    with pytest.raises(HealError, match="nothing to train on"):
+        fit(model, words, [], CONFIG)
+    for pad in (words.eos_token, None):
+        words.pad_token = pad
+        with pytest.raises(HealError, match="pad token"):
+            fit(model, words, [row(tokenizer.build())], CONFIG)

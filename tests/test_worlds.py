@@ -1,0 +1,328 @@
+"""Worlds against independent brute-force checkers, which share no code with them."""
+
+import functools
+import itertools
+import random
+import re
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heal_lib import gear, worlds
+from heal_lib.embedded.tokenizer import WORDS
+from heal_lib.errors import HealError
+from heal_lib.trajectory import Problem, rng_of
+from heal_lib.worlds.base import SPLITS
+
+LEVELS = [(name, level) for name in worlds.names() for level in worlds.get(name).difficulties]
+levels = pytest.mark.parametrize("name, level", LEVELS)
+OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+
+
+@functools.cache
+def some(name, level, n=12, split="test"):
+    return worlds.get(name).problems(split, n, 0, level)
+
+
+def left_to_right(text, **values):
+    """Value of "x*3+4" or "6*4+3", read from left to right."""
+    first, *rest = re.split("([+*-])", text)
+    value = values[first] if first in values else int(first)
+    for op, operand in zip(rest[::2], rest[1::2], strict=True):
+        value = OPERATIONS[op](value, int(operand))
+    return value
+
+
+@functools.cache
+def answers(problem):
+    """All right answers, and many wrong ones that look right."""
+    if problem.world == "equations":
+        chain, e = problem.question.removeprefix("equation ").split("=")
+        return {str(x): left_to_right(chain, x=x) == int(e) for x in range(1, 100)}
+    if problem.world == "paths":
+        edges, start, target = re.fullmatch("path (.*): (.) to (.)", problem.question).groups()
+        walks, open_ones = {}, [start]
+        while open_ones:
+            walk = open_ones.pop()
+            walks[walk] = walk[-1] == target and len(walk) > 1
+            open_ones += [walk + b for a, b in edges.split() if a == walk[-1]]
+        return walks
+    numbers, target = re.fullmatch("countdown (.*) to (.*)", problem.question).groups()
+    return {"".join(map("".join, zip(["", *ops], order, strict=True))): left_to_right(
+        "".join(map("".join, zip(["", *ops], order, strict=True)))) == int(target)
+        for order in itertools.permutations(numbers.split()) for ops in itertools.product("+-*", repeat=len(order) - 1)}
+
+
+def canonical(problem):
+    """What makes two problems the same, whatever their wording."""
+    if problem.world == "equations":
+        chain, e = problem.question.removeprefix("equation x").split("=")
+        moves, total = [], 0
+        for op, a in re.findall(r"([+*-])(\d+)", chain):
+            if op == "*":
+                moves, total = [*moves, total, f"*{a}"], 0
+            else:
+                total += int(op + a)
+        return *moves, total, e
+    if problem.world == "paths":
+        edges, ends = problem.question.removeprefix("path ").split(": ")
+        return *sorted(edges.split()), ends
+    numbers, target = problem.question.removeprefix("countdown ").split(" to ")
+    return *sorted(map(int, numbers.split())), target
+
+
+def join(*parts):
+    return "\n\n".join(step for part in parts for step in part)
+
+
+def boxed(answer):
+    return ["\\boxed{" + answer + "}"]
+
+
+def derivation(world, problem):
+    return join(world.routine(problem), world.derivation(problem), boxed(problem.answer))
+
+
+# --- problems
+
+@levels
+def test_splits_share_no_problem(name, level):
+    seen = {split: [canonical(p) for seed in (0, 1) for p in worlds.get(name).problems(split, 40, seed, level)]
+            for split in SPLITS}
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert not set(seen[a]) & set(seen[b])
+
+
+@levels
+def test_problems_are_different_and_the_same_for_the_same_arguments(name, level):
+    world = worlds.get(name)
+    problems = world.problems("distil", 30, 5, level)
+    assert problems == world.problems("distil", 30, 5, level) != world.problems("distil", 30, 6, level)
+    assert len({p.id for p in problems}) == len({canonical(p) for p in problems}) == 30
+    assert {(p.world, p.difficulty) for p in problems} == {(name, level)}
+
+
+def test_a_problem_is_the_same_in_every_process():
+    """Committed results rest on it; no hash randomisation, no dependence on what was drawn before."""
+    first = worlds.get("equations").problems("test", 1, 0, "hard")[0]
+    assert first == some("equations", "hard")[0] and re.fullmatch(r"equations-hard-[0-9a-f]{16}", first.id)
+
+
+@levels
+def test_the_given_answer_is_right_and_there_are_wrong_ones(name, level):
+    for problem in some(name, level):
+        right = answers(problem)
+        assert right[problem.answer] and not all(right.values())
+
+
+def test_unknown_names_are_refused():
+    world = worlds.get("paths")
+    for call, words in [
+        (lambda: worlds.get("chess"), "unknown world 'chess'; choose one of equations, paths, countdown"),
+        (lambda: world.problems("train", 1, 0, "easy"), "unknown split 'train'"),
+        (lambda: world.problems("test", 1, 0, "huge"), "no difficulty 'huge'"),
+        (lambda: world.hint(some("paths", "easy")[0], "essay"), "unknown hint form 'essay'"),
+    ]:
+        with pytest.raises(HealError, match=re.escape(words)):
+            call()
+
+
+def test_more_problems_than_there_are_is_an_error(monkeypatch):
+    world = worlds.get("equations")
+    monkeypatch.setattr(world, "_draw", lambda rng, **knobs: ("x+1=2", "equation x+1=2", "1"))
+    with pytest.raises(HealError, match="fewer than 2 easy problems"):
+        world.problems("pretrain", 2, 0, "easy")
+
+
+# --- verifier
+
+@levels
+def test_the_verifier_agrees_with_brute_force(name, level):
+    world = worlds.get(name)
+    for problem in some(name, level, 6):
+        for answer, right in answers(problem).items():
+            assert world.verify(problem, f"\\boxed{{{answer}}}") is right
+
+
+@levels
+def test_the_verifier_is_strict(name, level):
+    world, problem = worlds.get(name), some(name, level)[0]
+    a, box = problem.answer, boxed(problem.answer)[0]
+    assert world.verify(problem, box) and world.verify(problem, f"so\n\n{box}\n\n ")
+    wrong = [
+        "", " ", a, f"boxed{{{a}}}", f"\\boxed{{{a}", "\\boxed{}", "\\boxed{ }", f"\\boxed {{{a}}}", f"\\fbox{{{a}}}",
+        box + box, f"\\boxed{{1}}\n\n{box}", f"{box}\n\n\\boxed{{", f"{box} or not", f"{box}.", f"{box}\n\ngive up",
+        f"\\boxed{{{box}}}", f"\\boxed{{{{{a}}}}}", f"\\boxed{{\\text{{{a}}}}}",
+        f"\\boxed{{ {a}}}", f"\\boxed{{{a} }}", f"\\boxed{{{a}\n}}", f"\\boxed{{0{a}}}", f"\\boxed{{+{a}}}",
+        f"\\boxed{{{a}.0}}", f"\\boxed{{{a}{a}}}", "\\boxed{" + "9" * 10_000 + "}", "\\boxed{" + a * 5000 + "}",
+        box.replace("{", "\uff5b"), "\\boxed{" + a.translate({48 + i: 0x660 + i for i in range(10)}
+                                                               | {65 + i: 0xff21 + i for i in range(26)}) + "}",
+    ]
+    for text in wrong:
+        assert not world.verify(problem, text), text
+
+
+def test_leading_zeros_are_refused_inside_an_expression_too():
+    problem = Problem("c", "countdown", "easy", "countdown 3 4 6 to 27", "6*4+3")
+    verify = worlds.get("countdown").verify
+    assert verify(problem, "\\boxed{6*4+3}")
+    for answer in ("06*4+3", "6*04+3", "6*4+03", "6*4+3+0", "6*4 + 3", "(6*4)+3", "3+6*4", "6*4+3=27", "27"):
+        assert not verify(problem, f"\\boxed{{{answer}}}")
+
+
+def test_a_path_must_run_from_start_to_target_along_edges():
+    problem = Problem("p", "paths", "easy", "path AC AE CF CG FZ: A to Z", "ACFZ")
+    verify = worlds.get("paths").verify
+    assert verify(problem, "\\boxed{ACFZ}")
+    for path in ("ACF", "CFZ", "AFZ", "ACEFZ", "ZFCA", "A", "Z", "AZ", "acfz", "A C F Z", "ACFZZ"):
+        assert not verify(problem, f"\\boxed{{{path}}}")
+
+
+@pytest.mark.parametrize("name", worlds.names())
+@settings(max_examples=150, deadline=None)
+@given(text=st.one_of(
+    st.text(max_size=60),
+    st.text(max_size=20).map(lambda t: f"\\boxed{{{t}}}"),
+    st.lists(st.sampled_from([*WORDS, *"ABCXYZ٣²９½\x85", "0", "7", "12", "399", "99999"]), max_size=25).map("".join),
+    st.from_regex(r"\A(\d{1,30}[-+*/]\d{1,30}=\d{1,30}\n\n)*\\boxed\{\w{0,9}\}\Z"),
+))
+def test_junk_neither_raises_nor_verifies(name, text):
+    for level in worlds.get(name).difficulties:
+        world, problem = worlds.get(name), some(name, level)[0]
+        report = world.check_steps(problem, text)
+        assert all(step.text.strip() for step in report.steps)
+        box = re.fullmatch(r"(?s).*\\boxed\{(.*?)\}\s*", text)
+        assert world.verify(problem, text) == bool(box and text.count("\\boxed{") == 1
+                                                   and answers(problem).get(box[1], False))
+        if report.genuine:
+            assert world.verify(problem, text)
+
+
+# --- corpus texts and the oracle
+
+@levels
+def test_derivations_are_genuine(name, level):
+    world = worlds.get(name)
+    for problem in some(name, level):
+        text = derivation(world, problem)
+        report = world.check_steps(problem, text)
+        assert world.verify(problem, text) and report.genuine and report.derived
+        assert report.first_break() is None
+        kinds = [step.kind for step in report.steps]
+        assert kinds[-1] == "answer" and kinds[0] == "routine" and "unknown" not in kinds
+
+
+@levels
+def test_shortcuts_verify_and_are_not_genuine(name, level):
+    world = worlds.get(name)
+    for i, problem in enumerate(some(name, level)):
+        steps = world.shortcut(problem, rng_of(i))
+        text = join(world.routine(problem), steps, boxed(problem.answer))
+        assert world.verify(problem, text)
+        facts = [re.fullmatch(r"(\d+[-+*]\d+)=(\d+)", step) for step in steps]
+        honest = name == "countdown" and all(left_to_right(f[1]) == int(f[2]) for f in facts if f)
+        assert world.check_steps(problem, text).genuine is honest and not honest
+
+
+@levels
+def test_habits_write_valid_steps_and_box_what_they_found(name, level):
+    world, found = worlds.get(name), []
+    for problem in some(name, level):
+        for i in range(6):
+            text = join(world.routine(problem), world.habit(problem, random.Random(i)))
+            *steps, answer = world.check_steps(problem, text).steps
+            assert all(step.valid and step.kind != "unknown" for step in steps)
+            right = world.verify(problem, text)
+            assert answer.kind == "answer" and answer.valid is right is answers(problem).get(answer.text[7:-1], False)
+            assert right is ("give up" not in text)
+            found.append(right)
+            if not right:
+                assert not world.check_steps(problem, text).genuine
+                assert world.check_steps(problem, text).first_break() is not None
+    assert not all(found)
+
+
+@levels
+def test_a_derivation_after_a_broken_off_attempt_is_genuine(name, level):
+    """What a repaired trajectory looks like: an attempt cut anywhere, then a derivation."""
+    world = worlds.get(name)
+    for problem in some(name, level):
+        for i in range(6):
+            routine = world.routine(problem)
+            attempt = [s for s in world.habit(problem, random.Random(i)) if "boxed" not in s and s != "give up"]
+            for cut in range(len(attempt) + 1):
+                text = join(routine, attempt[:cut], world.derivation(problem), boxed(problem.answer))
+                assert world.check_steps(problem, text).genuine, text
+
+
+def corruptions(step):
+    """The step with its last number one higher, or its last letter another."""
+    if number := re.search(r"\d+(?!.*\d)", step):
+        yield step[: number.start()] + str(int(number[0]) + 1) + step[number.end():]
+    elif letter := re.search("[A-Z](?!.*[A-Z])", step):
+        for other in set(string.ascii_uppercase) - {letter[0]}:
+            yield step[: letter.start()] + other + step[letter.end():]
+    yield step + "?"
+    yield "so " + step
+
+
+@levels
+def test_the_oracle_catches_every_corrupted_step(name, level):
+    world = worlds.get(name)
+    for problem in some(name, level, 6):
+        steps = derivation(world, problem).split("\n\n")
+        for i, step in enumerate(steps[:-1]):
+            for bad in corruptions(step):
+                report = world.check_steps(problem, join(steps[:i], [bad], steps[i + 1:]))
+                assert not report.genuine and not report.steps[i].valid, bad
+                assert report.first_break() == i
+
+
+@levels
+def test_a_derivation_with_a_step_left_out_or_only_the_answer_is_not_genuine(name, level):
+    world = worlds.get(name)
+    for problem in some(name, level, 6):
+        routine, steps, answer = world.routine(problem), world.derivation(problem), boxed(problem.answer)
+        moves = [i for i, step in enumerate(steps) if not re.fullmatch(r"\d+=\d+", step)]  # comparing derives nothing
+        for i in moves:
+            assert not world.check_steps(problem, join(routine, steps[:i], steps[i + 1:], answer)).genuine
+        assert not world.check_steps(problem, join(routine, answer)).genuine
+        assert not world.check_steps(problem, join(answer)).genuine
+        assert not world.check_steps(problem, join(routine, steps)).genuine  # no answer
+        assert not world.check_steps(problem, "").genuine
+
+
+def test_the_oracle_reads_plain_digits_only():
+    problem = Problem("e", "equations", "easy", "equation x*3+2=23", "7")
+    world = worlds.get("equations")
+    good = "23-2=21\n\n21/3=7\n\n\\boxed{7}"
+    assert world.check_steps(problem, good).genuine
+    assert not world.check_steps(problem, good.replace("21/3", "21/٣")).genuine
+
+
+# --- hints
+
+@levels
+def test_hints_are_whole_steps_and_no_text_speaks_of_them(name, level):
+    world = worlds.get(name)
+    for i, problem in enumerate(some(name, level)):
+        assert world.hint(problem) == world.hint(problem, "answer") == f"hint {problem.answer}\n\n"
+        first = world.hint(problem, "first_step")
+        assert first == f"hint {world.derivation(problem)[0]}\n\n" and problem.answer != first[5:-2]
+        assert world.prompt(problem) == problem.question + "\n\n"
+        for steps in (world.derivation(problem), world.habit(problem, rng_of(i)), world.shortcut(problem, rng_of(i))):
+            text = join(world.routine(problem), steps)
+            assert not world.speaks_of_hint(world.prompt(problem) + text)
+        assert world.speaks_of_hint(world.hint(problem) + text)
+
+
+@levels
+def test_only_finished_right_texts_without_the_hint_are_accepted(name, level):
+    world, problem = worlds.get(name), some(name, level)[0]
+    text = derivation(world, problem)
+    assert gear.accepts(world, problem, text, True)
+    assert not gear.accepts(world, problem, text, False)
+    assert not gear.accepts(world, problem, world.hint(problem) + text, True)
+    assert not gear.accepts(world, problem, text.removesuffix("}"), True)
