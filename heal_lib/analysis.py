@@ -139,22 +139,27 @@ def anomaly_scores(rows, readings, eps=0.01, seed=0):
 
 
 def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", n_boot=2000):
-    """One dict of DETECTION per reading: AUROC with interval, average precision, and what dropping the share `lam` does.
+    """One dict of DETECTION per reading: AUROC with interval, average precision, the effect of dropping `lam`.
 
     labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
     genuine among the kept (NaN where nothing to divide by)."""
     spurious, table = np.asarray(labels) == 1, []
-    n_genuine = (~spurious).sum()
+    n, n_genuine, share = len(spurious), (~spurious).sum(), lambda a, b: a / b if b else np.nan
     for name, score in scores.items():
         kept = pure.keep(score, lam, rule, pools=pools)
         both = (kept & ~spurious).sum()
-        values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot), stats.average_precision(score, labels),
-                  kept.mean(), both / n_genuine if n_genuine else np.nan, both / kept.sum() if kept.any() else np.nan,
-                  n_genuine / len(spurious), len(spurious), len(set(problems)))
+        values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
+                  stats.average_precision(score, labels), kept.mean(), share(both, n_genuine),
+                  share(both, kept.sum()), n_genuine / n, n, len(set(problems)))
         table.append(dict(zip(DETECTION, values, strict=True)))
     return table
 
 
-def said(value, low, high, digits=2):
-    """An estimate with its interval, in words: "0.52 [0.41, 0.63]"."""
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+def said(row, mean="mean", low="ci_low", high="ci_high", digits=2):
+    """An estimate with its interval, in words, from a table's row: "0.52 [0.41, 0.63]"."""
+    return f"{row[mean]:.{digits}f} [{row[low]:.{digits}f}, {row[high]:.{digits}f}]"
+
+
+def told(row, low="diff_low", high="diff_high"):
+    """What an interval of a difference says: "better", "worse" or that it includes zero."""
+    return "better" if row[low] > 0 else "worse" if row[high] < 0 else "no difference shown (the interval includes 0)"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from heal_lib import gear, pure
 from heal_lib.errors import HealError
+from heal_lib.trajectory import rng_of, seed_of
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,47 @@ def get(name: str) -> Method:
     if name not in METHODS:
         raise HealError(f"unknown method '{name}'; choose one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def training_sources(run, name: str) -> dict[str, list[dict]]:
+    """Source name (base, hint, repair) -> rows of a method's training data, filtered and capped per problem.
+
+    `run`: the `Pipeline` that draws them. Only verified samples get in, Base included."""
+    spec, cfg = get(name), run.cfg
+    sources = {"base": _capped([row for row in run.pool() if row["correct"]], cfg)}
+    if spec.hint:
+        rows = _filtered(run, "hinted", "hint", spec.filter)
+        if spec.hint == "failed":
+            counts = run.correct_counts()
+            rows = [row for row in rows if gear.eligible(counts[row["problem_id"]], cfg.eligible_max_correct)]
+        sources["hint"] = _capped(rows, cfg)
+    if spec.cut:
+        sources["repair"] = _capped(_filtered(run, f"repairs {spec.cut}", "repair", spec.filter), cfg)
+    return sources
+
+
+def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:
+    """Accepted rows that pass the filter; the share lambda is dropped within each problem's rows [R]."""
+    rows, cfg = run.accepted(which), run.cfg
+    if how is None or pool not in cfg.pure_pool or not rows:
+        return rows
+    if how == "oracle":
+        return [row for row in rows if row["genuine"]]
+    if how == "pure":
+        scores = run.anomalies(which)
+    elif how == "nll":
+        scores = np.array([np.mean(reading["nll"]) for reading in run.readings(which)])
+    else:
+        scores = np.random.default_rng(seed_of(cfg.teacher_seed, "drop", which)).random(len(rows))
+    kept = pure.keep(scores, cfg.pure_lambda, cfg.pure_rule, pools=[row["problem_id"] for row in rows])
+    return [row for row, stays in zip(rows, kept, strict=True) if stays]
+
+
+def _capped(rows: list[dict], cfg) -> list[dict]:
+    """At most `per_problem_cap` rows per problem, a seeded choice."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(row["problem_id"], []).append(row)
+    for key, group in groups.items():
+        rng_of(cfg.teacher_seed, "cap", key).shuffle(group)
+    return [row for group in groups.values() for row in group[: cfg.per_problem_cap]]

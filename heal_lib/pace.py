@@ -24,7 +24,8 @@ def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: b
     Sources without rows are left out; raises HealError where nothing is left."""
     parts = [rows for name in STAGES if (rows := sources.get(name))]
     if not parts:
-        raise HealError("nothing to train on: no verified sample in any source; draw more samples or use easier problems")
+        raise HealError("nothing to train on: no verified sample in any source; draw more samples, "
+                        "or use easier problems")
     if order == "mixed":
         return [[row for part in parts for row in part]]
     if order not in ("staged", "reversed"):

@@ -37,6 +37,9 @@ class Pipeline:
     def __init__(self, cfg: Scale, store: Store | None = None):
         self.cfg, self.store = cfg, store or Store()
         self._done: dict[str, tuple] = {}  # stage name -> (folder, key), so that a stage is looked up once
+        self._frames: dict = {}  # stage name -> data set
+        self._sources: dict = {}  # method -> training rows
+        self._peeking = False
 
     # --- problems
     def problems(self, split: str, n: int, difficulties: tuple[str, ...] | None = None) -> list:
@@ -70,7 +73,8 @@ class Pipeline:
         counts = self.correct_counts(split)
         limit = self.cfg.stage_hint_below * self.cfg.n_samples
         problems = [p for p in self._split_problems(split) if counts[p.id] < limit]
-        parts = {**self.cfg.pick("n_hinted", "hint", "stage_hint_below", *_SAMPLING), "pool": self._key(f"pool {split}")}
+        parts = {**self.cfg.pick("n_hinted", "hint", "stage_hint_below", *_SAMPLING),
+                 "pool": self._key(f"pool {split}")}
         return self._dataset(f"hinted {split}", parts, lambda: self._draw(problems, self.cfg.n_hinted, "hinted"),
                              Pipeline.hinted, Pipeline._draw)
 
@@ -103,8 +107,8 @@ class Pipeline:
 
             reader = engine("teacher")
             out = [pure.read(reader, worlds.get(row["world"]), row, self.cfg.step_delimiter) for row in rows]
-            columns = ("ppl", "uncertainty", "nll", "n_steps")
-            save_dataset(Dataset.from_dict({c: [np.asarray(r[c]).tolist() for r in out] for c in columns}), folder / "data.parquet")
+            columns = {c: [np.asarray(r[c]).tolist() for r in out] for c in ("ppl", "uncertainty", "nll", "n_steps")}
+            save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
 
         return load_dataset(self._stage(f"readings {which} {split}", parts, make, pure, Pipeline.readings)
                             / "data.parquet")
@@ -116,49 +120,17 @@ class Pipeline:
                                        "n_steps": r["n_steps"]}, how, when, self.cfg.pure_eps)
                          for r in self.readings(which, split)])
 
-    # --- training data
     def training_sources(self, method: str) -> dict[str, list[dict]]:
         """Source name (base, hint, repair) -> rows of a method, filtered and capped per problem."""
-        spec = baselines.get(method)
-        sources = {"base": self._capped([r for r in self.pool() if r["correct"]])}
-        if spec.hint:
-            rows = self._filtered("hinted", "hint", spec.filter)
-            if spec.hint == "failed":
-                counts = self.correct_counts()
-                rows = [r for r in rows if gear.eligible(counts[r["problem_id"]], self.cfg.eligible_max_correct)]
-            sources["hint"] = self._capped(rows)
-        if spec.cut:
-            sources["repair"] = self._capped(self._filtered(f"repairs {spec.cut}", "repair", spec.filter))
-        return sources
-
-    def _filtered(self, which: str, pool: str, how: str | None) -> list[dict]:
-        """Accepted rows that pass the method's filter; each (source, problem) is one pool."""
-        rows, cfg = self.accepted(which), self.cfg
-        if how is None or pool not in cfg.pure_pool or not rows:
-            return rows
-        if how == "oracle":
-            return [r for r in rows if r["genuine"]]
-        if how == "pure":
-            scores = self.anomalies(which)
-        elif how == "nll":
-            scores = np.array([np.mean(r["nll"]) for r in self.readings(which)])
-        else:
-            scores = np.random.default_rng(seed_of(cfg.teacher_seed, "drop", which)).random(len(rows))
-        keep = pure.keep(np.minimum(scores, 1e30), cfg.pure_lambda, cfg.pure_rule, pools=[r["problem_id"] for r in rows])
-        return [r for r, kept in zip(rows, keep, strict=True) if kept]
-
-    def _capped(self, rows: list[dict]) -> list[dict]:
-        """At most `per_problem_cap` rows per problem, a seeded choice."""
-        groups: dict[str, list[dict]] = {}
-        for row in rows:
-            groups.setdefault(row["problem_id"], []).append(row)
-        for key, group in groups.items():
-            trajectory.rng_of(self.cfg.teacher_seed, "cap", key).shuffle(group)
-        return [row for group in groups.values() for row in group[: self.cfg.per_problem_cap]]
+        if method not in self._sources:
+            self._sources[method] = baselines.training_sources(self, method)
+        return self._sources[method]
 
     # --- the student
     def student(self, method: str, seed: int):
         """Folder with stage-1 .. stage-n: the student's weights after each stage of training."""
+        if not baselines.get(method).trained:
+            raise HealError(f"method '{method}' is not trained; ask for its evaluation instead")
         cfg, spec, data = self.cfg, baselines.get(method), self.training_sources(method)
         rows = {name: [self._training_row(r) for r in part] for name, part in data.items()}
         ids = {name: [r["input_ids"] for r in part] for name, part in rows.items()}
@@ -200,7 +172,8 @@ class Pipeline:
 
             problems = self.problems("test", cfg.n_test)
             rows = self._draw(problems, cfg.k_eval, "sampled", model=model, seed=seed_of("evaluation", seed))
-            keep = ("problem_id", "world", "difficulty", "sample", "text", "finished", "correct", "genuine", "n_generated")
+            keep = ("problem_id", "world", "difficulty", "sample", "text", "finished", "correct", "genuine",
+                    "n_generated")
             save_dataset(Dataset.from_list([{k: r[k] for k in keep} for r in rows]), folder / "data.parquet")
 
         suffix = f" stage {stage}" if stage else ""
@@ -210,6 +183,7 @@ class Pipeline:
     # --- many runs
     def prefetch(self, jobs: list[tuple]) -> None:
         """Runs independent stages, given as (method name, *arguments), on all cores; later calls reuse them."""
+        jobs = [job for job in jobs if self._absent(job)]
         workers = 1 if os.environ.get("DEVICE") == "cuda" else min(len(os.sched_getaffinity(0)), len(jobs))
         if workers <= 1:
             for job in jobs:
@@ -234,11 +208,23 @@ class Pipeline:
         """The teacher's share of the work for these methods, in parallel where it is independent."""
         specs = [baselines.get(m) for m in methods]
         self.pool()
-        which = (["hinted"] if any(s.hint for s in specs) else []) + [f"repairs {c}" for c in dict.fromkeys(s.cut for s in specs) if c]
-        read = {w for s in specs if s.filter in ("pure", "nll") for w in (["hinted"] if s.hint else []) + ([f"repairs {s.cut}"] if s.cut else [])}
-        self.prefetch([("readings", w) if w in read else ("_source", w) for w in which])
+        of = {s: ["hinted"] * bool(s.hint) + [f"repairs {s.cut}"] * bool(s.cut) for s in specs}
+        read = {which for s in specs if s.filter in ("pure", "nll") for which in of[s]}
+        every = dict.fromkeys(which for s in specs for which in of[s])
+        self.prefetch([("readings" if which in read else "_source", which) for which in every])
 
     # --- plumbing
+    def _absent(self, job: tuple) -> bool:
+        """Whether a stage, or one before it, still has to be made."""
+        self._peeking = True
+        try:
+            getattr(self, job[0])(*job[1:])
+        except _NotYet:
+            return True
+        finally:
+            self._peeking = False
+        return False
+
     def _split_problems(self, split: str) -> list:
         return self.distil() if split == "distil" else self.problems(split, self.cfg.n_development, ("hard",))
 
@@ -264,7 +250,8 @@ class Pipeline:
             hint = {p.id: world.hint(p, cfg.hint) if source == "hinted" else "" for p in group}
             prompts = [drawer.encode(world.prompt(p) + hint[p.id]) for p in group]
             params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
-            draws = drawer.sample(prompts, n, params, cfg.teacher_seed if seed is None else seed, [f"{source}/{p.id}" for p in group])
+            keys = [f"{source}/{p.id}" for p in group]
+            draws = drawer.sample(prompts, n, params, cfg.teacher_seed if seed is None else seed, keys)
             rows += [gear.candidate_row(drawer, world, p, draw, source=source, sample=j)
                      for p, samples in zip(group, draws, strict=True) for j, draw in enumerate(samples)]
         return rows
@@ -289,16 +276,15 @@ class Pipeline:
         if name not in self._done:
             if teacher:
                 parts = {**parts, "teacher": embedded.weights_hash("teacher")}
-            folder = self.store.stage(name, parts, make, code=(*code, *_SHARED))
+            folder = self.store.stage(name, parts, _not_yet if self._peeking else make, code=(*code, *_SHARED))
             self._done[name] = (folder, self.store.events[-1].key)
         return self._done[name][0]
 
-    @functools.cached_property
-    def _frames(self) -> dict:
-        return {}
-
     def _dataset(self, name: str, parts: dict, rows, *code):
-        folder = self._stage(name, parts, lambda f: save_dataset(trajectory.to_dataset(rows()), f / "data.parquet"), *code)
+        def make(folder):
+            save_dataset(trajectory.to_dataset(rows()), folder / "data.parquet")
+
+        folder = self._stage(name, parts, make, *code)
         if name not in self._frames:
             self._frames[name] = load_dataset(folder / "data.parquet")
         return self._frames[name]
@@ -312,9 +298,23 @@ def _length(row) -> int:
     return len(row["input_ids"])
 
 
+class _NotYet(Exception):
+    """Raised instead of making a stage while only looking whether it is there."""
+
+
+def _not_yet(folder):
+    raise _NotYet
+
+
+@functools.cache
+def _pipeline(cfg: Scale, root) -> Pipeline:
+    """One pipeline per worker, which so reads its inputs once."""
+    return Pipeline(cfg, Store(root))
+
+
 def _run(cfg: Scale, root, job: tuple) -> None:
     name, *arguments = job
-    getattr(Pipeline(cfg, Store(root)), name)(*arguments)
+    getattr(_pipeline(cfg, root), name)(*arguments)
 
 
 def _quiet_worker() -> None:

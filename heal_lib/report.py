@@ -27,7 +27,7 @@ def interval(mean, low, high, sign=""):
     """A share with its interval in per cent, "41.7 [35.2, 48.0]"; "n/a" where it is missing."""
     if pd.isna(mean):
         return "n/a"
-    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(100 * v + 0.0 for v in (mean, low, high)), s=sign)
+    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(round(100 * v, 1) + 0.0 for v in (mean, low, high)), s=sign)
 
 
 def sentences(table):

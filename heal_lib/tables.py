@@ -36,32 +36,29 @@ def verdict(low, high):
     return "above zero" if low > 0 else "below zero" if high < 0 else "includes zero"
 
 
-def _cell(samples, matrix):
-    draws = samples.groupby(["method", "seed", "benchmark", "problem_id"]).size()
-    return [*matrix.shape, int(draws.iloc[0])]
+def _cells(samples):
+    """(method, benchmark) -> correctness [n_problems, n_seeds, n_samples], in the samples' order."""
+    groups = samples.groupby(["method", "benchmark"], sort=False)
+    return {key: score_matrix(part, *key, reduce=lambda draws: draws) for key, part in groups}
 
 
 def accuracies(samples, *, n_boot, by="method"):
     """Mean and interval of every `by` (method, or another column such as "stage") on every benchmark."""
-    samples = samples.assign(method=samples[by])
-    rows = []
-    for benchmark in samples["benchmark"].unique():
-        for name in samples["method"].unique():
-            scores = score_matrix(samples, name, benchmark)
-            rows.append([name, benchmark, *bootstrap_mean(scores, n_boot=n_boot), *_cell(samples, scores)])
+    rows = [[*key, *bootstrap_mean(cell.mean(-1), n_boot=n_boot), *cell.shape]
+            for key, cell in _cells(samples.assign(method=samples[by])).items()]
     return pd.DataFrame(rows, columns=[by, "benchmark", "mean", "ci_low", "ci_high", *_CELL])
 
 
 def differences(samples, pairs, *, n_boot):
     """One row per (method, against) and benchmark: the paired difference, and the smallest one that would be
     found with 80 % power at 5 % (`detectable`)."""
-    rows = []
+    cells, rows = _cells(samples), []
     for method, against in pairs:
         for benchmark in samples["benchmark"].unique():
-            a, b = (score_matrix(samples, name, benchmark) for name in (method, against))
-            difference, low, high = paired_bootstrap(a, b, n_boot=n_boot)
+            a, b = cells[method, benchmark], cells[against, benchmark]
+            difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
             rows.append([method, against, benchmark, difference, low, high, verdict(low, high),
-                         minimum_detectable_effect(a - b), *_cell(samples, a)])
+                         minimum_detectable_effect(a.mean(-1) - b.mean(-1)), *a.shape])
     return pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
                                        "detectable", *_CELL])
 

@@ -29,7 +29,8 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
     to save to and resume from.
     Raises HealError for no rows, or where the pad token would be learned as the end of text."""
     if not rows:
-        raise HealError("nothing to train on: the data set is empty; check the stage before (a filter may have dropped all)")
+        raise HealError("nothing to train on: the data set is empty; check the stage before "
+                        "(a filter may have dropped all)")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise HealError("the tokenizer's pad token is missing or is EOS; give it a pad token of its own")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -40,7 +41,8 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SFTTrainer(model=model, args=_arguments(config, len(rows), checkpoints or scratch, bool(checkpoints)),
-                             train_dataset=Dataset.from_list(rows), processing_class=tokenizer, optimizers=(optimizer, None))
+                             train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+                             optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
         found = checkpoints and any(name.startswith("checkpoint-") for name in os.listdir(checkpoints))
         trainer.train(resume_from_checkpoint=True if found else None)

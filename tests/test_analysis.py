@@ -140,5 +140,8 @@ def test_step_entropy_takes_the_kept_tokens_from_the_parent():
     assert analysis.step_entropy(Letters(), repaired, parent).tolist() == [1, 3]
 
 
-def test_said_is_short():
-    assert analysis.said(0.5, 0.4, 0.6) == "0.50 [0.40, 0.60]"
+def test_a_row_in_words():
+    row = {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    assert analysis.said(row) == "0.50 [0.40, 0.60]"
+    assert [analysis.told({"diff_low": a, "diff_high": b}).split()[0] for a, b in ((1, 2), (-2, -1), (-1, 1), (0, 0))] \
+        == ["better", "worse", "no", "no"]

@@ -63,7 +63,8 @@ def test_a_missing_weight_file_is_named_with_its_mend(folder):
 def test_an_altered_weight_file_is_named_with_its_mend(folder, change):
     path = folder / "model.safetensors"
     path.write_bytes(change(path.read_bytes()))
-    assert re.search(r"teacher/model\.safetensors does not match .*sha256.*restore.*make teacher", one_line(embedded.load))
+    said = one_line(embedded.load)
+    assert re.search(r"teacher/model\.safetensors does not match .*sha256.*restore.*make teacher", said)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
@@ -112,15 +113,13 @@ def test_new_models_are_seeded_and_small(size, words):
     one, again, other = (models.new_model(size, words, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.values(), again.values(), strict=True))
     assert not torch.equal(*(x["model.embed_tokens.weight"] for x in (one, other)))
-    count = models.new_model(size, words, 0).num_parameters()
-    assert count * 4 < 20e6 and models.CONTEXT >= 2 * max(max(w.max_new_tokens.values()) for w in map(
-        worlds.get, worlds.names()))
+    assert models.new_model(size, words, 0).num_parameters() < 5e6
 
 
 @pytest.mark.parametrize("recipe", [corpus.TEACHER, corpus.STUDENT])
 def test_hints_and_prompts_are_never_learned(recipe, words):
-    texts = list(corpus.texts(recipe, 300, seed=1))
-    assert texts == list(corpus.texts(recipe, 300, seed=1)) != list(corpus.texts(recipe, 300, seed=2))
+    texts = list(corpus.texts(recipe, 150, seed=1))
+    assert texts == list(corpus.texts(recipe, 150, seed=1)) != list(corpus.texts(recipe, 150, seed=2))
     hinted = 0
     for text in texts:
         assert not text[0][1] and not any("hint" in piece for piece, learn in text if learn)
@@ -129,13 +128,13 @@ def test_hints_and_prompts_are_never_learned(recipe, words):
         assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
         assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
         assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
-    assert hinted == 0 if recipe is corpus.STUDENT else 0.25 < hinted / 300 < 0.55
+    assert hinted == 0 if recipe is corpus.STUDENT else 0.25 < hinted / 150 < 0.55
 
 
 def test_no_model_is_trained_on_a_problem_of_another_split():
-    seen = {text[0][0] for text in corpus.texts(corpus.TEACHER, 600, seed=0)}
+    seen = {text[0][0] for text in corpus.texts(corpus.TEACHER, 90, seed=0)}
     for world in map(worlds.get, worlds.names()):
         for level in world.difficulties:
             for split in set(SPLITS) - {"pretrain"}:
-                assert not seen & {world.prompt(p) for p in world.problems(split, 60, 0, level)}
+                assert not seen & {world.prompt(p) for p in world.problems(split, 15, 0, level)}
     assert not any("long" in recipe.difficulties for recipe in (corpus.TEACHER, corpus.STUDENT))

@@ -25,13 +25,17 @@ def weights_hash(name: str) -> str:
     from heal_lib.store import file_hash
 
     path = folder(name) / "model.safetensors"
+    where, card = f"{path.parent.name}/{path.name}", path.parent / "card.json"
+    mend = f"restore it from git, or run: make {name}" if name in ("teacher", "student") else "check the folder's name"
     if not path.is_file():
-        raise HealError(f"no weights at {path.parent.name}/{path.name} for '{name}'; restore the file from git, "
-                        f"or run: make {name}")
-    found, card = file_hash(path), path.parent / "card.json"
-    if card.is_file() and json.loads(card.read_text())["sha256"] != found:
-        raise HealError(f"{path.parent.name}/{path.name} does not match the sha256 on its card; restore it from git, "
-                        f"or run: make {name}")
+        raise HealError(f"no weights at {where} for '{name}'; {mend}")
+    found = file_hash(path)
+    try:
+        promised = json.loads(card.read_text())["sha256"] if card.is_file() else found
+    except (ValueError, LookupError, TypeError):
+        raise HealError(f"{path.parent.name}/card.json is damaged; {mend}") from None
+    if promised != found:
+        raise HealError(f"{where} does not match the sha256 on its card; {mend}")
     return found
 
 

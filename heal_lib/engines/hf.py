@@ -113,7 +113,8 @@ class HFEngine:
             take = max(1, self.batch_tokens // len(rows[order[-1]]))
             chosen, order = order[-take:], order[:-take]
             width = len(rows[chosen[-1]])
-            ids = torch.tensor([rows[i] + [self.pad] * (width - len(rows[i])) for i in chosen], device=self.model.device)
+            padded = [rows[i] + [self.pad] * (width - len(rows[i])) for i in chosen]
+            ids = torch.tensor(padded, device=self.model.device)
             logits = self.model(input_ids=ids).logits
             for k, i in enumerate(chosen):
                 at = slice(len(prompts[i]) - 1, len(rows[i]) - 1)

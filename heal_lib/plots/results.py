@@ -42,7 +42,7 @@ def main_results(table, methods, baseline="sft-rs"):
     top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-3, 103))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
     bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
-    bottom.set_xticks(range(len(benchmarks)), benchmarks)
+    bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks])
     top.legend(ncols=len(methods), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize="small")
     return fig
 
@@ -71,32 +71,37 @@ def forest(table, methods, panels, *, columns=None, groups=(), xlabel=None):
             if method in rows.index:
                 mean, low, high = 100 * rows.loc[method, ["difference", "ci_low", "ci_high"]].astype(float)
                 ax.plot([low, high], [y, y], color=COLOURS[method], linewidth=1.6)
-                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=6, markeredgecolor="white")
+                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=8, markeredgecolor="white",
+                        markeredgewidth=0.5)
         ax.set_title(panel, fontsize="medium")
         ax.grid(False, axis="y")
-    axes[0, 0].set_yticks(range(len(lines)), [text for _, text in lines])
     axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
-    for tick, (method, _) in zip(axes[0, 0].get_yticklabels(), lines, strict=True):
-        tick.set_fontweight("normal" if method else "bold")
-    for ax in list(axes.flat)[len(panels):]:
-        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_yticks(range(len(lines)), [text for _, text in lines])
+        for tick, (method, _) in zip(ax.get_yticklabels(), lines, strict=True):
+            tick.set_fontweight("normal" if method else "bold")
+    _hide(axes, len(panels))
     fig.supxlabel(xlabel or "difference (percentage points), paired 95 % interval", fontsize="medium")
     return fig
 
 
 def _lines(methods, groups):
     """(method or None, text) from top to bottom; None marks a group's title."""
-    if not groups:
-        return [(method, label(method)) for method in methods]
-    return [line for title, members in groups
-            for line in [(None, title), *((m, label(m).split(": ")[-1]) for m in members if m in methods)]]
+    lines = [(None, title, members) for title, members in groups] or [("", "", methods)]
+    return [line for none, title, members in lines
+            for line in [*([(None, title)] if none is None else []), *((m, label(m).split(": ")[-1]) for m in members)]]
 
 
-def stage_accuracy(table, stages, columns=4):
+def _hide(axes, used):
+    for ax in list(axes.flat)[used:]:
+        ax.set_visible(False)
+
+
+def stage_accuracy(table, stages, columns=3):
     """Accuracy after each stage, one panel per benchmark. `stages`: names of the stages, 0 first."""
     benchmarks = list(table["benchmark"].unique())
     n_rows = -(-len(benchmarks) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(9.5, 2.4 * n_rows), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(9.5, 2.2 * n_rows), sharex=True, sharey=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=False):
         rows = table[table["benchmark"] == benchmark].sort_values("stage")
         ax.plot(rows["stage"], 100 * rows["mean"], color=COLOURS["heal"], linewidth=1, zorder=1)
@@ -104,8 +109,7 @@ def stage_accuracy(table, stages, columns=4):
         ax.set_title(benchmark, fontsize="medium")
     axes[0, 0].set_xticks(range(len(stages)), stages)
     axes[0, 0].set_xlim(-0.4, len(stages) - 0.6)
-    for ax in list(axes.flat)[len(benchmarks):]:
-        ax.set_visible(False)
+    _hide(axes, len(benchmarks))
     fig.supylabel("accuracy, avg@k (%)", fontsize="medium")
     fig.supxlabel("data added by the stage", fontsize="medium")
     return fig
@@ -113,7 +117,7 @@ def stage_accuracy(table, stages, columns=4):
 
 def loss_curves(logs, methods):
     """Training loss against tokens seen, one panel per method, one line per seed; stages are set apart."""
-    fig, axes = plt.subplots(1, len(methods), figsize=(9.5, 2.8), sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(methods), figsize=(9.5, 2.8), sharex=True, sharey=True, squeeze=False)
     for ax, method in zip(axes.flat, methods, strict=True):
         part = logs[logs["method"] == method]
         for seed, line in part.groupby("seed"):
@@ -129,17 +133,24 @@ def loss_curves(logs, methods):
 
 
 def accuracy_per_token(table, benchmarks):
-    """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method."""
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(9.5, 3.4), sharex=True, squeeze=False)
+    """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
+
+    Methods that cost nearly the same are drawn side by side, a hair apart."""
+    cost = (table.groupby("method", sort=False)["teacher_tokens"].first() / 1e6).sort_values(kind="stable")
+    apart = 0.025 * cost.max()
+    for before, after in zip(cost.index, cost.index[1:], strict=False):
+        cost[after] = max(cost[after], cost[before] + apart)
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(9.5, 3.6), sharex=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
-            _points(ax, row["teacher_tokens"] / 1e6, [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
+            _points(ax, cost[row["method"]], [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
                     label=label(row["method"]))
         ax.set_title(benchmark, fontsize="medium")
+        ax.set_xlabel("teacher tokens drawn (millions)")
         ax.margins(x=0.12)
+        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
     axes[0, 0].set_ylabel("accuracy, avg@k (%)")
-    fig.supxlabel("teacher tokens drawn (millions)", fontsize="medium")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside lower center", frameon=False,
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
 
@@ -154,6 +165,7 @@ def token_bars(costs):
         left = left + width
     ax.set_yticks(range(len(costs)), [label(m) for m in costs["method"]])
     ax.invert_yaxis()
+    ax.grid(False, axis="y")
     ax.set_xlabel("teacher tokens drawn (millions)")
     ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig

@@ -209,11 +209,15 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
     """Steps as points: PPL against U (nats per token), by the oracle's verdict on their trajectory; u, ppl [n].
 
     Grey lines join equal ratios. At most `most` points per verdict are drawn, evenly spaced in the data."""
+    ax.set(title=title, xlabel="U + eps, nats per token")
+    if len(u) == 0:
+        ax.text(0.5, 0.5, "no accepted rows", ha="center", transform=ax.transAxes)
+        return
     for verdict, chosen in (("genuine", ~spurious), ("spurious", spurious)):
         rows = np.flatnonzero(chosen)[:: max(1, -(-int(chosen.sum()) // most))]
         style = {**source_style(verdict), "linestyle": "none"}
         ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, label=f"{verdict} ({chosen.sum()} steps)", **style)
-    ax.set(xscale="log", yscale="log", title=title, xlabel="U + eps, nats per token")
+    ax.set(xscale="log", yscale="log")
     (left, right), limits = ax.get_xlim(), ax.get_ylim()
     for exponent in range(-2, 6):
         ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
@@ -224,19 +228,19 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
 def roc_curve(ax, scores, labels, label, **look):
     """False against true positive share over all thresholds; labels 1 = spurious. Ties are crossed straight."""
     order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)
+    last = np.diff(scores[order], append=np.inf) != 0
     positive = np.asarray(labels)[order] == 1
     true, false = (np.append(0, np.cumsum(x)[last]) / max(1, x.sum()) for x in (positive, ~positive))
-    ax.plot(false, true, label=label, drawstyle="default", **look)
+    ax.plot(false, true, label=label, **look)
     ax.set(xlabel="genuine flagged, share", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
 
 def reading_style(name: str, chosen: str) -> dict:
-    """A reading of PURE: its ratios in green, U before solid and after dashed, the one in use thick; controls apart."""
+    """A reading of PURE: ratios in green, U before solid, U after dashed, the one in use thick; controls apart."""
     if name.startswith("ratio"):
         shade = {"mean": 1.0, "max": 0.55, "top3": 0.75}[name.split()[1].rstrip(",")]
-        return {"color": tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), "lw": 2.6 if name == chosen else 1.0,
-                "linestyle": "-" if name.endswith("before") else "--", "zorder": 3 if name == chosen else 2}
+        colour, width = tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), 2.6 if name == chosen else 1.0
+        return {"color": colour, "lw": width, "linestyle": "-" if name.endswith("before") else "--", "zorder": width + 1}
     styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
               "certainty before": (5, ":"), "certainty after": (5, "--")}
     colour, line = styles.get(name, (7, "-"))

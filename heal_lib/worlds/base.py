@@ -77,7 +77,8 @@ class World:
             if low <= key % 100 < high and key not in found:
                 found[key] = Problem(f"{self.name}-{difficulty}-{key:016x}", self.name, difficulty, question, answer)
         if len(found) < n:
-            raise HealError(f"world '{self.name}' has fewer than {n} {difficulty} problems in split '{split}'; ask for less")
+            raise HealError(f"world '{self.name}' has fewer than {n} {difficulty} problems in split '{split}'; "
+                            "ask for less")
         return list(found.values())
 
     def prompt(self, problem: Problem) -> str:

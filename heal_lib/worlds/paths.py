@@ -1,8 +1,8 @@
 """paths: a directed tree given by its edges, a start and a target; find the path.
 
-    path AC AE CF CG FZ: A to Z
-    goal Z   from A: C E         routine: the target, the start's successors
-    into Z: F  into F: C  into C: A      a derivation chains backwards: each node has one predecessor
+    path F>Z A>C A>E C>F C>G: A to Z
+    goal Z   from A: C E                       routine: the target, the start's successors
+    into Z: F>Z  into F: C>F  into C: A>C      a derivation chains backwards: each node has one predecessor
     go E  from E: none  back to A ...    the habit walks forwards at random and runs out of tries
 
 On the path every node has three successors, so a forward walk of five edges succeeds about once in eighty.
@@ -20,18 +20,18 @@ from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, spl
 
 WALKS = (1, 2)
 BRANCHING = 3
-_QUESTION = re.compile(r"path ((?:[A-Z]{2} ?)+): ([A-Z]) to ([A-Z])")
+_QUESTION = re.compile(r"path((?: [A-Z]>[A-Z])+): ([A-Z]) to ([A-Z])")
 
 
 def parse(question: str) -> tuple[list[str], str, str]:
     """(edges as two-letter strings, start, target)."""
     edges, start, target = _QUESTION.fullmatch(question).groups()
-    return edges.split(), start, target
+    return edges.replace(">", "").split(), start, target
 
 
 def successors(edges: list[str], node: str) -> list[str]:
-    """Nodes that an edge leads to from `node`, in the order of the list."""
-    return [b for a, b in edges if a == node]
+    """Nodes that an edge leads to from `node`, in alphabetical order."""
+    return sorted(b for a, b in edges if a == node)
 
 
 def path_to(edges: list[str], start: str, target: str) -> str:
@@ -54,7 +54,7 @@ class Paths(World):
     def _draw(self, rng: Random, depth):
         letters = rng.sample(string.ascii_uppercase, 26)
         path = [letters.pop() for _ in range(rng.randint(*depth) + 1)]
-        edges = list(map("".join, zip(path, path[1:], strict=False)))
+        edges = _edges("".join(path))
         side = []
         for node in path[:-1]:
             for _ in range(BRANCHING - 1):
@@ -64,7 +64,7 @@ class Paths(World):
         for node in rng.sample(side, min(2, len(letters))):
             edges.append(node + letters.pop())
         rng.shuffle(edges)
-        question = f"path {' '.join(edges)}: {path[0]} to {path[-1]}"
+        question = f"path {_show(edges)}: {path[0]} to {path[-1]}"
         return " ".join(sorted(edges)) + question[-7:], question, "".join(path)
 
     def _right(self, problem: Problem, text: str) -> bool:
@@ -93,11 +93,11 @@ class Paths(World):
 
     def derivation(self, problem: Problem) -> list[str]:
         path = path_to(*parse(problem.question))
-        return [f"into {b}: {a}" for a, b in reversed(list(zip(path, path[1:], strict=False)))]
+        return [f"into {b}: {a}>{b}" for a, b in reversed(_edges(path))]
 
     def shortcut(self, problem: Problem, rng: Random) -> list[str]:
         path = path_to(*parse(problem.question))
-        return [f"guess {path}", "check " + " ".join(a + b for a, b in zip(path, path[1:], strict=False))]
+        return [f"guess {path}", f"check {_show(_edges(path))}"]
 
     def drill(self, rng: Random) -> str:
         _, question, _ = self._draw(rng, depth=(2, 5))
@@ -107,17 +107,17 @@ class Paths(World):
         for _ in range(rng.randint(6, 12)):
             node = rng.choice(nodes)
             backwards = node in inner and rng.random() < 0.6
-            facts.append(f"into {node}: {inner[node]}" if backwards else _from(edges, node))
-        return "\n\n".join([f"facts {' '.join(edges)}", *facts])
+            facts.append(f"into {node}: {inner[node]}>{node}" if backwards else _from(edges, node))
+        return "\n\n".join([f"facts {_show(edges)}", *facts])
 
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         edges, start, target = parse(problem.question)
         right, at, head, asserted, verdicts = path_to(edges, start, target), start, target, False, []
         for step in split_steps(text):
             kind, valid, fruitless = "unknown", False, False
-            if found := re.fullmatch(r"into ([A-Z]): ([A-Z])", step):
-                b, a = found.groups()
-                kind, valid, fruitless = "derive", a + b in edges, b != head[0]
+            if found := re.fullmatch(r"into ([A-Z]): ([A-Z])>([A-Z])", step):
+                of, a, b = found.groups()
+                kind, valid, fruitless = "derive", of == b and a + b in edges, b != head[0]
                 if valid and not fruitless and not asserted:
                     head = a + head
             elif found := re.fullmatch(r"go ([A-Z])", step):
@@ -131,8 +131,8 @@ class Paths(World):
                 kind, valid, fruitless, at = "try", found.group(1) == start, True, start
             elif found := re.fullmatch(r"guess ([A-Z]+)", step):
                 kind, valid, asserted = "assert", found.group(1) == right, True
-            elif found := re.fullmatch(r"check ([A-Z]{2}(?: [A-Z]{2})*)", step):
-                kind, valid = "work", all(edge in edges for edge in found.group(1).split())
+            elif found := re.fullmatch(r"check((?: [A-Z]>[A-Z])+)", step):
+                kind, valid = "work", all(edge in edges for edge in found.group(1).replace(">", "").split())
             elif step == f"goal {target}":
                 kind, valid = "routine", True
             elif step == "give up":
@@ -141,6 +141,15 @@ class Paths(World):
                 kind, valid = "answer", self.verify(problem, text)
             verdicts.append(StepVerdict(step, kind, valid, fruitless))
         return StepReport(tuple(verdicts), head == boxed(text) and head[0] == start)
+
+
+def _edges(path: str) -> list[str]:
+    """The edges of a path, as two-letter strings."""
+    return [path[i : i + 2] for i in range(len(path) - 1)]
+
+
+def _show(edges: list[str]) -> str:
+    return " ".join(f"{a}>{b}" for a, b in edges)
 
 
 def _from(edges: list[str], node: str) -> str:

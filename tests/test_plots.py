@@ -1,0 +1,82 @@
+"""Figures take numbers and draw; model text is always escaped, and nothing to draw is no error."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from heal_lib.plots import trajectories as figures
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_token_html_escapes_tokens_hints_and_titles():
+    html = figures.show([EVIL, "&"], [0.1, 0.2], [(0, "hint", EVIL), (1, EVIL), (1, "cut", "\"><b>")], title=EVIL).data
+    assert "<script>" not in html and "<b>\"" not in html and html.count("&lt;script&gt;") == 4
+
+
+def test_token_html_sets_marks_before_their_token_and_keeps_the_text():
+    marks = [(1, "breakpoint"), (9, "repair"), (0, "hint", "hint 7\n\n")]
+    html = figures.token_html(["a", "b\n\n", ""], [0, 1, 2], marks)
+    places = [html.index(part) for part in ("teacher only: hint 7", ">a<", "breakpoint", ">b↵\n<", "repaired")]
+    assert places == sorted(places)
+
+
+def test_token_colour_deepens_with_entropy_and_stops_at_the_top():
+    assert figures._heat(0) == figures._heat(None) == figures._heat(np.nan) != figures._heat(1)
+    assert figures._heat(figures.TOP) == figures._heat(99) and sum(figures._heat(2)) < sum(figures._heat(1))
+    assert "no entropy" in figures.token_html(["a"], [float("nan")])
+    assert "1.25 nats" in figures.token_html(["a"], [1.25])
+
+
+def test_dark_text_stays_readable_on_the_deepest_colour():
+    weights, (low, dark) = (0.2126, 0.7152, 0.0722), (0x11 / 255 / 12.92 * 1.0, figures._heat(99))
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in dark]
+    assert (sum(w * c for w, c in zip(weights, linear, strict=True)) + 0.05) / (low + 0.05) > 4.5
+
+
+def test_token_figure_draws_one_line_per_step_and_mark():
+    lines = figures._lines(["a", "\n\n", "b", ""], [0, 0, 1, 1], [(2, "cut"), (2, "hint", "hint 7\n\n")])
+    assert [[text for text, _, _ in line] for line in lines] == [["a", "↵"], ["✂ cut"], ["teacher only: hint 7"], ["b"]]
+    figure = figures.token_figure([("one", ["$a", "$b"], [0, 3], []), ("none", [], [], [])])
+    figure.canvas.draw()
+    assert len(figure.axes) == 3
+
+
+def test_every_figure_survives_having_nothing_to_draw():
+    empty, (_, ax) = np.zeros(0), plt.subplots()
+    figures.position_histogram(ax, [], 1 / 3, "equations")
+    figures.ppl_against_u(plt.subplots()[1], empty, empty, empty.astype(bool), 0.01, "paths")
+    figures.roc_curve(ax, empty, empty, "mean NLL")
+    figures.interval_points(ax, pd.DataFrame({"mean": [], "ci_low": [], "ci_high": []}), "none")
+    table = pd.DataFrame({"mean": [np.nan, 1], "ci_low": [np.nan, 0], "ci_high": [np.nan, np.inf]})
+    figures.interval_points(ax, table, "some")
+    figures.reading_bars(plt.subplots(1, 3)[1], empty, empty, empty, [], "no steps")
+    figures.surge_bars(ax, np.ones(1), np.array([np.nan]), 1, None, 0)
+    figures.entropy_curve(ax, np.arange(2), *np.full((3, 2), np.nan), "failed")
+    for figure in map(plt.figure, plt.get_fignums()):
+        figure.canvas.draw()
+
+
+def test_roc_curve_crosses_ties_straight():
+    _, ax = plt.subplots()
+    figures.roc_curve(ax, np.array([2.0, 1, 1, 0]), np.array([1, 1, 0, 0]), "ratio")
+    assert ax.lines[0].get_xydata().tolist() == [[0, 0], [0, 0.5], [0.5, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("name", ["ratio mean, U before", "ratio top3, U after", "mean NLL", "random", "unheard of"])
+def test_every_reading_has_a_look(name):
+    look = figures.reading_style(name, "ratio mean, U before")
+    assert (look["lw"] > 2) == (name == "ratio mean, U before")
+    plt.plot([0, 1], [0, 1], **look)

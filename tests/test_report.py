@@ -1,0 +1,133 @@
+"""README's block of results, the words of the notebooks, and the notebooks that use them."""
+
+import dataclasses
+import re
+
+import pandas as pd
+import pytest
+
+from heal_lib import report, scales, tables
+from heal_lib.errors import HealError
+from heal_lib.notebooks import FOLDER, declared, parse_value
+from heal_lib.store import ROOT, write_table
+
+COLUMNS = ["method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
+           "n_problems", "n_seeds", "n_samples", "temperature"]
+NONE = float("nan")
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A results folder with two benchmarks; `star` was not evaluated on one of them."""
+    folder = tmp_path / "demo"
+    size = [60, 3, 4, 1.0]
+    rows = [["heal", "a-hard", "avg@4", 0.417, 0.35, 0.48, 0.1, 0.02, 0.18, *size],
+            ["heal", "a-hard", "pass@2", 0.9, 0.8, 1.0, 0.1, 0.02, 0.18, *size],
+            ["star", "a-hard", "avg@4", 0.3, 0.25, 0.35, NONE, NONE, NONE, *size],
+            ["heal", "b-hard", "avg@4", 0.05, 0.0, 0.1, -0.001, -0.05, 0.05, *size]]
+    write_table(pd.DataFrame(rows, columns=COLUMNS), folder / "tables" / "main_results.csv")
+    teacher = pd.DataFrame([["a-hard", 0.3, 0.2, 0.4], ["b-hard", -0.1, -0.2, -0.05]],
+                           columns=["benchmark", "difference", "ci_low", "ci_high"])
+    write_table(teacher, folder / "tables" / "heal_vs_teacher.csv")
+    return folder
+
+
+@pytest.fixture
+def readme(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"# Title\n\n{report.BEGIN}\nstale\n{report.END}\n\nafter\n")
+    return path
+
+
+def test_the_block_holds_the_tables_numbers(results):
+    block = report.block(results)
+    assert "41.7 [35.0, 48.0]" in block and "+10.0 [+2.0, +18.0]" in block and "90.0" not in block
+    assert "60 test problems per benchmark and 3 training seeds" in block
+    assert "results/demo/figures/main_results.png" in block
+    assert "| b-hard | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
+    assert "- above rejection sampling on: a-hard" in block
+    assert "- not told apart from rejection sampling on: b-hard (-0.1 [-5.0, +5.0])" in block
+    assert "- below its teacher, unhinted on: b-hard" in block
+
+
+def test_without_results_the_block_says_so(tmp_path, readme):
+    assert report.block(tmp_path / "nothing") == report.EMPTY
+    report.write_readme(readme, tmp_path / "nothing")
+    assert report.readme_is_current(readme, tmp_path / "nothing")
+
+
+def test_writing_changes_the_block_alone_and_makes_it_current(results, readme):
+    assert not report.readme_is_current(readme, results)
+    report.write_readme(readme, results)
+    text = readme.read_text()
+    assert report.readme_is_current(readme, results) and "stale" not in text
+    assert text.startswith(f"# Title\n\n{report.BEGIN}\n") and text.endswith(f"\n{report.END}\n\nafter\n")
+    report.write_readme(readme, results)
+    assert readme.read_text() == text
+    readme.write_text(text.replace("41.7", "51.7"))
+    assert not report.readme_is_current(readme, results)
+
+
+def test_a_readme_without_markers_is_named(results, tmp_path):
+    (tmp_path / "README.md").write_text("no block")
+    with pytest.raises(HealError, match="results:begin"):
+        report.write_readme(tmp_path / "README.md", results)
+
+
+def test_only_an_unchanged_demo_in_its_own_folder_fills_the_readme(monkeypatch, tmp_path):
+    monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    assert report.fills_readme(scales.get("demo")) and not report.fills_readme(scales.get("smoke"))
+    assert not report.fills_readme(scales.get("demo", window=0.5))
+    monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
+    assert not report.fills_readme(scales.get("demo"))
+
+
+def test_sentences_say_where_the_interval_lies():
+    rows = [["heal", "star", "a-hard", 0.1, 0.02, 0.18], ["heal", "star", "b-hard", -0.01, -0.05, 0.03]]
+    table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high"])
+    table["interval"] = [tables.verdict(row.ci_low, row.ci_high) for row in table.itertuples()]
+    first, second = report.sentences(table).splitlines()
+    assert first == "- **a-hard**: heal minus star is +10.0 [+2.0, +18.0] points; the interval lies above zero"
+    assert second.endswith("-1.0 [-5.0, +3.0] points; the interval includes zero")
+    assert report.summary(table).splitlines() == [
+        "- above zero: star (a-hard)", "- below zero: none", "- includes zero: star (b-hard)"]
+
+
+def test_numbers_are_per_cent_and_zero_has_no_minus():
+    assert report.interval(-0.0, -0.0001, 0.5) == "0.0 [0.0, 50.0]"
+    assert report.interval(NONE, NONE, NONE) == "n/a"
+    assert report.markdown(pd.DataFrame({"a|b": ["x|y"]})).splitlines()[2] == "| x\\|y |"
+
+
+def test_tables_and_figures_know_their_notebook(results):
+    made = report.made_by(results).set_index("name")
+    assert made.loc["main_results", "notebook"] == "05_main_results"
+    assert made.loc["heal_vs_teacher", "kind"] == "table"
+
+
+# --- the notebooks of this module, and README itself
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("0[0-7]_*.ipynb")), ids=lambda path: path.stem)
+def test_parameters_are_fields_of_the_scale_and_stand_at_their_defaults(path):
+    fields = {field.name: field.default for field in dataclasses.fields(scales.Scale)}
+    for name, default in declared(path).items():
+        assert name in {*fields, "scale"}, f"{name} is no field of Scale"
+        if name != "scale" and (value := parse_value(default.replace(" / ", "/"))) is not None:
+            assert value == fields[name], f"{name}: the notebook says {value!r}, the scale {fields[name]!r}"
+
+
+def test_every_switch_can_be_set_in_the_ablations_notebook():
+    assert set(tables.SWITCHES) <= set(declared(FOLDER / "06_ablations.ipynb"))
+
+
+def test_readme_names_every_notebook_and_the_seeds_of_each_scale():
+    text = report.README.read_text()
+    for path in FOLDER.glob("*.ipynb"):
+        assert f"notebooks/{path.name}" in text, f"README does not list {path.name}"
+    for name in ("smoke", "demo", "full"):
+        assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", text)
+    for link in re.findall(r"\]\(((?:notebooks|results)/[^)]+)\)", text):
+        assert (ROOT / link).exists(), f"README links to {link}, which is not there"
+
+
+def test_readme_is_current():
+    assert report.readme_is_current(), "README.md does not show results/demo: run 99_report"

@@ -1,0 +1,154 @@
+"""Tables from samples whose accuracies are known by construction, and from a run that needs no model."""
+
+import json
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from heal_lib import baselines, scales, tables
+from heal_lib.errors import HealError
+from heal_lib.store import Event
+
+
+def samples(correct, n_problems=5, seeds=(0, 1), k=2):
+    """`correct`: {(method, benchmark): share of problems that are always right}."""
+    draws = [(p, seed) for p in range(n_problems) for seed in seeds for _ in range(k)]
+    rows = [(f"{benchmark}-{p}", *benchmark.split("-"), method, seed, benchmark, p < share * n_problems)
+            for (method, benchmark), share in correct.items() for p, seed in draws]
+    return pd.DataFrame(rows, columns=["problem_id", "world", "difficulty", "method", "seed", "benchmark", "correct"])
+
+
+TWO = samples({("heal", "a-hard"): 0.8, ("heal", "b-hard"): 0.6, ("heal", "a-easy"): 1.0,
+               ("star", "a-hard"): 0.2, ("star", "b-hard"): 0.2, ("star", "a-easy"): 1.0})
+
+
+def test_accuracies_are_means_with_their_sizes():
+    table = tables.accuracies(TWO, n_boot=50).set_index(["method", "benchmark"])
+    row = table.loc["heal", "a-hard"]
+    assert row["mean"] == pytest.approx(0.8) and row["ci_low"] <= 0.8 <= row["ci_high"]
+    assert [*row[["n_problems", "n_seeds", "n_samples"]]] == [5, 2, 2]
+    assert table.loc["star", "a-easy"][["ci_low", "ci_high"]].tolist() == [1, 1]
+
+
+def test_hard_benchmarks_are_pooled_beside_the_rest():
+    both = tables.with_pooled(TWO)
+    assert set(both["benchmark"]) == {"a-hard", "b-hard", "a-easy", tables.POOLED}
+    table = tables.accuracies(both, n_boot=50).set_index(["method", "benchmark"])
+    assert table.loc[("heal", tables.POOLED), "mean"] == pytest.approx(0.7)
+    assert table.loc[("heal", tables.POOLED), "n_problems"] == 10
+    assert set(tables.only_pooled(TWO)["benchmark"]) == {tables.POOLED} and len(TWO) == 5 * 2 * 2 * 6
+
+
+def test_differences_are_paired_and_named():
+    table = tables.differences(TWO, [("heal", "star")], n_boot=200).set_index("benchmark")
+    assert table.loc["a-hard", "difference"] == pytest.approx(0.6)
+    assert table.loc["a-hard", "interval"] == "above zero" and table.loc["a-hard", "detectable"] > 0
+    assert table.loc["a-easy", "interval"] == "includes zero" and table.loc["a-easy", "detectable"] == 0
+    flipped = tables.differences(TWO, [("star", "heal")], n_boot=200).set_index("benchmark")
+    assert flipped.loc["a-hard", "interval"] == "below zero"
+    # By hand: differences 1, 1, 1, 0, 0 under each seed, none between seeds; 1.96 + 0.84 standard errors.
+    by_hand = (1.959964 + 0.841621) * np.sqrt(np.var([1, 1, 1, 0, 0], ddof=1) / 5)
+    assert table.loc["a-hard", "detectable"] == pytest.approx(by_hand, rel=1e-5)
+
+
+@pytest.mark.parametrize(("low", "high", "words"), [
+    (0.1, 0.2, "above zero"), (-0.2, -0.1, "below zero"), (-0.1, 0.1, "includes zero"), (0.0, 0.2, "includes zero")])
+def test_where_an_interval_lies(low, high, words):
+    assert tables.verdict(low, high) == words
+
+
+def test_a_missing_cell_is_an_error_not_a_zero():
+    with pytest.raises(HealError, match="seeds differ"):
+        tables.accuracies(TWO.iloc[1:], n_boot=10)
+
+
+class Run:
+    """A run of two problems: one solved by the teacher, one hinted and repaired."""
+
+    def __init__(self, folder):
+        self.cfg, self.folder = scales.get("smoke", seeds=[0, 1]), folder
+        students = [f"student {m} seed {s}" for m in ("heal", "star", "sft-rs") for s in (0, 1)]
+        names = ["pool distil", "hinted distil", *students]
+        self.store = types.SimpleNamespace(events=[Event("reused", name, "k", 2.0) for name in names])
+
+    def pool(self):
+        return Rows(problem_id=["p", "q"], n_generated=[10, 20], correct=[True, False])
+
+    def hinted(self):
+        return Rows(problem_id=["p", "q"], n_generated=[3, 4], correct=[True, True])
+
+    def repairs(self, rule):
+        return Rows(problem_id=["q"], n_generated=[50], correct=[False])
+
+    def correct_counts(self):
+        return {"p": 2, "q": 0}
+
+    def training_sources(self, method):
+        row = {"world": "a", "difficulty": "hard", "problem_id": "p", "token_ids": [1, 2, 3]}
+        return {"base": [row, row], "hint": [] if method == "sft-rs" else [row]}
+
+    def student(self, method, seed):
+        stages = [{"stage": 1, "rows": 2, "tokens": 60, "loss": [[1, 2.0], [2, 1.0]]},
+                  {"stage": 2, "rows": 3, "tokens": 40, "loss": [[1, 1.5]]}]
+        (self.folder / "training.json").write_text(json.dumps({"stages": stages}))
+        return self.folder
+
+
+class Rows(dict):
+    """As much of a datasets.Dataset as the tables read."""
+
+    def __init__(self, **columns):
+        super().__init__(columns)
+
+    def __len__(self):
+        return len(self["problem_id"])
+
+    def __iter__(self):
+        return iter([dict(zip(self.keys(), row, strict=True)) for row in zip(*self.values(), strict=True)])
+
+    def select_columns(self, names):
+        return Rows(**{name: self[name] for name in names})
+
+
+def test_teacher_tokens_are_counted_by_source(tmp_path):
+    table = tables.teacher_sources(Run(tmp_path)).set_index("source")
+    assert table["tokens"].to_dict() == {"pool": 30, "hinted": 7, "repairs entropy": 50}
+    assert table.loc["pool", "tokens_per_accepted"] == 30 and table.loc["pool", "seconds"] == 2
+    assert np.isnan(table.loc["repairs entropy", "tokens_per_accepted"])  # none accepted: missing, not infinite
+    assert np.isnan(table.loc["repairs entropy", "seconds"])
+
+
+def test_methods_pay_for_what_they_use(tmp_path):
+    table = tables.method_costs(Run(tmp_path), ["student", "sft-rs", "star", "heal"]).set_index("method")
+    assert table["teacher_tokens"].to_dict() == {"student": 0, "sft-rs": 30, "star": 34, "heal": 87}
+    assert table.loc["star", "hinted"] == 4  # only the failed problem is hinted
+    assert table.loc["heal", ["rows", "trained_tokens", "training_seconds"]].tolist() == [3, 100, 2]
+
+
+def test_stages_and_their_data(tmp_path):
+    run = Run(tmp_path)
+    assert tables.stage_names(run, "heal") == ["base", "hint"] and tables.stage_names(run, "sft-rs") == ["base"]
+    data = tables.stage_data(run, "heal").set_index("source")
+    assert data.loc["base", ["problems", "rows", "tokens"]].tolist() == [1, 2, 6]
+    logs = tables.training_logs(run, ["heal"])
+    assert logs[logs["seed"] == 0]["tokens"].tolist() == [30, 60, 100]  # tokens seen, across stages
+
+
+def test_switches_are_those_of_the_scale_and_the_values_to_try_are_valid():
+    import shlex
+
+    from heal_lib.notebooks import parse_value
+
+    table = tables.switches(scales.get("smoke"))
+    for row in table.itertuples():
+        option, name, value = shlex.split(row[4])
+        assert option == "-p" and name == row.switch
+        assert scales.get("smoke", **{name: parse_value(value)}).name == "smoke"
+
+
+def test_every_method_has_a_colour_and_a_marker_of_its_own():
+    from heal_lib.plots import COLOURS, MARKERS
+
+    assert set(COLOURS) == set(MARKERS) == set(baselines.METHODS) and len(set(MARKERS.values())) == len(MARKERS)
