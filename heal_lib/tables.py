@@ -185,6 +185,7 @@ SWITCHES = {
 
 def switches(cfg):
     """Every switch with its value in this run, its range, and the option that tries another value."""
-    rows = [[name, repr(getattr(cfg, name)), meaning, f"-p {name} {other}"]
-            for name, (meaning, other) in SWITCHES.items()]
+    values = {name: getattr(cfg, name) for name in SWITCHES}
+    shown = {name: f"{v:.4g}" if isinstance(v, float) else repr(v) for name, v in values.items()}
+    rows = [[name, shown[name], meaning, f"-p {name} {other}"] for name, (meaning, other) in SWITCHES.items()]
     return pd.DataFrame(rows, columns=["switch", "value", "range", "to try"])

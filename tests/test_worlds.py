@@ -47,7 +47,7 @@ def answers(problem):
         while open_ones:
             walk = open_ones.pop()
             walks[walk] = walk[-1] == target and len(walk) > 1
-            open_ones += [walk + b for a, b in edges.split() if a == walk[-1]]
+            open_ones += [walk + b for a, b in edges.replace(">", "").split() if a == walk[-1]]
         return walks
     numbers, target = re.fullmatch("countdown (.*) to (.*)", problem.question).groups()
     return {"".join(map("".join, zip(["", *ops], order, strict=True))): left_to_right(
@@ -89,7 +89,7 @@ def derivation(world, problem):
 
 @levels
 def test_splits_share_no_problem(name, level):
-    seen = {split: [canonical(p) for seed in (0, 1) for p in worlds.get(name).problems(split, 40, seed, level)]
+    seen = {split: [canonical(p) for seed in (0, 1) for p in worlds.get(name).problems(split, 10, seed, level)]
             for split in SPLITS}
     for a, b in itertools.combinations(SPLITS, 2):
         assert not set(seen[a]) & set(seen[b])
@@ -98,9 +98,9 @@ def test_splits_share_no_problem(name, level):
 @levels
 def test_problems_are_different_and_the_same_for_the_same_arguments(name, level):
     world = worlds.get(name)
-    problems = world.problems("distil", 30, 5, level)
-    assert problems == world.problems("distil", 30, 5, level) != world.problems("distil", 30, 6, level)
-    assert len({p.id for p in problems}) == len({canonical(p) for p in problems}) == 30
+    problems = world.problems("distil", 12, 5, level)
+    assert problems == world.problems("distil", 12, 5, level) != world.problems("distil", 12, 6, level)
+    assert len({p.id for p in problems}) == len({canonical(p) for p in problems}) == 12
     assert {(p.world, p.difficulty) for p in problems} == {(name, level)}
 
 
@@ -173,7 +173,7 @@ def test_leading_zeros_are_refused_inside_an_expression_too():
 
 
 def test_a_path_must_run_from_start_to_target_along_edges():
-    problem = Problem("p", "paths", "easy", "path AC AE CF CG FZ: A to Z", "ACFZ")
+    problem = Problem("p", "paths", "easy", "path F>Z A>C A>E C>F C>G: A to Z", "ACFZ")
     verify = worlds.get("paths").verify
     assert verify(problem, "\\boxed{ACFZ}")
     for path in ("ACF", "CFZ", "AFZ", "ACEFZ", "ZFCA", "A", "Z", "AZ", "acfz", "A C F Z", "ACFZZ"):
@@ -181,7 +181,7 @@ def test_a_path_must_run_from_start_to_target_along_edges():
 
 
 @pytest.mark.parametrize("name", worlds.names())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=st.one_of(
     st.text(max_size=60),
     st.text(max_size=20).map(lambda t: f"\\boxed{{{t}}}"),

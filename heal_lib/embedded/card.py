@@ -50,7 +50,8 @@ def drill_skill(engine, n: int = 150) -> dict:
             head, *facts = split_steps(world.drill(rng_of("card", world.name, i)))
             prompts, results, text = [], [], head + "\n\n"
             for fact in facts:
-                at = max(fact.rfind(mark) + len(mark) for mark in ("=", ":" if ">" in fact else ": ", ":") if mark in fact)
+                marks = ("=", ":" if ">" in fact else ": ", ":")  # what comes before a fact's result
+                at = max(fact.rfind(mark) + len(mark) for mark in marks if mark in fact)
                 prompts.append(engine.encode(text + fact[:at]))
                 results.append(engine.encode(fact[at:]))
                 text += fact + "\n\n"

@@ -29,7 +29,7 @@ class Recipe:
     first_step_hint: float = 0.15  # of hinted derivations: only the first move is given
 
 
-TEACHER = Recipe(("easy", "hard"), drills=0.15, hinted=0.40)
+TEACHER = Recipe(("easy", "hard"), drills=0.25, hinted=0.35)
 STUDENT = Recipe(("easy",), drills=0.60, hinted=0.0, derive_unprompted=0.0)
 
 # A text is a list of (piece, learn): pieces that are not learned are the prompt and the hint.

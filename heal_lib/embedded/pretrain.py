@@ -12,9 +12,9 @@ from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
 from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
-TEXTS = {"teacher": 110_000, "student": 75_000}
+TEXTS = {"teacher": 85_000, "student": 60_000}
 CONFIG = {
-    "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=32, warmup=0.02),
+    "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=24, warmup=0.02),
     "student": training.TrainConfig(learning_rate=1e-2, batch_size=16, warmup=0.02),
 }
 

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from heal_lib.plots import VERDICT_COLOURS
 
@@ -102,7 +103,7 @@ def token_figure(columns, font=8.5):
     figure, axes = plt.subplots(1, len(columns), squeeze=False, gridspec_kw={"width_ratios": widths},
                                 figsize=(char * sum(widths) + 1.4, 0.028 * font * height + 0.8))
     for ax, grid, width, (title, *_) in zip(axes[0], grids, widths, columns, strict=True):
-        ax.set(xlim=(0, width), ylim=(height, 0), title=title, xticks=[], yticks=[])
+        ax.set(xlim=(-0.4, width), ylim=(height + 0.1, -0.1), title=title, xticks=[], yticks=[])
         ax.grid(False)
         for y, line in enumerate(grid):
             _draw_line(ax, y, line, font)
@@ -218,6 +219,8 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
         style = {**source_style(verdict), "linestyle": "none"}
         ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, label=f"{verdict} ({chosen.sum()} steps)", **style)
     ax.set(xscale="log", yscale="log")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
     (left, right), limits = ax.get_xlim(), ax.get_ylim()
     for exponent in range(-2, 6):
         ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
@@ -236,11 +239,12 @@ def roc_curve(ax, scores, labels, label, **look):
 
 
 def reading_style(name: str, chosen: str) -> dict:
-    """A reading of PURE: ratios in green, U before solid, U after dashed, the one in use thick; controls apart."""
+    """A reading of PURE: ratios in green, solid for U before, dashed for U after, the one in use thick."""
     if name.startswith("ratio"):
         shade = {"mean": 1.0, "max": 0.55, "top3": 0.75}[name.split()[1].rstrip(",")]
         colour, width = tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), 2.6 if name == chosen else 1.0
-        return {"color": colour, "lw": width, "linestyle": "-" if name.endswith("before") else "--", "zorder": width + 1}
+        line = "-" if name.endswith("before") else "--"
+        return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
     styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
               "certainty before": (5, ":"), "certainty after": (5, "--")}
     colour, line = styles.get(name, (7, "-"))

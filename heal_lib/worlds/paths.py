@@ -20,6 +20,7 @@ from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, spl
 
 WALKS = (1, 2)
 BRANCHING = 3
+DRILL_SIZES = (3, 4, 5, 6, 8, 10, 12, 16, 20)  # nodes; the small ones are what makes looking up learnable at all
 _QUESTION = re.compile(r"path((?: [A-Z]>[A-Z])+): ([A-Z]) to ([A-Z])")
 
 
@@ -100,10 +101,10 @@ class Paths(World):
         return [f"guess {path}", f"check {_show(_edges(path))}"]
 
     def drill(self, rng: Random) -> str:
-        _, question, _ = self._draw(rng, depth=(2, 5))
-        edges, _, _ = parse(question)
-        nodes, facts = sorted(set("".join(edges))), []
-        inner = {b: a for a, b in edges}
+        nodes = rng.sample(string.ascii_uppercase, rng.choice(DRILL_SIZES))
+        inner = {node: rng.choice(nodes[max(0, i - 4) : i]) for i, node in enumerate(nodes) if i}
+        edges, facts = [a + b for b, a in inner.items()], []
+        rng.shuffle(edges)
         for _ in range(rng.randint(6, 12)):
             node = rng.choice(nodes)
             backwards = node in inner and rng.random() < 0.6
