@@ -79,7 +79,7 @@ def _short(value) -> str:
 SCALES = {
     "smoke": Scale("smoke", n_distil=12, n_samples=10, n_hinted=4, n_failed=3, n_candidates=4, n_test=12, k_eval=2,
                    n_development=8, seeds=(0, 1), train_tokens=30_000, n_boot=500),
-    "demo": Scale("demo", n_failed=4, n_candidates=8),
+    "demo": Scale("demo", n_distil=50, n_hinted=8, n_failed=3, n_candidates=8, n_test=50, train_tokens=200_000),
     "full": Scale("full", n_distil=120, n_test=120, k_eval=8, n_development=60, seeds=tuple(range(10)),
                   train_tokens=600_000, n_boot=10_000),
 }

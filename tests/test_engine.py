@@ -8,7 +8,8 @@ from heal_lib.engines import Sample, SamplingParams
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 
-TEXTS = ["equation x*3+2=23\n\n", "path F>Z A>C A>E C>F C>G: A to Z\n\ngoal Z\n\n", "countdown 3 4 6 to 27\n\n", "facts\n\n"]
+TEXTS = ["equation x*3+2=23\n\n", "path F>Z A>C A>E C>F C>G: A to Z\n\ngoal Z\n\n", "countdown 3 4 6 to 27\n\n",
+         "facts\n\n"]
 LONG = SamplingParams(max_new_tokens=80)
 
 

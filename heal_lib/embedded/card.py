@@ -15,7 +15,7 @@ from heal_lib.engines import SamplingParams
 from heal_lib.store import file_hash, write_json
 from heal_lib.trajectory import rng_of, split_steps
 
-N_PROBLEMS, N_SAMPLES = 60, 30
+N_PROBLEMS, N_SAMPLES = 30, 30
 # What the teacher must be on hard problems for the question to be worth asking: (low, high) shares.
 GATES = {"unsolved_at_30": (0.10, 0.75), "hinted_verify": (0.80, 1.0), "hinted_spurious": (0.10, 0.40)}
 

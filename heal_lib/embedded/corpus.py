@@ -45,6 +45,13 @@ def texts(recipe: Recipe, n: int, seed: int) -> Iterator[Text]:
         yield _text(worlds.get(name), pools[name][i // len(pools)], recipe, rng)
 
 
+def lookups(n: int, seed: int) -> Iterator[Text]:
+    """n drills on graphs. Read before all else: mixed into other text from the start, looking up is not learned."""
+    for i in range(n):
+        head, _, facts = worlds.get("paths").drill(rng_of("lookups", seed, i)).partition("\n\n")
+        yield [(head + "\n\n", False), (facts, True)]
+
+
 def _pool(world: World, recipe: Recipe, n: int, seed: int) -> list[Problem]:
     """Enough problems for the world's share of n texts, harder ones three times as many."""
     want = -(-n // len(worlds.names()))

@@ -12,7 +12,8 @@ from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
 from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
-TEXTS = {"teacher": 85_000, "student": 60_000}
+TEXTS = {"teacher": 46_000, "student": 45_000}
+LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
 CONFIG = {
     "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=24, warmup=0.02),
     "student": training.TrainConfig(learning_rate=1e-2, batch_size=16, warmup=0.02),
@@ -20,25 +21,33 @@ CONFIG = {
 
 
 def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
-    """Generates the corpus, trains, and writes model, tokenizer and training record to out/name. Resumable."""
+    """Generates the corpus, trains in two phases, and writes model, tokenizer and training record to out/name.
+
+    Takes up where it was stopped. The first phase reads lookups only, the second all text."""
     start, words = time.time(), tokenizer.build()
-    rows = [corpus.encode(words, text) for text in corpus.texts(RECIPES[name], n_texts, seed)]
     model, folder = models.new_model(name, words, seed), out / name
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    log = training.fit(model, words, rows, CONFIG[name], checkpoints=str(checkpoints),
-                       optimizer=muon.Muon(model, CONFIG[name].learning_rate))
+    phases = [corpus.lookups(LOOKUPS[name], seed), corpus.texts(RECIPES[name], n_texts, seed)]
+    rows, curve = [], []
+    for phase, texts in enumerate(phases, 1):
+        rows.append([corpus.encode(words, text) for text in texts])
+        checkpoints = folder / f"checkpoints-{phase}"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        log = training.fit(model, words, rows[-1], CONFIG[name], checkpoints=str(checkpoints),
+                           optimizer=muon.Muon(model, CONFIG[name].learning_rate))
+        curve.append([[entry["step"], round(float(entry["loss"]), 4)] for entry in log])
+    rows = sum(rows, [])
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     record = {
-        "recipe": vars(RECIPES[name]), "texts": n_texts, "seed": seed, "parameters": model.num_parameters(),
+        "recipe": vars(RECIPES[name]), "lookups": LOOKUPS[name], "texts": n_texts, "seed": seed, "parameters": model.num_parameters(),
         "tokens": sum(len(row["input_ids"]) for row in rows),
         "tokens_learned": sum(sum(row["completion_mask"]) for row in rows),
         "training": vars(CONFIG[name]), "seconds": round(time.time() - start),
-        "loss_curve": [[entry["step"], round(float(entry["loss"]), 4)] for entry in log],
+        "loss_curves": curve,
     }
     write_json(record, folder / "pretraining.json")
-    shutil.rmtree(checkpoints)
+    for checkpoints in folder.glob("checkpoints-*"):
+        shutil.rmtree(checkpoints)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -105,7 +105,7 @@ class Paths(World):
         inner = {node: rng.choice(nodes[max(0, i - 4) : i]) for i, node in enumerate(nodes) if i}
         edges, facts = [a + b for b, a in inner.items()], []
         rng.shuffle(edges)
-        for _ in range(rng.randint(6, 12)):
+        for _ in range(rng.randint(8, 16)):
             node = rng.choice(nodes)
             backwards = node in inner and rng.random() < 0.6
             facts.append(f"into {node}: {inner[node]}>{node}" if backwards else _from(edges, node))
