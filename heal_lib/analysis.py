@@ -37,7 +37,7 @@ def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
         drawn, ratio = (w @ top) / (w @ below), top.sum(0) / below.sum(0)
     defined = np.isfinite(ratio)
     low, high = np.nanquantile(np.where(defined, drawn, 0.0), outside, axis=0)
-    return ratio, np.where(defined, low, np.nan), np.where(defined, high, np.nan)
+    return tuple(np.where(defined, x, np.nan)[()] for x in (ratio, low, high))  # [()]: floats, where there is no m
 
 
 def mean_curve(table, **bootstrap):

@@ -11,6 +11,7 @@ from heal_lib.scales import get
 def test_bootstrap_ratio_is_a_ratio_of_sums_with_an_interval_around_it():
     ratio, low, high = analysis.bootstrap_ratio([1, 0, 3], [2, 2, 4], n_boot=500)
     assert ratio == 0.5 and 0 <= low <= 0.5 <= high <= 0.75
+    assert isinstance(low, float)  # a 0-d array would make a table's column one of objects
 
 
 def test_bootstrap_ratio_agrees_with_the_bootstrap_of_the_mean():

@@ -1,11 +1,12 @@
 """The stages at a micro scale, with a teacher that is told what to say and a tiny student that is really trained."""
 
+import functools
 import os
 
 import numpy as np
 import pytest
 
-from heal_lib import baselines, embedded, pipeline, scales, worlds
+from heal_lib import baselines, embedded, pipeline, scales, store, worlds
 from heal_lib.errors import HealError
 from heal_lib.pipeline import Pipeline
 from heal_lib.store import Store, read_json
@@ -57,6 +58,7 @@ def says(monkeypatch, cache, models_folder, scripted, words):
     monkeypatch.delenv("HEAL_EVENTS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)  # all in this process
     embedded.weights_hash.cache_clear()
+    monkeypatch.setattr(store, "code_hash", functools.cache(store.code_hash))  # the code stays as it is in here
 
     def install(**knobs):
         engine = teacher(scripted, words, **knobs)
@@ -73,9 +75,9 @@ def run(says):
     return Pipeline(micro())
 
 
-def used(store, cfg, method="heal"):
+def used(cache, cfg, method="heal"):
     """Stage name -> made or reused, for everything up to a method's training data."""
-    run = Pipeline(cfg, store)
+    run = Pipeline(cfg, cache)
     run.store.events.clear()
     run.training_sources(method)
     return {event.name: event.what for event in run.store.events}
@@ -84,13 +86,13 @@ def used(store, cfg, method="heal"):
 # --- what is made again
 
 def test_only_what_depends_on_a_change_is_made_again(says, tmp_path):
-    store = Store(tmp_path)
+    cache = Store(tmp_path)
     pool, hinted, read_hinted = "pool distil", "hinted distil", "readings hinted distil"
     repairs, read_repairs = "repairs entropy distil", "readings repairs entropy distil"
     everything = {pool, hinted, read_hinted, repairs, read_repairs}
 
     def made(**overrides):
-        events = used(store, micro(**overrides))
+        events = used(cache, micro(**overrides))
         assert set(events) == everything
         return {name for name, what in events.items() if what == "made"}
 
@@ -106,12 +108,12 @@ def test_only_what_depends_on_a_change_is_made_again(says, tmp_path):
 def test_other_models_make_everything_again(says, tmp_path, words, monkeypatch):
     from heal_lib.embedded import models
 
-    store = Store(tmp_path / "cache")
-    used(store, micro())
+    cache = Store(tmp_path / "cache")
+    used(cache, micro())
     models.new_model("student", words, 7).save_pretrained(tmp_path / "teacher")
     monkeypatch.setenv("HEAL_MODELS", str(tmp_path))
     embedded.weights_hash.cache_clear()
-    assert set(used(store, micro()).values()) == {"made"}
+    assert set(used(cache, micro()).values()) == {"made"}
 
 
 # --- the teacher's data

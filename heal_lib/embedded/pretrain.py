@@ -13,6 +13,7 @@ from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
 TEXTS = {"teacher": 46_000, "student": 45_000}
+ROUNDS = {"teacher": 2, "student": 2}  # how often new text of that size is read, each time from full learning rate
 LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
 CONFIG = {
     "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=24, warmup=0.02),
@@ -21,12 +22,13 @@ CONFIG = {
 
 
 def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
-    """Generates the corpus, trains in two phases, and writes model, tokenizer and training record to out/name.
+    """Generates the corpus, trains in phases, and writes model, tokenizer and training record to out/name.
 
-    Takes up where it was stopped. The first phase reads lookups only, the second all text."""
+    Takes up where it was stopped. The first phase reads lookups only, the others all text."""
     start, words = time.time(), tokenizer.build()
     model, folder = models.new_model(name, words, seed), out / name
-    phases = [corpus.lookups(LOOKUPS[name], seed), corpus.texts(RECIPES[name], n_texts, seed)]
+    phases = [corpus.lookups(LOOKUPS[name], seed),
+              *(corpus.texts(RECIPES[name], n_texts, seed + i) for i in range(ROUNDS[name]))]
     rows, curve = [], []
     for phase, texts in enumerate(phases, 1):
         rows.append([corpus.encode(words, text) for text in texts])
@@ -39,7 +41,8 @@ def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     record = {
-        "recipe": vars(RECIPES[name]), "lookups": LOOKUPS[name], "texts": n_texts, "seed": seed, "parameters": model.num_parameters(),
+        "recipe": vars(RECIPES[name]), "lookups": LOOKUPS[name], "texts": n_texts,
+        "rounds": ROUNDS[name], "seed": seed, "parameters": model.num_parameters(),
         "tokens": sum(len(row["input_ids"]) for row in rows),
         "tokens_learned": sum(sum(row["completion_mask"]) for row in rows),
         "training": vars(CONFIG[name]), "seconds": round(time.time() - start),
