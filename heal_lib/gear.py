@@ -10,12 +10,13 @@ max(0, i - b) leading steps stay.
 """
 
 import math
+from collections import Counter
 
 import numpy as np
 
 from heal_lib import entropy
 from heal_lib.errors import HealError
-from heal_lib.trajectory import seed_of, step_spans
+from heal_lib.trajectory import problem_of, seed_of, step_spans
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start")
 
@@ -94,15 +95,16 @@ def accepts(world, problem, sample_text: str, finished: bool) -> bool:
     return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(sample_text)
 
 
-def repair(engine, world, problem, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
+def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
            window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="\n\n") -> list[dict]:
-    """Repairs one problem's failed trajectories; returns one data-set row per candidate, accepted or not.
+    """Repairs failed trajectories of one world; returns one data-set row per candidate, accepted or not.
 
-    `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of this problem. The teacher continues
+    `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of any problems of the world. The teacher continues
     prompt + kept steps + hint; the row holds kept steps + continuation, the hint removed [R]. `rule`: GEAR's
     "entropy" or a control of `cut_position`."""
     cuts, prompts, keys = [], [], []
     for row in failed:
+        problem = problem_of(row)
         spans = step_spans(engine.pieces(row["token_ids"]), step_delimiter)
         h = entropy.step_means(row["entropy"], spans)
         unit = {"window_unit": window_unit, "step_lengths": [end - start for start, end in spans]}
@@ -110,14 +112,17 @@ def repair(engine, world, problem, failed, *, rule="entropy", n_candidates=20, p
         stay = cut_position(rule, h, rng=rng, backoff=backoff, window=window, surge=surge, **unit)
         found = find_breakpoint(h, window, surge=surge, **unit) if rule == "entropy" else None
         kept = list(row["token_ids"][: spans[stay - 1][1]]) if stay else []
-        cuts.append((row, kept, -1 if found is None else found))
+        cuts.append((problem, row, kept, -1 if found is None else found))
         prompts.append([*engine.encode(world.prompt(problem)), *kept, *engine.encode(world.hint(problem, hint))])
         keys.append(f"{problem.id}/{row['sample']}/{len(kept)}")
     draws = engine.sample(prompts, n_candidates, params, seed, keys)
-    return [candidate_row(engine, world, problem, draw, source="repaired", sample=i * n_candidates + j, kept=kept,
-                          parent=row["sample"], breakpoint=found)
-            for i, ((row, kept, found), group) in enumerate(zip(cuts, draws, strict=True))
-            for j, draw in enumerate(group)]
+    rows, drawn = [], Counter()  # a problem's candidates are numbered through
+    for (problem, row, kept, found), group in zip(cuts, draws, strict=True):
+        for draw in group:
+            rows.append(candidate_row(engine, world, problem, draw, source="repaired", sample=drawn[problem.id],
+                                      kept=kept, parent=row["sample"], breakpoint=found))
+            drawn[problem.id] += 1
+    return rows
 
 
 def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:

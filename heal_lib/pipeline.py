@@ -258,11 +258,13 @@ class Pipeline:
 
     def _repair(self, rule: str, split: str) -> list[dict]:
         cfg, rows = self.cfg, []
+        groups: dict[tuple, list] = {}  # many problems in one batch; a group shares its length limit
         for failed in self.failed(split).values():
-            problem = problem_of(failed[0])
-            world = worlds.get(problem.world)
-            params = SamplingParams(world.max_new_tokens[problem.difficulty], cfg.temperature, top_p=cfg.top_p)
-            rows += gear.repair(engine("teacher"), world, problem, failed, rule=rule, n_candidates=cfg.n_candidates,
+            groups.setdefault((failed[0]["world"], failed[0]["difficulty"]), []).extend(failed)
+        for (name, difficulty), failed in groups.items():
+            world = worlds.get(name)
+            params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
+            rows += gear.repair(engine("teacher"), world, failed, rule=rule, n_candidates=cfg.n_candidates,
                                 params=params, seed=cfg.teacher_seed, **cfg.pick(*_GEAR))
         return rows
 

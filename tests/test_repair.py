@@ -36,7 +36,7 @@ def surge_at(step):
 
 
 def repair(engine, rows, n=3, seed=0, **switches):
-    return gear.repair(engine, WORLD, PROBLEM, rows, n_candidates=n, params=PARAMS, seed=seed, **switches)
+    return gear.repair(engine, WORLD, rows, n_candidates=n, params=PARAMS, seed=seed, **switches)
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_repair_with_a_real_model(real):
     ids = real.encode("\n\n".join(STEPS))
     row = {**BASE, "token_ids": ids, "entropy": [0.0] * 14 + [1.0] * (len(ids) - 14)}
     end = step_spans(real.pieces(ids))[1][1]
-    for out in gear.repair(real, WORLD, PROBLEM, [row], n_candidates=2, params=SamplingParams(8), seed=0, backoff=0):
+    for out in gear.repair(real, WORLD, [row], n_candidates=2, params=SamplingParams(8), seed=0, backoff=0):
         assert out["n_kept"] == end and out["token_ids"][:end] == ids[:end]
         assert out["text"].startswith("x*3+2*2=46\n\ntry 5\n\n") and not out["correct"]
 

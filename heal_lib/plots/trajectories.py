@@ -202,7 +202,7 @@ def interval_points(ax, table, label, shift=0.0, **look):
     reach = np.abs(np.stack([x - table["ci_low"], table["ci_high"] - x]).astype(float))
     ax.errorbar(x, y, xerr=np.where(np.isfinite(reach), reach, 0), label=label, capsize=2, ms=5,
                 **{"color": "black", "marker": "o", **look, "linestyle": "none"})
-    ax.set(ylim=(len(table) - 0.5, -0.5))
+    ax.set(ylim=(max(1, len(table)) - 0.5, -0.5))
 
 
 # --- PURE
@@ -219,8 +219,9 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
         style = {**source_style(verdict), "linestyle": "none"}
         ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, label=f"{verdict} ({chosen.sum()} steps)", **style)
     ax.set(xscale="log", yscale="log")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}", minor_formatter=NullFormatter())
+    for axis, values in ((ax.xaxis, u + eps), (ax.yaxis, ppl)):
+        subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
+        axis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:g}", minor_formatter=NullFormatter())
     (left, right), limits = ax.get_xlim(), ax.get_ylim()
     for exponent in range(-2, 6):
         ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
@@ -229,11 +230,14 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
 
 
 def roc_curve(ax, scores, labels, label, **look):
-    """False against true positive share over all thresholds; labels 1 = spurious. Ties are crossed straight."""
+    """False against true positive share over all thresholds; labels 1 = spurious. Ties are crossed straight.
+
+    Where one of the two kinds is missing there is no curve, only its entry in the legend."""
     order = np.argsort(-scores, kind="stable")
     last = np.diff(scores[order], append=np.inf) != 0
     positive = np.asarray(labels)[order] == 1
-    true, false = (np.append(0, np.cumsum(x)[last]) / max(1, x.sum()) for x in (positive, ~positive))
+    kinds = (positive, ~positive) if positive.any() and not positive.all() else (np.zeros(0), np.zeros(0))
+    true, false = (np.append(0, np.cumsum(x)[last]) / x.sum() if len(x) else x for x in kinds)
     ax.plot(false, true, label=label, **look)
     ax.set(xlabel="genuine flagged, share", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
