@@ -13,7 +13,7 @@ from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
 TEXTS = {"teacher": 46_000, "student": 45_000}
-ROUNDS = {"teacher": 2, "student": 2}  # how often new text of that size is read, each time from full learning rate
+ROUNDS = {"teacher": 3, "student": 3}  # how often new text of that size is read, each time from full learning rate
 LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
 CONFIG = {
     "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=24, warmup=0.02),
