@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,21 +43,21 @@ def skills(engine, *, hinted: bool) -> dict:
 
 
 def drill_skill(engine, n: int = 150) -> dict:
-    """world -> share of isolated facts whose result the model gives with probability > 1/2 for every token."""
+    """world -> share of isolated facts that are right when each is drawn once, the facts before it being right."""
     out = {}
     for world in map(worlds.get, worlds.names()):
-        known = []
+        prompts, asked = [], []
         for i in range(n):
             head, *facts = split_steps(world.drill(rng_of("card", world.name, i)))
-            prompts, results, text = [], [], head + "\n\n"
-            for fact in facts:
-                marks = ("=", ":" if ">" in fact else ": ", ":")  # what comes before a fact's result
-                at = max(fact.rfind(mark) + len(mark) for mark in marks if mark in fact)
-                prompts.append(engine.encode(text + fact[:at]))
-                results.append(engine.encode(fact[at:]))
-                text += fact + "\n\n"
-            known += [bool((score.nll < np.log(2)).all()) for score in engine.score(prompts, results)]
-        out[world.name] = round(float(np.mean(known)), 4)
+            for at, fact in enumerate(facts):
+                opening = re.match(r"(into|from) [A-Z]|.*?(?=[=:])", fact).group(0)
+                prompts.append(engine.encode("\n\n".join([head, *facts[:at], opening])))
+                asked.append((head, fact, opening))
+        draws = engine.sample(prompts, 1, SamplingParams(8), 1, [f"card/{world.name}/{i}" for i in range(len(asked))])
+        told = [opening + draw.text for (_, _, opening), (draw,) in zip(asked, draws, strict=True)]
+        right = [world.fact_right(head, fact, text.partition("\n\n")[0])
+                 for (head, fact, _), text in zip(asked, told, strict=True)]
+        out[world.name] = round(float(np.mean(right)), 4)
     return out
 
 

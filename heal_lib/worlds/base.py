@@ -123,6 +123,10 @@ class World:
         """A text of isolated facts: the base skills, without any strategy."""
         raise NotImplementedError
 
+    def fact_right(self, head: str, fact: str, told: str) -> bool:
+        """Whether `told` is as right as the drill's own `fact`, which begins alike; `head` is what the facts are of."""
+        return told == fact
+
     def _draw(self, rng: Random, **knobs) -> tuple[str, str, str]:
         raise NotImplementedError
 

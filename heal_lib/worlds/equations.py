@@ -25,6 +25,7 @@ _EQUATION = re.compile(r"(?:equation )?x((?:[+*-]\d+)+)=(\d+)", re.ASCII)
 _FACT = re.compile(r"(\d{1,4})([-+*/])(\d{1,4})=(\d{1,4})", re.ASCII)
 _COLLECT = re.compile(r"([+-]\d{1,4})([+-]\d{1,4}):([+-]\d{1,4})", re.ASCII)
 _COMPARE = re.compile(r"(\d{1,4})([<=>])(\d{1,4})", re.ASCII)
+_BEYOND = re.compile(r"(\d{1,4})([+*-])(\d{1,4})([<>])(\d{1,4})", re.ASCII)
 _TRY = re.compile(r"try (\d{1,4})", re.ASCII)
 UNDO = {"+": "-", "-": "+", "*": "/"}
 
@@ -92,15 +93,13 @@ class Equations(World):
     def habit(self, problem: Problem, rng: Random) -> list[str]:
         moves, e = parse(problem.question)
         moves, _ = collect(moves)
-        guess, steps = rng.choice([g for g in range(1, FIRST_GUESS + 1) if _in_range(g, moves)]), []
+        guess, steps = rng.randint(1, FIRST_GUESS), []
         for _ in range(rng.randint(*GUESSES)):
             steps += _attempt(guess, moves, e)
             last, value = guess, evaluate_chain(guess, moves)[-1]
             if value == e:
                 return [*steps, box(str(guess))]
             guess = max(1, guess + rng.randint(1, 3) * (1 if value < e else -1))
-            if not _in_range(guess, moves):
-                break
         return [*steps, "give up", box(str(last))]
 
     def derivation(self, problem: Problem) -> list[str]:
@@ -153,6 +152,10 @@ class Equations(World):
             elif found := _COMPARE.fullmatch(step):
                 a, sign, b = int(found.group(1)), found.group(2), int(found.group(3))
                 kind, valid, fruitless = "work", b == e and sign == "=<>"[(a < b) + 2 * (a > b)], a != b
+            elif found := _BEYOND.fullmatch(step):
+                a, op, b, sign, bound = found.groups()
+                result = evaluate_chain(int(a), [(op, int(b))])[0]
+                kind, valid, fruitless = "work", result < int(bound) if sign == "<" else result > int(bound), True
             elif found := _COLLECT.fullmatch(step):
                 kind, valid = "routine", step in openings
             elif _EQUATION.fullmatch(step):
@@ -167,9 +170,13 @@ class Equations(World):
 
 
 def _attempt(guess: int, moves, e: int) -> list[str]:
-    """Steps that try one number: the guess, each operation forwards, the comparison."""
+    """Steps that try one number: the guess, each operation forwards, the comparison.
+
+    Ends where a value is below 0 ("3-5<0") or beyond what the vocabulary can write ("39*4>149")."""
     steps, value = [f"try {guess}"], guess
     for (op, a), after in zip(moves, evaluate_chain(guess, moves), strict=True):
+        if not 0 <= after <= MAX_VALUE:
+            return [*steps, f"{value}{op}{a}" + ("<0" if after < 0 else f">{MAX_VALUE}")]
         steps.append(f"{value}{op}{a}={after}")
         value = after
     return [*steps, f"{value}{'=<>'[(value < e) + 2 * (value > e)]}{e}"]

@@ -1,10 +1,11 @@
 """paths: a directed tree given by its edges, a start and a target; find the path.
 
     path F>Z A>C A>E C>F C>G: A to Z
-    goal Z   from A: C E                       routine: the target, the start's successors
+    goal Z                                     routine
     into Z: F>Z  into F: C>F  into C: A>C      a derivation chains backwards: each node has one predecessor
-    go E  from E: none  back to A ...    the habit walks forwards at random and runs out of tries
+    from A: A>E  from E: none  back to A ...   the habit walks forwards at random and runs out of tries
 
+Every step is one look-up of one edge, forwards or backwards, so that only the strategy tells them apart.
 On the path every node has three successors, so a forward walk of five edges succeeds about once in eighty.
 A shortcut states the known path and only then checks its edges.
 """
@@ -74,8 +75,7 @@ class Paths(World):
                 and all(text[i : i + 2] in edges for i in range(len(text) - 1)))
 
     def routine(self, problem: Problem) -> list[str]:
-        edges, start, target = parse(problem.question)
-        return [f"goal {target}", _from(edges, start)]
+        return [f"goal {parse(problem.question)[2]}"]
 
     def habit(self, problem: Problem, rng: Random) -> list[str]:
         edges, start, target = parse(problem.question)
@@ -84,10 +84,10 @@ class Paths(World):
             path = start
             while options := successors(edges, path[-1]):
                 path += target if target in options else rng.choice(options)
-                steps.append(f"go {path[-1]}")
+                steps.append(f"from {path[-2]}: {path[-2]}>{path[-1]}")
                 if path[-1] == target:
                     return [*steps, box(path)]
-                steps.append(_from(edges, path[-1]))
+            steps.append(f"from {path[-1]}: none")
             if walk + 1 < walks:
                 steps.append(f"back to {start}")
         return [*steps, "give up", box(path)]
@@ -107,9 +107,16 @@ class Paths(World):
         rng.shuffle(edges)
         for _ in range(rng.randint(8, 16)):
             node = rng.choice(nodes)
-            backwards = node in inner and rng.random() < 0.6
-            facts.append(f"into {node}: {inner[node]}>{node}" if backwards else _from(edges, node))
+            if node in inner and rng.random() < 0.5:
+                facts.append(f"into {node}: {inner[node]}>{node}")
+            else:
+                options = successors(edges, node)
+                facts.append(f"from {node}: {node}>{rng.choice(options)}" if options else f"from {node}: none")
         return "\n\n".join([f"facts {_show(edges)}", *facts])
+
+    def fact_right(self, head: str, fact: str, told: str) -> bool:
+        edge = re.fullmatch(r"from ([A-Z]): (\1>[A-Z])", told)
+        return told == fact or bool(edge and fact.startswith(told[:7]) and edge.group(2) in head.split())
 
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         edges, start, target = parse(problem.question)
@@ -121,13 +128,11 @@ class Paths(World):
                 kind, valid, fruitless = "derive", of == b and a + b in edges, b != head[0]
                 if valid and not fruitless and not asserted:
                     head = a + head
-            elif found := re.fullmatch(r"go ([A-Z])", step):
-                kind, valid = "try", at + found.group(1) in edges
-                at = found.group(1)
-                fruitless = at not in right
-            elif found := re.fullmatch(r"from ([A-Z]): .+", step):
-                kind, valid = "routine" if not verdicts or at == start else "work", step == _from(edges, found.group(1))
-                fruitless = found.group(1) not in right
+            elif found := re.fullmatch(r"from ([A-Z]): (?:\1>([A-Z])|none)", step):
+                of, to = found.groups()
+                kind, valid = "try", of == at and (of + to in edges if to else not successors(edges, of))
+                at = to or at
+                fruitless = not to or to not in right
             elif found := re.fullmatch(r"back to ([A-Z])", step):
                 kind, valid, fruitless, at = "try", found.group(1) == start, True, start
             elif found := re.fullmatch(r"guess ([A-Z]+)", step):
@@ -151,8 +156,3 @@ def _edges(path: str) -> list[str]:
 
 def _show(edges: list[str]) -> str:
     return " ".join(f"{a}>{b}" for a, b in edges)
-
-
-def _from(edges: list[str], node: str) -> str:
-    """The step that reads out a node's successors."""
-    return f"from {node}: {' '.join(successors(edges, node)) or 'none'}"
