@@ -6,7 +6,8 @@
     from A: A>E  from E: none  back to A ...   the habit walks forwards at random and runs out of tries
 
 Every step is one look-up of one edge, forwards or backwards, so that only the strategy tells them apart.
-On the path every node has three successors, so a forward walk of five edges succeeds about once in eighty.
+On the path every node has two successors, so a forward walk of six edges succeeds about once in thirty (the habit
+sees the target when it is one edge away).
 A shortcut states the known path and only then checks its edges.
 """
 
@@ -20,7 +21,7 @@ from heal_lib.trajectory import Problem
 from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, split_steps
 
 WALKS = (1, 2)
-BRANCHING = 3
+BRANCHING = 2
 DRILL_SIZES = (3, 4, 5, 6, 8, 10, 12, 16, 20)  # nodes; the small ones are what makes looking up learnable at all
 _QUESTION = re.compile(r"path((?: [A-Z]>[A-Z])+): ([A-Z]) to ([A-Z])")
 
@@ -47,9 +48,9 @@ def path_to(edges: list[str], start: str, target: str) -> str:
 class Paths(World):
     name = "paths"
     difficulties = {
-        "easy": {"depth": (3, 3)},
-        "hard": {"depth": (4, 5)},
-        "long": {"depth": (6, 6)},  # longer than anything trained on
+        "easy": {"depth": (4, 4)},
+        "hard": {"depth": (5, 6)},
+        "long": {"depth": (7, 7)},  # longer than anything trained on
     }
     max_new_tokens = {"easy": 112, "hard": 144, "long": 176}
 
