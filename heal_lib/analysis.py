@@ -80,7 +80,7 @@ def breakpoints(engine, rows, cfg):
             continue
         report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
         found.append({"problem_id": row["problem_id"], "world": row["world"], "step_entropy": h, "n_steps": len(h),
-                      "breakpoint": at, "stop": min(len(h), gear._window_stop(len(h), cfg.window, **unit)),
+                      "breakpoint": at, "stop": min(len(h), gear.window_stop(len(h), cfg.window, **unit)),
                       "first_break": None if report is None else report.first_break()})
     return found
 

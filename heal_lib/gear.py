@@ -26,7 +26,7 @@ def eligible(n_correct, max_correct=1):
     return np.asarray(n_correct) <= max_correct
 
 
-def _window_stop(n_steps, window, window_unit="steps", step_lengths=None):
+def window_stop(n_steps, window, window_unit="steps", step_lengths=None):
     """One past the last step that may be the breakpoint: steps that begin in the window, at least step 1."""
     if not 0 < window <= 1:
         raise HealError(f"window={window}: must lie in (0, 1]; the default is 1/3")
@@ -55,7 +55,7 @@ def find_breakpoint(
     on NaN, bad switches.
     """
     rise = entropy.surge(step_entropy, surge)
-    stop = _window_stop(len(rise), window, window_unit, step_lengths)
+    stop = window_stop(len(rise), window, window_unit, step_lengths)
     return None if len(rise) < 2 else 1 + int(np.argmax(rise[1:stop]))
 
 
@@ -82,7 +82,7 @@ def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge
     if rule == "random":
         if rng is None:
             raise HealError("rng: the cut rule 'random' needs numpy.random.default_rng(seed)")
-        stop = _window_stop(n_steps, window, **unit)
+        stop = window_stop(n_steps, window, **unit)
         return kept_steps(int(rng.integers(1, stop)) if n_steps > 1 else None, backoff)
     if rule not in CUT_RULES:
         raise HealError(f"cut rule {rule!r}: use one of {', '.join(CUT_RULES)}")

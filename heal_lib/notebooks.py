@@ -15,7 +15,8 @@ from heal_lib.store import ROOT, atomic, disk_error
 
 FOLDER = ROOT / "notebooks"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
+         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 
 class NotebookFailed(Exception):
