@@ -16,36 +16,61 @@ class Method:
     """One row of the tables. `label` is for readers; `cut`, `filter` and `order` are the three modules."""
 
     label: str
+    base: str = "correct"  # what Base holds; see `_base`
     hint: str | None = None  # hinted samples for problems "below" the share correct, or only for the "failed"
     cut: str | None = None  # GEAR's cut rule, or None for no repair
     filter: str | None = None  # pure | random | nll | oracle | None
     order: str = "mixed"
+    restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
+    loss: str = "tokens"  # or "logits": TRL's DistillationTrainer, on the student's own samples
     trained: bool = True
+    switches: tuple = ()  # ((switch, value), ...): assumption switches other than the run's
+
+
+def _heal(label: str, *, hint="below", cut="entropy", filter="pure", order="staged", **other) -> Method:
+    """HEAL, with what is named changed."""
+    return Method(label, "correct", hint, cut, filter, order, **other)
 
 
 METHODS = {
     "teacher": Method("teacher, unhinted", trained=False),
     "student": Method("student before distillation", trained=False),
+    "answers": Method("answers only, no reasoning", "answers"),
     "sft-rs": Method("rejection sampling"),
+    "sft-rs-matched": Method("rejection sampling, as many teacher tokens as HEAL", "matched"),
+    "limo": Method("LIMO: few, hard, clean", "limo"),
+    "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
+    "logits": Method("logit distillation, on-policy", "prompts", loss="logits"),
     "star": Method("STaR rationalisation", hint="failed"),
-    "heal": Method("HEAL", "below", "entropy", "pure", "staged"),
-    "heal-no-gear": Method("without GEAR (hint only)", "below", None, "pure", "staged"),
-    "heal-no-pure": Method("without PURE", "below", "entropy", None, "staged"),
-    "heal-no-pace": Method("without PACE (one mixed stage)", "below", "entropy", "pure", "mixed"),
-    "heal-random-cut": Method("GEAR: random cut", "below", "random", "pure", "staged"),
-    "heal-middle-cut": Method("GEAR: cut at the middle", "below", "middle", "pure", "staged"),
-    "heal-start-cut": Method("GEAR: cut at 0", "below", "start", "pure", "staged"),
-    "heal-random-drop": Method("PURE: random drop", "below", "entropy", "random", "staged"),
-    "heal-nll": Method("PURE: mean NLL instead", "below", "entropy", "nll", "staged"),
-    "heal-oracle": Method("PURE: the oracle instead", "below", "entropy", "oracle", "staged"),
-    "heal-reversed": Method("PACE: reversed stages", "below", "entropy", "pure", "reversed"),
+    "heal": _heal("HEAL"),
+    "heal-no-gear": _heal("without GEAR (hint only)", cut=None),
+    "heal-no-pure": _heal("without PURE", filter=None),
+    "heal-no-pace": _heal("without PACE (one mixed stage)", order="mixed"),
+    "heal-random-cut": _heal("GEAR: random cut", cut="random"),
+    "heal-middle-cut": _heal("GEAR: cut at the middle", cut="middle"),
+    "heal-value-cut": _heal("GEAR: cut at the largest entropy", cut="value"),
+    "heal-start-cut": _heal("GEAR: cut at 0", cut="start"),
+    "heal-backoff-0": _heal("GEAR: no back-off", switches=(("backoff", 0),)),
+    "heal-backoff-2": _heal("GEAR: back-off 2", switches=(("backoff", 2),)),
+    "heal-window-half": _heal("GEAR: window 1/2", switches=(("window", 0.5),)),
+    "heal-window-all": _heal("GEAR: window 1", switches=(("window", 1.0),)),
+    "heal-first-step": _heal("hint: the first step only", switches=(("hint", "first_step"),)),
+    "heal-random-drop": _heal("PURE: random drop", filter="random"),
+    "heal-nll": _heal("PURE: mean NLL instead", filter="nll"),
+    "heal-oracle": _heal("PURE: the oracle instead", filter="oracle"),
+    "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
+    "heal-interleaved": _heal("PACE: interleaved, sources weighted alike", order="interleaved"),
+    "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
 }
-MAIN = ("teacher", "student", "sft-rs", "star", "heal")
+MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "heal")
+HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
-CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-start-cut")
+CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
+        "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
 FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-oracle")
-ORDERS = ("heal", "heal-no-pace", "heal-reversed")
+ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
+LIMO_SHARE = 0.25  # of the solved problems, the hardest
 
 
 def get(name: str) -> Method:
@@ -59,8 +84,9 @@ def training_sources(run, name: str) -> dict[str, list[dict]]:
     """Source name (base, hint, repair) -> rows of a method's training data, filtered and capped per problem.
 
     `run`: the `Pipeline` that draws them. Only verified samples get in, Base included."""
-    spec, cfg = get(name), run.cfg
-    sources = {"base": _capped([row for row in run.pool() if row["correct"]], cfg)}
+    spec = get(name)
+    run = run.variant(dict(spec.switches))
+    cfg, sources = run.cfg, {"base": _base(run, spec.base)}
     if spec.hint:
         rows = _filtered(run, "hinted", "hint", spec.filter)
         if spec.hint == "failed":
@@ -70,6 +96,35 @@ def training_sources(run, name: str) -> dict[str, list[dict]]:
     if spec.cut:
         sources["repair"] = _capped(_filtered(run, f"repairs {spec.cut}", "repair", spec.filter), cfg)
     return sources
+
+
+def _base(run, kind: str) -> list[dict]:
+    """The rows of Base: verified samples of problems, capped, or what a rival method makes of them.
+
+    matched: from as many teacher tokens as HEAL draws in all. limo: the hardest quarter of the solved problems, of each
+    the sample of lowest mean entropy. paced: drawn in proportion to p(1-p), p the student's smoothed pass rate on the
+    problem. answers: every problem's answer, and no reasoning. prompts: samples right or wrong, for their prompts."""
+    if kind == "answers":
+        return [run.answer_row(problem) for problem in run.distil()]
+    if kind == "prompts":
+        return _capped(list(run.pool()), run.cfg)
+    solved = [row for row in run.pool() if row["correct"]]
+    if kind == "matched":
+        solved += [row for row in run.matched() if row["correct"]]
+    if kind == "limo":
+        counts = run.correct_counts()
+        ranked = sorted({row["problem_id"] for row in solved}, key=lambda key: (counts[key], key))
+        hardest = ranked[: max(1, round(LIMO_SHARE * len(ranked)))]
+        best = {}
+        for row in sorted(solved, key=lambda row: np.mean(row["entropy"])):
+            best.setdefault(row["problem_id"], row)
+        return [best[key] for key in hardest]
+    rows = _capped(solved, run.cfg)
+    if kind == "paced" and rows:
+        rates = run.student_pass_rates()
+        weights = [rates[row["problem_id"]] * (1 - rates[row["problem_id"]]) for row in rows]
+        return rng_of(run.cfg.teacher_seed, "paced").choices(rows, weights, k=4 * len(rows))
+    return rows
 
 
 def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:

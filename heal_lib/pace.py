@@ -19,7 +19,10 @@ STAGES = ("base", "hint", "repair")
 
 
 def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: bool = True) -> list[list]:
-    """Source name -> rows, to the list of stages' rows. order: staged [P], mixed (one stage) or reversed.
+    """Source name -> rows, to the list of stages' rows.
+
+    order: staged [P], reversed, mixed (one stage, all rows alike) or interleaved (one stage, the rows of smaller
+    sources repeated until all sources weigh the same).
 
     Sources without rows are left out; raises HealError where nothing is left."""
     parts = [rows for name in STAGES if (rows := sources.get(name))]
@@ -28,8 +31,11 @@ def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: b
                         "or use easier problems")
     if order == "mixed":
         return [[row for part in parts for row in part]]
+    if order == "interleaved":
+        largest = max(map(len, parts))
+        return [[part[i % len(part)] for i in range(largest) for part in parts]]
     if order not in ("staged", "reversed"):
-        raise HealError(f"unknown curriculum order '{order}'; choose staged, mixed or reversed")
+        raise HealError(f"unknown curriculum order '{order}'; choose staged, mixed, interleaved or reversed")
     parts = parts if order == "staged" else parts[::-1]
     if not cumulative:
         return parts

@@ -5,41 +5,24 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-
 import numpy as np
 
-from heal_lib import baselines, embedded, entropy, gear, pace, pure, training, trajectory, worlds
-from heal_lib.engines import SamplingParams, hf
+from heal_lib import baselines, embedded, gear, pace, pure, stages, training, trajectory, worlds
+from heal_lib.engines import SamplingParams
 from heal_lib.errors import HealError
 from heal_lib.scales import Scale
 from heal_lib.store import Store, load_dataset, save_dataset, write_json
 from heal_lib.trajectory import problem_of, seed_of
 
+TUNING_SEED = 1000  # trains the students that choose a learning rate, and nothing that is reported
 _SAMPLING = ("temperature", "top_p", "teacher_seed")
 _GEAR = ("surge", "window", "window_unit", "backoff", "hint", "step_delimiter")
-# Code that every stage rests on; a stage adds its own. Comments and docstrings do not count.
-_SHARED = (worlds.base, worlds.equations, worlds.paths, worlds.countdown, trajectory, entropy, gear, hf)
-
-
-@functools.cache
-def engine(name: str) -> hf.HFEngine:
-    """The engine around an embedded model or a model folder, loaded once per process."""
-    return hf.HFEngine(*embedded.load(name))
-
-
-class Pipeline:
+class Pipeline(stages.Stages):
     """The stages of one scale. Every method returns a data set (or a model folder), made or reused."""
 
     def __init__(self, cfg: Scale, store: Store | None = None):
-        self.cfg, self.store = cfg, store or Store()
-        self._done: dict[str, tuple] = {}  # stage name -> (folder, key), so that a stage is looked up once
-        self._frames: dict = {}  # stage name -> data set
+        super().__init__(cfg, store)
         self._sources: dict = {}  # method -> training rows
-        self._peeking = False
 
     # --- problems
     def problems(self, split: str, n: int, difficulties: tuple[str, ...] | None = None) -> list:
@@ -67,6 +50,31 @@ class Pipeline:
         for key, correct in zip(pool["problem_id"], pool["correct"], strict=True):
             counts[key] = counts.get(key, 0) + correct
         return counts
+
+    def matched(self):
+        """More unhinted samples of every problem: as many tokens as HEAL draws for its hints and repairs."""
+        pool = self.pool()
+        extra = sum(self.hinted()["n_generated"]) + sum(self.repairs()["n_generated"])
+        n = max(1, round(self.cfg.n_samples * extra / sum(pool["n_generated"])))
+        parts = {"n": n, **self.cfg.pick(*_SAMPLING), "pool": self._key("pool distil")}
+        return self._dataset("matched", parts, lambda: self._draw(self.distil(), n, "matched"), Pipeline._draw)
+
+    def student_pass_rates(self, n: int = 8) -> dict[str, float]:
+        """problem id -> share of the untrained student's samples that are right, smoothed: (c + 1) / (n + 2)."""
+        parts = {"n": n, **self.cfg.pick("worlds", "difficulties", "n_distil", *_SAMPLING),
+                 "student": embedded.weights_hash("student")}
+        rows = self._dataset("student pool", parts, lambda: self._draw(self.distil(), n, "student", "student"),
+                             Pipeline._draw)
+        counts: dict[str, int] = {}
+        for key, correct in zip(rows["problem_id"], rows["correct"], strict=True):
+            counts[key] = counts.get(key, 0) + correct
+        return {key: (c + 1) / (n + 2) for key, c in counts.items()}
+
+    def answer_row(self, problem) -> dict:
+        """A training row that states the answer and nothing else."""
+        writer = stages.engine("student")
+        ids = [*writer.encode(worlds.base.box(problem.answer)), writer.tokenizer.eos_token_id]
+        return {**vars(problem), "problem_id": problem.id, "source": "answer", "token_ids": ids}
 
     def hinted(self, split: str = "distil"):
         """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
@@ -105,7 +113,7 @@ class Pipeline:
         def make(folder):
             from datasets import Dataset
 
-            reader = engine("teacher")
+            reader = stages.engine("teacher")
             out = [pure.read(reader, worlds.get(row["world"]), row, self.cfg.step_delimiter) for row in rows]
             columns = {c: [np.asarray(r[c]).tolist() for r in out] for c in ("ppl", "uncertainty", "nll", "n_steps")}
             save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
@@ -127,78 +135,94 @@ class Pipeline:
         return self._sources[method]
 
     # --- the student
-    def student(self, method: str, seed: int):
+    def learning_rate(self, method: str) -> float:
+        """The rate of the grid whose student does best on development problems (a seed of its own; ties: the first)."""
+        grid = self.cfg.learning_rates
+        return grid[0] if len(grid) == 1 else max(grid, key=lambda rate: self.tuning(method, rate))
+
+    def tuning(self, method: str, rate: float) -> float:
+        """Mean accuracy on development problems of a student trained at this rate."""
+        return float(np.mean(self.evaluation(method, TUNING_SEED, split="development", rate=rate)["correct"]))
+
+    def student(self, method: str, seed: int, rate: float | None = None):
         """Folder with stage-1 .. stage-n: the student's weights after each stage of training."""
         if not baselines.get(method).trained:
             raise HealError(f"method '{method}' is not trained; ask for its evaluation instead")
         cfg, spec, data = self.cfg, baselines.get(method), self.training_sources(method)
+        rate = rate or self.learning_rate(method)
         rows = {name: [self._training_row(r) for r in part] for name, part in data.items()}
         ids = {name: [r["input_ids"] for r in part] for name, part in rows.items()}
-        parts = {**cfg.pick("train_tokens", "batch_size", "learning_rate", "stages_cumulative"), "order": spec.order,
-                 "seed": seed, "data": str(seed_of(ids)), "student": embedded.weights_hash("student")}
+        parts = {**cfg.pick("train_tokens", "batch_size", "stages_cumulative"), "learning_rate": rate, "seed": seed,
+                 "order": spec.order, "restart": spec.restart, "loss": spec.loss, "data": str(seed_of(ids)),
+                 "student": embedded.weights_hash("student")}
 
         def make(folder):
             import torch
 
             torch.set_num_threads(1)
             model, tokenizer = embedded.load("student")
-            stages, log = pace.curriculum(rows, order=spec.order, cumulative=cfg.stages_cumulative), []
-            shares = pace.budgets(stages, cfg.train_tokens, _length)
-            for i, (stage, budget) in enumerate(zip(stages, shares, strict=True), 1):
-                config = training.TrainConfig(cfg.learning_rate, cfg.batch_size, seed=seed_of(seed, "stage", i) % 2**31)
-                filled = pace.fill(stage, budget, seed_of(seed, "fill", i), _length)
-                log.append({"stage": i, "rows": len(stage), "tokens": sum(map(_length, filled)),
-                            "loss": [[e["step"], e["loss"]] for e in training.fit(model, tokenizer, filled, config)]})
+            curriculum, log = pace.curriculum(rows, order=spec.order, cumulative=cfg.stages_cumulative), []
+            shares = pace.budgets(curriculum, cfg.train_tokens, _length)
+            filled = [pace.fill(stage, budget, seed_of(seed, "fill", i), _length)
+                      for i, (stage, budget) in enumerate(zip(curriculum, shares, strict=True), 1)]
+            if not spec.restart:
+                filled, curriculum = [sum(filled, [])], [sum(curriculum, [])]
+            for i, (stage, given) in enumerate(zip(curriculum, filled, strict=True), 1):
+                config = training.TrainConfig(rate, cfg.batch_size, seed=seed_of(seed, "stage", i) % 2**31,
+                                              in_order=not spec.restart)
+                if spec.loss == "logits":
+                    prompts = [tokenizer.decode(_prompt(row)) for row in given]
+                    longest = max(worlds.get(w).max_new_tokens[d] for w in cfg.worlds for d in cfg.difficulties
+                                  if d in worlds.get(w).difficulties)
+                    losses = training.fit_to_logits(model, tokenizer, embedded.load("teacher")[0], prompts, config,
+                                                    longest)
+                else:
+                    losses = training.fit(model, tokenizer, given, config)
+                log.append({"stage": i, "rows": len(stage), "tokens": sum(map(_length, given)),
+                            "loss": [[e["step"], e["loss"]] for e in losses]})
                 model.save_pretrained(folder / f"stage-{i}")
                 tokenizer.save_pretrained(folder / f"stage-{i}")
-            write_json({"method": method, "seed": seed, "stages": log}, folder / "training.json")
+            write_json({"method": method, "seed": seed, "learning_rate": rate, "stages": log}, folder / "training.json")
 
-        return self._stage(f"student {method} seed {seed}", parts, make, training, pace, Pipeline.student,
-                           Pipeline._training_row, teacher=False)
+        return self._stage(f"student {method} seed {seed}" + (f" rate {rate}" if seed == TUNING_SEED else ""), parts,
+                           make, training, pace, Pipeline.student, Pipeline._training_row,
+                           teacher=spec.loss == "logits")
 
-    def evaluation(self, method: str, seed: int, stage: int | None = None):
-        """Samples of a method on all test benchmarks; `stage` picks the student after that stage (default: last)."""
+    def evaluation(self, method: str, seed: int, stage: int | None = None, split: str = "test",
+                   rate: float | None = None):
+        """Samples of a method on all benchmarks; `stage` picks the student after that stage (default: last)."""
         cfg = self.cfg
         if baselines.get(method).trained:
-            folder = self.student(method, seed)
+            folder = self.student(method, seed, rate)
             model = str(folder / f"stage-{stage or len(list(folder.glob('stage-*')))}")
         else:
             model = method
-        parts = {**cfg.pick("worlds", "n_test", "k_eval", "temperature", "top_p"), "seed": seed,
-                 "model": embedded.weights_hash(model)}
+        size, levels = ("n_test", None) if split == "test" else ("n_development", cfg.difficulties)
+        parts = {**cfg.pick("worlds", size, "k_eval", "temperature", "top_p"), "seed": seed, "split": split,
+                 "difficulties": levels, "model": embedded.weights_hash(model)}
 
         def make(folder):
             from datasets import Dataset
 
-            problems = self.problems("test", cfg.n_test)
+            problems = self.problems(split, getattr(cfg, size), levels)
             rows = self._draw(problems, cfg.k_eval, "sampled", model=model, seed=seed_of("evaluation", seed))
             keep = ("problem_id", "world", "difficulty", "sample", "text", "finished", "correct", "genuine",
                     "n_generated")
             save_dataset(Dataset.from_list([{k: r[k] for k in keep} for r in rows]), folder / "data.parquet")
 
-        suffix = f" stage {stage}" if stage else ""
+        suffix = f" stage {stage}" * bool(stage) + f" {split} rate {rate}" * bool(rate)
         return load_dataset(self._stage(f"evaluation {method} seed {seed}{suffix}", parts, make, Pipeline.evaluation,
                                         Pipeline._draw, teacher=False) / "data.parquet")
 
     # --- many runs
-    def prefetch(self, jobs: list[tuple]) -> None:
-        """Runs independent stages, given as (method name, *arguments), on all cores; later calls reuse them."""
-        jobs = [job for job in jobs if self._absent(job)]
-        workers = 1 if os.environ.get("DEVICE") == "cuda" else min(len(os.sched_getaffinity(0)), len(jobs))
-        if workers <= 1:
-            for job in jobs:
-                _run(self.cfg, self.store.root, job)
-            return
-        with ProcessPoolExecutor(workers, get_context("spawn"), _quiet_worker) as pool:
-            for _ in pool.map(functools.partial(_run, self.cfg, self.store.root), jobs):
-                pass
-
-    def evaluations(self, methods):
+    def evaluations(self, methods, seeds=None):
         """All samples of these methods and seeds as a DataFrame with columns method, seed, benchmark and the rest."""
         import pandas as pd
 
         self.prepare(methods)
-        jobs = [("evaluation", m, s) for s in self.cfg.seeds for m in methods]
+        tuned = [m for m in methods if baselines.get(m).trained and len(self.cfg.learning_rates) > 1]
+        self.prefetch([("tuning", m, rate) for m in tuned for rate in self.cfg.learning_rates])
+        jobs = [("evaluation", m, s) for s in seeds or self.cfg.seeds for m in methods]
         self.prefetch(jobs)
         frames = [self.evaluation(m, s).to_pandas().assign(method=m, seed=s) for _, m, s in jobs]
         table = pd.concat(frames, ignore_index=True)
@@ -206,25 +230,16 @@ class Pipeline:
 
     def prepare(self, methods) -> None:
         """The teacher's share of the work for these methods, in parallel where it is independent."""
-        specs = [baselines.get(m) for m in methods]
+        trained = [m for m in methods if baselines.get(m).trained]
+        specs = [baselines.get(m) for m in trained if not baselines.get(m).switches]
         self.pool()
         of = {s: ["hinted"] * bool(s.hint) + [f"repairs {s.cut}"] * bool(s.cut) for s in specs}
         read = {which for s in specs if s.filter in ("pure", "nll") for which in of[s]}
         every = dict.fromkeys(which for s in specs for which in of[s])
         self.prefetch([("readings" if which in read else "_source", which) for which in every])
+        self.prefetch([("training_sources", m) for m in trained])
 
     # --- plumbing
-    def _absent(self, job: tuple) -> bool:
-        """Whether a stage, or one before it, still has to be made."""
-        self._peeking = True
-        try:
-            getattr(self, job[0])(*job[1:])
-        except _NotYet:
-            return True
-        finally:
-            self._peeking = False
-        return False
-
     def _split_problems(self, split: str) -> list:
         return self.distil() if split == "distil" else self.problems(split, self.cfg.n_development, ("hard",))
 
@@ -239,23 +254,6 @@ class Pipeline:
         """The rows that end properly, verify, and do not speak of the hint."""
         return [row for row in self._source(which, split) if row["correct"]]
 
-    def _draw(self, problems, n: int, source: str, model: str = "teacher", seed: int | None = None) -> list[dict]:
-        """n samples per problem, world by world and difficulty by difficulty (they share a length limit)."""
-        cfg, rows, drawer = self.cfg, [], engine(model)
-        groups: dict[tuple, list] = {}
-        for problem in problems:
-            groups.setdefault((problem.world, problem.difficulty), []).append(problem)
-        for (name, difficulty), group in groups.items():
-            world = worlds.get(name)
-            hint = {p.id: world.hint(p, cfg.hint) if source == "hinted" else "" for p in group}
-            prompts = [drawer.encode(world.prompt(p) + hint[p.id]) for p in group]
-            params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
-            keys = [f"{source}/{p.id}" for p in group]
-            draws = drawer.sample(prompts, n, params, cfg.teacher_seed if seed is None else seed, keys)
-            rows += [gear.candidate_row(drawer, world, p, draw, source=source, sample=j)
-                     for p, samples in zip(group, draws, strict=True) for j, draw in enumerate(samples)]
-        return rows
-
     def _repair(self, rule: str, split: str) -> list[dict]:
         cfg, rows = self.cfg, []
         groups: dict[tuple, list] = {}  # many problems in one batch; a group shares its length limit
@@ -264,63 +262,20 @@ class Pipeline:
         for (name, difficulty), failed in groups.items():
             world = worlds.get(name)
             params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
-            rows += gear.repair(engine("teacher"), world, failed, rule=rule, n_candidates=cfg.n_candidates,
+            rows += gear.repair(stages.engine("teacher"), world, failed, rule=rule, n_candidates=cfg.n_candidates,
                                 params=params, seed=cfg.teacher_seed, **cfg.pick(*_GEAR))
         return rows
 
     def _training_row(self, row: dict) -> dict:
         """Prompt and completion ids with the mask of what is learned; the hint is in neither."""
-        prompt = engine("student").encode(worlds.get(row["world"]).prompt(problem_of(row)))
+        prompt = stages.engine("student").encode(worlds.get(row["world"]).prompt(problem_of(row)))
         ids = list(row["token_ids"])
         return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
 
-    def _stage(self, name: str, parts: dict, make, *code, teacher: bool = True):
-        if name not in self._done:
-            if teacher:
-                parts = {**parts, "teacher": embedded.weights_hash("teacher")}
-            folder = self.store.stage(name, parts, _not_yet if self._peeking else make, code=(*code, *_SHARED))
-            self._done[name] = (folder, self.store.events[-1].key)
-        return self._done[name][0]
 
-    def _dataset(self, name: str, parts: dict, rows, *code):
-        def make(folder):
-            save_dataset(trajectory.to_dataset(rows()), folder / "data.parquet")
-
-        folder = self._stage(name, parts, make, *code)
-        if name not in self._frames:
-            self._frames[name] = load_dataset(folder / "data.parquet")
-        return self._frames[name]
-
-    def _key(self, name: str) -> str:
-        """The key of a stage already looked up, so that its change reaches the stages after it."""
-        return self._done[name][1]
+def _prompt(row) -> list[int]:
+    return [token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True) if not learned]
 
 
 def _length(row) -> int:
     return len(row["input_ids"])
-
-
-class _NotYet(Exception):
-    """Raised instead of making a stage while only looking whether it is there."""
-
-
-def _not_yet(folder):
-    raise _NotYet
-
-
-@functools.cache
-def _pipeline(cfg: Scale, root) -> Pipeline:
-    """One pipeline per worker, which so reads its inputs once."""
-    return Pipeline(cfg, Store(root))
-
-
-def _run(cfg: Scale, root, job: tuple) -> None:
-    name, *arguments = job
-    getattr(_pipeline(cfg, root), name)(*arguments)
-
-
-def _quiet_worker() -> None:
-    """One thread per worker: two runs on a core each are faster than one run on both."""
-    import torch
-
-    torch.set_num_threads(1)

@@ -57,7 +57,7 @@ def markdown(frame):
     return "\n".join([line(frame.columns), line(["---"] * frame.shape[1]), *map(line, frame.itertuples(index=False))])
 
 
-def accuracy_table(results):
+def accuracy_table(results, methods=baselines.HEADLINE):
     """One row per benchmark, one column per method, and HEAL's paired difference to rejection sampling.
 
     `results`: the table of `evaluation.results_table`; only its avg@k rows are shown. A missing cell is "n/a"."""
@@ -65,7 +65,7 @@ def accuracy_table(results):
     out = []
     for benchmark, part in rows.groupby("benchmark", sort=False):
         of = {row.method: row for row in part.itertuples()}
-        cells = {m: interval(of[m].mean, of[m].ci_low, of[m].ci_high) if m in of else "n/a" for m in baselines.MAIN}
+        cells = {m: interval(of[m].mean, of[m].ci_low, of[m].ci_high) if m in of else "n/a" for m in methods}
         heal = of.get("heal")
         gap = "n/a" if heal is None else interval(heal.diff_vs_sft_rs, heal.diff_low, heal.diff_high, "+")
         out.append({"benchmark": benchmark, **cells, "heal − sft-rs": gap})

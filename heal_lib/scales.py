@@ -29,6 +29,7 @@ class Scale:
     k_eval: int = 4  # samples per test problem
     n_development: int = 30  # development problems on which PURE's reading was chosen
     seeds: tuple[int, ...] = (0, 1, 2)  # student seeds
+    n_ablation_seeds: int = 10  # the first of `seeds` are used for ablations, at most so many
     n_boot: int = 2000
     # --- sampling and training
     temperature: float = 1.0
@@ -36,7 +37,7 @@ class Scale:
     teacher_seed: int = 0
     train_tokens: int = 300_000  # per method and seed, prompts included, the same for all
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rates: tuple[float, ...] = (1e-3,)  # the grid; of several, each method's is chosen on development problems
     # --- assumption switches (METHOD section 7)
     step_delimiter: str = "\n\n"
     entropy: str = "full"
@@ -64,6 +65,11 @@ class Scale:
         changed = {k: v for k, v in asdict(self).items() if v != getattr(SCALES[self.name], k)}
         suffix = "".join(f"+{k}={_short(v)}" for k, v in sorted(changed.items()))
         return ROOT / "results" / f"{self.name}{suffix}"
+
+    @property
+    def ablation_seeds(self) -> tuple[int, ...]:
+        """Student seeds of the ablations."""
+        return self.seeds[: self.n_ablation_seeds]
 
     def pick(self, *names: str) -> dict:
         """The named fields: what a stage depends on, and so what its cache key holds."""
@@ -120,12 +126,14 @@ def get(name: str, /, **overrides) -> Scale:
 def _check(scale: Scale) -> None:
     """Sizes that cannot work, named before anything runs."""
     for key in ("n_distil", "n_samples", "n_failed", "n_candidates", "n_hinted", "n_test", "k_eval", "batch_size",
-                "train_tokens", "per_problem_cap", "n_development", "n_boot"):
+                "train_tokens", "per_problem_cap", "n_development", "n_boot", "n_ablation_seeds"):
         if getattr(scale, key) < 1:
             raise HealError(f"{key} is {getattr(scale, key)}; it must be at least 1")
-    for key, ceiling in (("temperature", float("inf")), ("learning_rate", float("inf")), ("top_p", 1.0)):
+    for key, ceiling in (("temperature", float("inf")), ("top_p", 1.0)):
         if not 0 < getattr(scale, key) <= ceiling:
             raise HealError(f"{key} is {getattr(scale, key)}; it must be above 0" + " and at most 1" * (ceiling == 1))
+    if not scale.learning_rates or not all(rate > 0 for rate in scale.learning_rates):
+        raise HealError(f"learning_rates are {scale.learning_rates}; give at least one, each above 0, such as [0.001]")
     if not scale.seeds or len(set(scale.seeds)) < len(scale.seeds):
         raise HealError(f"seeds are {scale.seeds}; give at least one, each once")
     if scale.entropy != "full":

@@ -24,15 +24,8 @@ def _table(scores, name):
     return table.reshape(len(table), -1)
 
 
-def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
-    """(mean, low, high): percentile interval of the mean over problems and seeds.
-
-    `scores`: [n_problems, n_seeds], or [n_problems] for one seed. The same `seed` gives the same interval.
-    With a handful of seeds the interval says little about seeds. HealError on NaN and on an empty table.
-    """
-    table = _table(scores, "scores")
-    if n_boot < 1 or not 0 < level < 1:
-        raise HealError(f"n_boot={n_boot}, level={level}: needs n_boot >= 1 and 0 < level < 1")
+def _resampled_means(table, n_boot, seed):
+    """[n_boot] means of a table [n_problems, n_seeds] whose problems and seeds are drawn again."""
     n_problems, n_seeds = table.shape
     # Two streams, so that the numbers do not depend on the chunking.
     problem_rng, seed_rng = np.random.default_rng(seed).spawn(2)
@@ -43,7 +36,19 @@ def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
         w = problem_rng.multinomial(n_problems, np.full(n_problems, 1 / n_problems), size)
         v = seed_rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size)
         means.append(((w @ table) * v).sum(axis=1) / table.size)
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return np.concatenate(means)
+
+
+def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
+    """(mean, low, high): percentile interval of the mean over problems and seeds.
+
+    `scores`: [n_problems, n_seeds], or [n_problems] for one seed. The same `seed` gives the same interval.
+    With a handful of seeds the interval says little about seeds. HealError on NaN and on an empty table.
+    """
+    table = _table(scores, "scores")
+    if n_boot < 1 or not 0 < level < 1:
+        raise HealError(f"n_boot={n_boot}, level={level}: needs n_boot >= 1 and 0 < level < 1")
+    low, high = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(table.mean()), float(low), float(high)
 
 
@@ -53,10 +58,45 @@ def paired_bootstrap(a, b, *, n_boot=2000, seed=0):
     Arrays of one shape, [n_problems] or [n_problems, n_seeds]. Means are linear, so resampling both with the
     same indices is resampling their difference. HealError on NaN and on different shapes.
     """
+    return bootstrap_mean(_paired(a, b), n_boot=n_boot, seed=seed)
+
+
+def paired_p(a, b, *, n_boot=2000, seed=0):
+    """Two-sided p-value of "mean(a) = mean(b)" from the draws of `paired_bootstrap`: twice the smaller tail beyond
+    zero, with one added to both counts, so never below 2 / (n_boot + 1)."""
+    means = _resampled_means(_table(_paired(a, b), "differences"), n_boot, seed)
+    return float(min(1, 2 * (min((means <= 0).sum(), (means >= 0).sum()) + 1) / (n_boot + 1)))
+
+
+def _paired(a, b):
     a, b = as_floats(a, "a"), as_floats(b, "b")
     if a.shape != b.shape:
         raise HealError(f"paired_bootstrap: shapes {a.shape}, {b.shape}; use the same problems and seeds")
-    return bootstrap_mean(a - b, n_boot=n_boot, seed=seed)
+    return a - b
+
+
+# --- across benchmarks (Agarwal et al. 2021, "rliable"): one score per run and task, x[s, t]
+def interquartile_mean(scores):
+    """Mean of the middle half of all runs on all tasks, [n_runs, n_tasks] (or any shape) to a float."""
+    return float(stats.trim_mean(as_floats(scores, "scores"), 0.25, axis=None))
+
+
+def probability_of_improvement(a, b):
+    """Chance that a run of a beats a run of b (ties half), averaged over tasks: [n_runs, n_tasks] each."""
+    a, b = as_floats(a, "a"), as_floats(b, "b")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise HealError(f"probability_of_improvement: shapes {a.shape}, {b.shape}; pass [n_runs, n_tasks] of one width")
+    return float(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
+
+
+def stratified_bootstrap(measure, *scores, n_boot=2000, seed=0, level=0.95):
+    """(value, low, high) of measure(*scores), each [n_runs, n_tasks]; runs are drawn again within each task."""
+    tables = [_table(x, "scores") for x in scores]
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(n_boot):
+        drawn.append(measure(*(np.take_along_axis(x, rng.integers(0, len(x), x.shape), 0) for x in tables)))
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return measure(*tables), float(low), float(high)
 
 
 def minimum_detectable_effect(diffs, power=0.8, alpha=0.05):

@@ -6,14 +6,16 @@ Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals 
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, gear, pace
+from heal_lib import baselines, gear, pace, stats
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
 from heal_lib.store import read_json
 
 POOLED = "hard, pooled"
+SAMPLED = ("correct", "matched", "limo", "paced")  # what Base may hold that the teacher wrote
 _CELL = ["n_problems", "n_seeds", "n_samples"]
 
 
@@ -50,17 +52,48 @@ def accuracies(samples, *, n_boot, by="method"):
 
 
 def differences(samples, pairs, *, n_boot):
-    """One row per (method, against) and benchmark: the paired difference, and the smallest one that would be
-    found with 80 % power at 5 % (`detectable`)."""
+    """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction for
+    the pairs on that benchmark (`p_holm`), and the smallest one that would be found with 80 % power at 5 %
+    (`detectable`)."""
     cells, rows = _cells(samples), []
     for method, against in pairs:
         for benchmark in samples["benchmark"].unique():
             a, b = cells[method, benchmark], cells[against, benchmark]
             difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
             rows.append([method, against, benchmark, difference, low, high, verdict(low, high),
+                         stats.paired_p(a.mean(-1), b.mean(-1), n_boot=n_boot),
                          minimum_detectable_effect(a.mean(-1) - b.mean(-1)), *a.shape])
-    return pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
-                                       "detectable", *_CELL])
+    table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
+                                        "p", "detectable", *_CELL])
+    corrected = table.groupby("benchmark", sort=False)["p"].transform(lambda p: stats.holm(p.to_numpy()))
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", corrected)
+    return table
+
+
+def aggregates(samples, *, n_boot, suffix="-hard", against="sft-rs"):
+    """One row per method over the benchmarks that end in `suffix`: interquartile mean of the runs' accuracies, and
+    the chance that a run beats one of `against`; runs (seeds) are resampled within benchmarks."""
+    hard = samples[samples["benchmark"].str.endswith(suffix)]
+    runs = {m: part.pivot_table("correct", "seed", "benchmark").to_numpy(float)
+            for m, part in hard.groupby("method", sort=False)}
+    rows = []
+    for method, x in runs.items():
+        iqm = stats.stratified_bootstrap(stats.interquartile_mean, x, n_boot=n_boot)
+        better = (np.nan,) * 3 if against not in runs or method == against else stats.stratified_bootstrap(
+            stats.probability_of_improvement, x, runs[against], n_boot=n_boot)
+        rows.append([method, *iqm, *better, *x.shape])
+    return pd.DataFrame(rows, columns=["method", "iqm", "iqm_low", "iqm_high", "p_better", "p_better_low",
+                                       "p_better_high", "n_seeds", "n_benchmarks"])
+
+
+def tuning(run, methods):
+    """One row per trained method: its accuracy on development problems at each learning rate of the grid (missing for
+    a grid of one, where there is nothing to choose), and the rate chosen."""
+    grid, rows = run.cfg.learning_rates, []
+    for method in (m for m in methods if baselines.get(m).trained):
+        found = [run.tuning(method, rate) for rate in grid] if len(grid) > 1 else [np.nan]
+        rows.append([method, *found, run.learning_rate(method)])
+    return pd.DataFrame(rows, columns=["method", *(f"{rate:g}" for rate in grid), "chosen"])
 
 
 # --- PACE (notebook 04)
@@ -83,10 +116,11 @@ def stage_data(run, method="heal"):
 def stage_samples(run, method="heal"):
     """Test samples of the student before training (stage 0) and after each stage, with a column `stage`."""
     n = len(stage_names(run, method))
-    jobs = [("evaluation", method, seed, stage) for seed in run.cfg.seeds for stage in range(1, n)]
+    seeds = run.cfg.ablation_seeds
+    jobs = [("evaluation", method, seed, stage) for seed in seeds for stage in range(1, n)]
     run.prefetch(jobs)
     frames = [_stage(run, job[1:], job[3]) for job in jobs]
-    for seed in run.cfg.seeds:
+    for seed in seeds:
         frames += [_stage(run, ("student", seed), 0), _stage(run, (method, seed), n)]
     return pd.concat(frames, ignore_index=True).sort_values("stage", kind="stable")
 
@@ -101,7 +135,7 @@ def training_logs(run, methods):
     seen so far (prompts included), loss in nats per token."""
     rows = []
     for method in methods:
-        for seed in run.cfg.seeds:
+        for seed in run.cfg.ablation_seeds:
             seen = 0
             for part in read_json(run.student(method, seed) / "training.json")["stages"]:
                 last = max((step for step, _ in part["loss"]), default=1)
@@ -127,11 +161,14 @@ def method_costs(run, methods):
     rows = []
     for name in methods:
         spec = baselines.get(name)
-        tokens = {"pool": sum(run.pool()["n_generated"]) if spec.trained else 0, "hinted": 0, "repairs": 0}
+        its = run.variant(dict(spec.switches))
+        tokens = {"pool": sum(run.pool()["n_generated"]) if spec.trained and spec.base in SAMPLED else 0,
+                  "matched": sum(run.matched()["n_generated"]) if spec.base == "matched" else 0,
+                  "hinted": 0, "repairs": 0}
         if spec.hint:
-            tokens["hinted"] = _hinted_tokens(run, spec.hint == "failed")
+            tokens["hinted"] = _hinted_tokens(its, spec.hint == "failed")
         if spec.cut:
-            tokens["repairs"] = sum(run.repairs(spec.cut)["n_generated"])
+            tokens["repairs"] = sum(its.repairs(spec.cut)["n_generated"])
         rows.append({"method": name, **tokens, "teacher_tokens": sum(tokens.values()), **_training(run, name, spec)})
     return pd.DataFrame(rows)
 
@@ -146,8 +183,9 @@ def _hinted_tokens(run, only_failed):
 def _training(run, name, spec):
     if not spec.trained:
         return {"rows": 0, "trained_tokens": 0, "training_seconds": 0.0}
-    logs = [read_json(run.student(name, seed) / "training.json")["stages"] for seed in run.cfg.seeds]
-    seconds = [_seconds(run, f"student {name} seed {seed}") for seed in run.cfg.seeds]
+    seeds = run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds
+    logs = [read_json(run.student(name, seed) / "training.json")["stages"] for seed in seeds]
+    seconds = [_seconds(run, f"student {name} seed {seed}") for seed in seeds]
     return {"rows": sum(map(len, run.training_sources(name).values())),
             "trained_tokens": sum(part["tokens"] for log in logs for part in log) / len(logs),
             "training_seconds": sum(seconds) / len(seconds)}

@@ -39,7 +39,7 @@ def test_nothing_at_all_and_an_unknown_order_are_refused():
     for nothing in ({}, {"base": []}, {"base": [], "hint": [], "repair": []}):
         with pytest.raises(HealError, match="nothing to train on"):
             curriculum(nothing)
-    with pytest.raises(HealError, match="'shuffled'; choose staged, mixed or reversed"):
+    with pytest.raises(HealError, match="'shuffled'; choose staged, mixed, interleaved or reversed"):
         curriculum(SOURCES, order="shuffled")
 
 
@@ -78,3 +78,8 @@ def test_fill_of_nothing_is_an_error_not_an_endless_loop():
     for rows in ([], [""]):
         with pytest.raises(HealError, match="nothing to train on"):
             fill(rows, 10, 0)
+
+
+def test_interleaving_gives_every_source_the_same_weight():
+    stages = curriculum({"base": [1, 2, 3, 4], "hint": [5], "repair": [6, 7]}, order="interleaved")
+    assert stages == [[1, 5, 6, 2, 5, 7, 3, 5, 6, 4, 5, 7]]

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from heal_lib import baselines, embedded, pipeline, scales, store, worlds
+from heal_lib import baselines, embedded, scales, stages, store, worlds
 from heal_lib.errors import HealError
 from heal_lib.pipeline import Pipeline
 from heal_lib.store import Store, read_json
@@ -62,7 +62,7 @@ def says(monkeypatch, cache, models_folder, scripted, words):
 
     def install(**knobs):
         engine = teacher(scripted, words, **knobs)
-        monkeypatch.setattr(pipeline, "engine", lambda name: engine)
+        monkeypatch.setattr(stages, "engine", lambda name: engine)
         return engine
 
     install()
@@ -160,7 +160,10 @@ def test_development_looks_at_other_hard_problems(run):
 
 # --- training data
 
-@pytest.mark.parametrize("method", [m for m, spec in baselines.METHODS.items() if spec.trained])
+VERIFIED = [m for m, spec in baselines.METHODS.items() if spec.trained and spec.base in ("correct", "limo")]
+
+
+@pytest.mark.parametrize("method", VERIFIED)
 def test_training_data_is_right_capped_and_without_hint(run, words, method):
     """Known wrong turn: incorrect samples left in the Base stage."""
     spec, sources = baselines.get(method), run.training_sources(method)
@@ -176,6 +179,59 @@ def test_training_data_is_right_capped_and_without_hint(run, words, method):
             assert text == row["question"] + "\n\n" + row["text"] and "hint" not in text
             learned = [i for i, m in zip(trained["input_ids"], trained["completion_mask"], strict=True) if m]
             assert learned == list(row["token_ids"]) and learned[-1] == words.eos_token_id
+
+
+def test_the_matched_budget_is_heal_s(run):
+    """Rejection sampling gets as many more tokens as HEAL spends on hints and repairs, within one sample a problem."""
+    extra = sum(run.hinted()["n_generated"]) + sum(run.repairs()["n_generated"])
+    per_round = sum(run.pool()["n_generated"]) / run.cfg.n_samples
+    drawn = len(run.matched()) / len(run.distil())
+    assert abs(drawn - extra / per_round) <= 0.5 and {r["source"] for r in run.matched()} == {"matched"}
+    rows = run.training_sources("sft-rs-matched")["base"]
+    assert all(row["correct"] for row in rows) and {r["source"] for r in rows} <= {"sampled", "matched"}
+
+
+def test_limo_is_one_sample_of_each_of_the_hardest_solved_problems(says):
+    run = Pipeline(micro())
+    rows, counts = run.training_sources("limo")["base"], run.correct_counts()
+    solved = sorted(c for c in counts.values() if c)
+    chosen = [row["problem_id"] for row in rows]
+    assert len(set(chosen)) == len(chosen) == max(1, round(len(solved) / 4))
+    assert sorted(counts[key] for key in chosen) == solved[: len(chosen)]
+    for row in rows:
+        others = [r for r in run.pool() if r["problem_id"] == row["problem_id"] and r["correct"]]
+        assert np.mean(row["entropy"]) == min(np.mean(r["entropy"]) for r in others)
+
+
+def test_paced_prefers_problems_that_the_student_half_solves(run, monkeypatch):
+    ids = sorted({row["problem_id"] for row in run.training_sources("sft-rs")["base"]})
+    rates = {key: 0.5 if key == ids[0] else 0.02 for key in ids}
+    monkeypatch.setattr(run, "student_pass_rates", lambda: rates)
+    chosen = [row["problem_id"] for row in run.training_sources("paced")["base"]]
+    before = [row["problem_id"] for row in run.training_sources("sft-rs")["base"]]
+    assert chosen.count(ids[0]) / len(chosen) > before.count(ids[0]) / len(before)
+
+
+def test_answers_are_stated_for_every_problem_without_reasoning(run, words):
+    rows = run.training_sources("answers")["base"]
+    assert {row["problem_id"] for row in rows} == {p.id for p in run.distil()}
+    text = words.decode(run._training_row(rows[0])["input_ids"])
+    assert rows[0]["question"] in text and f"\\boxed{{{rows[0]['answer']}}}" in text and "try" not in text
+
+
+def test_a_switch_of_a_method_changes_its_data_alone(run):
+    usual, changed = run.training_sources("heal"), run.training_sources("heal-backoff-0")
+    assert [r["text"] for r in usual["base"]] == [r["text"] for r in changed["base"]]
+    kept = [sum(each.repairs()["n_kept"]) for each in (run, run.variant({"backoff": 0}))]
+    assert kept[0] < kept[1] and {r["n_kept"] for r in changed["repair"]} > {r["n_kept"] for r in usual["repair"]} - {0}
+    assert run.cfg.backoff == 1 and run.variant({}) is run
+
+
+def test_the_rate_that_does_best_on_development_problems_is_used(run, monkeypatch):
+    run = Pipeline(micro(learning_rates=[1e-4, 1e-3, 1e-2]))
+    monkeypatch.setattr(run, "tuning", lambda method, rate: {1e-4: 0.1, 1e-3: 0.4, 1e-2: 0.4}[rate])
+    assert run.learning_rate("heal") == 1e-3
+    assert Pipeline(micro(learning_rates=[3e-3])).learning_rate("heal") == 3e-3  # nothing is trained to choose it
 
 
 def test_star_hints_failed_problems_only(run):
@@ -256,7 +312,7 @@ def test_random_models_go_all_the_way(says, tmp_path, monkeypatch):
     """Nothing scripted: models that know nothing solve nothing, and every stage says so."""
     from heal_lib.engines.hf import HFEngine
 
-    monkeypatch.setattr(pipeline, "engine", lambda name: HFEngine(*embedded.load(name)))
+    monkeypatch.setattr(stages, "engine", lambda name: HFEngine(*embedded.load(name)))
     run = Pipeline(micro(difficulties=["easy"], n_distil=2, n_samples=2, n_hinted=1, n_failed=1, n_candidates=1,
                          n_test=1, k_eval=1), Store(tmp_path))
     assert len(run.pool()) == 4 and not any(run.pool()["correct"])

@@ -44,7 +44,7 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "41.7 [35.0, 48.0]" in block and "+10.0 [+2.0, +18.0]" in block and "90.0" not in block
     assert "60 test problems per benchmark and 3 training seeds" in block
     assert "results/demo/figures/main_results.png" in block
-    assert "| b-hard | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
+    assert "| b-hard | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
     assert "- above rejection sampling on: a-hard" in block
     assert "- not told apart from rejection sampling on: b-hard (-0.1 [-5.0, +5.0])" in block
     assert "- below its teacher, unhinted on: b-hard" in block

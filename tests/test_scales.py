@@ -66,7 +66,7 @@ def test_overrides_are_taken_and_forgiving_where_it_is_safe():
     ("smoke", {"temperature": float("nan")}, "temperature is nan"),
     ("smoke", {"top_p": 0.0}, "top_p is 0.0"),
     ("smoke", {"top_p": 1.5}, "top_p is 1.5"),
-    ("smoke", {"learning_rate": -1.0}, "learning_rate is -1.0"),
+    ("smoke", {"learning_rates": [-1.0]}, "learning_rates are (-1.0,)"),
 ])
 def test_bad_scales_are_refused_in_one_line(name, overrides, words):
     with pytest.raises(HealError) as caught:

@@ -191,3 +191,50 @@ def test_holm_rejects_step_by_step(p, alpha):
             break
         rejected.add(i)
     assert set(np.flatnonzero(holm(p) <= alpha)) == rejected
+
+
+# --- p-values, and measures across benchmarks
+
+def test_the_p_value_is_twice_the_tail_beyond_zero():
+    a = np.array([1, 1, 1, 1, 0, 1.0])
+    b = np.array([0, 1, 0, 0, 0, 1.0])
+    means = stats._resampled_means((a - b)[:, None], 400, 0)
+    assert stats.paired_p(a, b, n_boot=400) == pytest.approx(2 * ((means <= 0).sum() + 1) / 401)
+    assert stats.paired_p(b, a, n_boot=400) == stats.paired_p(a, b, n_boot=400)
+    assert stats.paired_p(a, a, n_boot=400) == 1
+    far = stats.paired_p(np.ones(9), np.zeros(9), n_boot=99)
+    assert far == pytest.approx(2 / 100)
+
+
+def test_a_p_value_below_the_level_goes_with_an_interval_beyond_zero():
+    rng = np.random.default_rng(0)
+    for shift in np.linspace(-0.6, 0.6, 13):
+        diff = rng.normal(shift, 1, (40, 3))
+        low, high = stats.bootstrap_mean(diff, n_boot=999)[1:]
+        p = stats.paired_p(diff, 0 * diff, n_boot=999)
+        assert (p < 0.045) <= (low > 0 or high < 0) <= (p < 0.06)
+
+
+def test_the_interquartile_mean_is_that_of_the_middle_half():
+    assert stats.interquartile_mean([[0, 1], [2, 3], [4, 100], [6, 7]]) == np.mean([2, 3, 4, 6])
+
+
+def test_the_chance_of_improvement_counts_pairs_of_runs():
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 4, (5, 3)), rng.integers(0, 4, (4, 3))
+    pairs = [(x > y) + (x == y) / 2 for task in range(3) for x in a[:, task] for y in b[:, task]]
+    assert stats.probability_of_improvement(a, b) == pytest.approx(np.mean(pairs))
+    assert stats.probability_of_improvement(a, a) == 0.5
+    with pytest.raises(HealError, match="n_tasks"):
+        stats.probability_of_improvement(a, b[:, :2])
+
+
+def test_runs_are_drawn_again_within_their_task():
+    scores = np.array([[0.0, 10], [1, 11], [2, 12]])
+    seen = []
+    value, low, high = stats.stratified_bootstrap(lambda x: seen.append(x) or float(x.mean()), scores, n_boot=200)
+    assert value == scores.mean() and low < value < high
+    assert all(set(x[:, 0]) <= {0, 1, 2} and set(x[:, 1]) <= {10, 11, 12} for x in seen)
+    assert any(set(x[:, 0] + 10) != set(x[:, 1]) for x in seen)  # each task draws for itself
+    again = stats.stratified_bootstrap(lambda x: float(x.mean()), scores, n_boot=200)
+    assert again == (value, low, high)

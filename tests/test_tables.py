@@ -73,6 +73,9 @@ class Run:
         names = ["pool distil", "hinted distil", *students]
         self.store = types.SimpleNamespace(events=[Event("reused", name, "k", 2.0) for name in names])
 
+    def variant(self, switches):
+        return self
+
     def pool(self):
         return Rows(problem_id=["p", "q"], n_generated=[10, 20], correct=[True, False])
 
@@ -151,4 +154,6 @@ def test_switches_are_those_of_the_scale_and_the_values_to_try_are_valid():
 def test_every_method_has_a_colour_and_a_marker_of_its_own():
     from heal_lib.plots import COLOURS, MARKERS
 
-    assert set(COLOURS) == set(MARKERS) == set(baselines.METHODS) and len(set(MARKERS.values())) == len(MARKERS)
+    assert set(COLOURS) == set(MARKERS) == set(baselines.METHODS)
+    for look in (COLOURS, MARKERS):
+        assert len({look[name] for name in baselines.MAIN}) == len(baselines.MAIN)

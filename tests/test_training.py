@@ -7,7 +7,7 @@ import torch
 
 from heal_lib.embedded import models, tokenizer
 from heal_lib.errors import HealError
-from heal_lib.training import TrainConfig, fit
+from heal_lib.training import TrainConfig, fit, fit_to_logits
 
 TEXT = ("equation x*3+2=23\n\n", "23-2=21\n\n21/3=7\n\n\\boxed{7}")
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=8)
@@ -90,3 +90,34 @@ def test_bad_input_is_refused(model):
         words.pad_token = pad
         with pytest.raises(HealError, match="pad token"):
             fit(model, words, [row(tokenizer.build())], CONFIG)
+
+
+def test_rows_in_order_are_trained_on_in_order(model, words):
+    """One schedule over several stages needs it: what stands first is seen first."""
+    short = {key: value[:21] for key, value in row(words).items()}
+    first = {**row(words, {3}), "completion_mask": [0, 0, 0, 1] + [0] * 21}
+    log = fit(model, words, [first] * 8 + [short] * 8, TrainConfig(learning_rate=1e-9, batch_size=8, in_order=True))
+    expected = nll(model, first["input_ids"])[2]
+    assert log[0]["loss"] == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_logit_distillation_brings_the_student_to_its_teacher(words):
+    """Reverse KL on the student's own samples: their distributions meet."""
+    torch.set_num_threads(1)
+    student, teacher = (models.new_model("student", words, seed) for seed in (0, 1))
+    with torch.no_grad():  # a nearly uniform teacher
+        teacher.model.norm.weight.fill_(0.1)
+    prompt = TEXT[0]
+    ids = words.encode(prompt, add_special_tokens=False)
+
+    def distance():
+        with torch.inference_mode():
+            p, q = (torch.log_softmax(m.eval()(input_ids=torch.tensor([ids])).logits[0, -1], -1)
+                    for m in (student, teacher))
+        return float((p.exp() * (p - q)).sum())
+
+    before = distance()
+    log = fit_to_logits(student, words, teacher, [prompt] * 64, CONFIG, max_new_tokens=4)
+    assert len(log) == 8 and distance() < 0.5 * before
+    with pytest.raises(HealError, match="no prompts"):
+        fit_to_logits(student, words, teacher, [], CONFIG, max_new_tokens=4)

@@ -43,7 +43,8 @@ def main_results(table, methods, baseline="sft-rs"):
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
     bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
     bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks])
-    top.legend(ncols=len(methods), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize="small")
+    top.legend(ncols=min(5, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+               fontsize="small")
     return fig
 
 
@@ -158,7 +159,8 @@ def accuracy_per_token(table, benchmarks):
 def token_bars(costs):
     """Teacher tokens per method, by source."""
     fig, ax = plt.subplots(figsize=(7, 0.9 + 0.32 * len(costs)))
-    left, styles = np.zeros(len(costs)), {"pool": ("0.75", ""), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
+    styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
+    left = np.zeros(len(costs))
     for source, (shade, hatch) in styles.items():
         width = costs[source].to_numpy() / 1e6
         ax.barh(range(len(costs)), width, left=left, color=shade, hatch=hatch, edgecolor="white", label=source)
@@ -167,5 +169,5 @@ def token_bars(costs):
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.set_xlabel("teacher tokens drawn (millions)")
-    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
