@@ -44,9 +44,13 @@ def summary(table):
     """How many intervals of `tables.differences` lie above zero, below it, or include it, by name."""
     parts = []
     for where in ("above zero", "below zero", "includes zero"):
-        names = [f"{row.against} ({row.benchmark})" for row in table.itertuples() if row.interval == where]
-        parts.append(f"- {where}: " + (", ".join(names) or "none"))
+        parts.append(f"- {where}: {pairs(table[table['interval'] == where])}")
     return "\n".join(parts)
+
+
+def pairs(table):
+    """The rows of `tables.differences`, each as "against (benchmark)"; "none" if there is none."""
+    return ", ".join(f"{row.against} ({row.benchmark})" for row in table.itertuples()) or "none"
 
 
 def markdown(frame):
