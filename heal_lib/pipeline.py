@@ -266,6 +266,10 @@ class Pipeline(stages.Stages):
                                 params=params, seed=cfg.teacher_seed, **cfg.pick(*_GEAR))
         return rows
 
+    def training_tokens(self, row: dict) -> int:
+        """What a row costs of the training budget: its prompt and its completion."""
+        return _length(self._training_row(row))
+
     def _training_row(self, row: dict) -> dict:
         """Prompt and completion ids with the mask of what is learned; the hint is in neither."""
         prompt = stages.engine("student").encode(worlds.get(row["world"]).prompt(problem_of(row)))

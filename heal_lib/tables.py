@@ -130,6 +130,33 @@ def _stage(run, job, stage):
     return frame.assign(benchmark=frame["world"] + "-" + frame["difficulty"], seed=job[1], stage=stage, method="")
 
 
+def exposure(run, methods):
+    """One row per method: share of its training tokens that come from each source, and of the last third of them.
+
+    From the data and the order alone: a stage goes through its rows evenly."""
+    rows = []
+    for method in methods:
+        sources = {name: [(name, run.training_tokens(row)) for row in part]
+                   for name, part in run.training_sources(method).items()}
+        stages = pace.curriculum(sources, order=baselines.get(method).order, cumulative=run.cfg.stages_cumulative)
+        ends = np.cumsum(pace.budgets(stages, run.cfg.train_tokens, length=lambda row: row[1])) / run.cfg.train_tokens
+        found = {"method": method}
+        for stage, start, end in zip(stages, [0, *ends], ends, strict=False):
+            size = sum(n for _, n in stage)
+            late = max(0, end - max(start, 2 / 3)) * 3
+            for name, n in stage:
+                for key, weight in ((name, end - start), (f"{name}, last third", late)):
+                    found[key] = found.get(key, 0) + weight * n / size
+        rows.append(found)
+    return pd.DataFrame(rows).fillna(0)
+
+
+def stage_steps(staged, names, *, n_boot):
+    """What each stage adds to the one before it, or undoes: paired differences, by the names of the stages."""
+    named = staged.assign(method=staged["stage"].map(dict(enumerate(names))))
+    return differences(named, list(zip(names[1:], names, strict=False)), n_boot=n_boot)
+
+
 def training_logs(run, methods):
     """One row per method, seed, stage and logged update: the stage's distinct `rows` and `trained` tokens, `tokens`
     seen so far (prompts included), loss in nats per token."""

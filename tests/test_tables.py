@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heal_lib import baselines, scales, tables
+from heal_lib import baselines, scales, stats, tables
 from heal_lib.errors import HealError
 from heal_lib.store import Event
 
@@ -157,3 +157,43 @@ def test_every_method_has_a_colour_and_a_marker_of_its_own():
     assert set(COLOURS) == set(MARKERS) == set(baselines.METHODS)
     for look in (COLOURS, MARKERS):
         assert len({look[name] for name in baselines.MAIN}) == len(baselines.MAIN)
+
+
+def test_exposure_is_the_share_of_the_budget_by_source():
+    class Plain:
+        cfg = types.SimpleNamespace(train_tokens=900, stages_cumulative=True)
+
+        def training_sources(self, method):
+            return {"base": [3] * 10, "repair": [3] * 10}
+
+        def training_tokens(self, row):
+            return row
+
+    found = tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"]).set_index("method")
+    # Staged: 30 tokens of base, then 60 of both: a third of the budget and two thirds.
+    assert found.loc["heal"].tolist() == pytest.approx([1 / 3 + 1 / 3, 0.5, 1 / 3, 0.5])
+    assert found.loc["heal-no-pace"].tolist() == pytest.approx([0.5] * 4)
+    assert found.loc["heal-reversed", "repair"] == pytest.approx(2 / 3)
+
+
+def test_a_lost_skill_shows_as_a_step_below_zero():
+    rows = [{"benchmark": "a-easy", "problem_id": p, "seed": s, "correct": stage < 2, "stage": stage}
+            for p in "pq" for s in (0, 1) for stage in (0, 1, 2)]
+    steps = tables.stage_steps(pd.DataFrame(rows), ["untrained", "+ base", "+ hint"], n_boot=20)
+    assert steps["method"].tolist() == ["+ base", "+ hint"] and steps["difference"].tolist() == [0, -1]
+
+
+def test_differences_carry_holm_s_correction_within_a_benchmark():
+    three = samples({("heal", "a-hard"): 0.8, ("star", "a-hard"): 0.6, ("sft-rs", "a-hard"): 0.2})
+    one = tables.differences(three, [("heal", "star")], n_boot=50)
+    assert (one["p_holm"] == one["p"]).all()
+    two = tables.differences(three, [("heal", "star"), ("heal", "sft-rs")], n_boot=50)
+    assert two["p_holm"].tolist() == stats.holm(two["p"]).tolist() and (two["p_holm"] >= two["p"]).all()
+
+
+def test_aggregates_rank_runs():
+    rows = [{"method": m, "benchmark": f"{b}-hard", "problem_id": p, "seed": s, "correct": m == "heal"}
+            for m in ("heal", "sft-rs") for b in "ab" for p in "pq" for s in (0, 1)]
+    found = tables.aggregates(pd.DataFrame(rows), n_boot=20).set_index("method")
+    assert found.loc["heal", "iqm"] == 1 and found.loc["sft-rs", "iqm"] == 0
+    assert found.loc["heal", "p_better"] == 1 and found.loc["sft-rs", "p_better"] != found.loc["sft-rs", "p_better"]
