@@ -113,8 +113,7 @@ class Pipeline(stages.Stages):
         def make(folder):
             from datasets import Dataset
 
-            reader = stages.engine("teacher")
-            out = [pure.read(reader, worlds.get(row["world"]), row, self.cfg.step_delimiter) for row in rows]
+            out = pure.read(stages.engine("teacher"), rows, self.cfg.step_delimiter)
             columns = {c: [np.asarray(r[c]).tolist() for r in out] for c in ("ppl", "uncertainty", "nll", "n_steps")}
             save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
 

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from heal_lib import worlds
 from heal_lib.entropy import step_perplexity
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of, step_spans
@@ -85,24 +86,28 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
     return rank < n_kept[pool]
 
 
-def read(engine, world, row, step_delimiter="\n\n") -> dict:
-    """The teacher's reading of one trajectory, no hint in context: `ppl` [K] per step, `uncertainty` [K+1]
-    (U_0 before any step .. U_K), `nll` [T] per token. Two passes: the text, and all answers at once [R].
+def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
+    """The teacher's reading of trajectories, no hint in context: `ppl` [K] per step, `uncertainty` [K+1] (U_0 before
+    any step .. U_K), `nll` [T] per token. Two batched passes: the texts, and all their answers at once [R].
 
     The step that holds the answer itself is left out of K: it states, it does not derive [R]."""
-    problem = problem_of(row)
-    prompt, ids = engine.encode(world.prompt(problem)), list(row["token_ids"])
-    pieces = engine.pieces(ids)
-    spans = [span for span in step_spans(pieces, step_delimiter)
-             if world.answer_opening not in "".join(pieces[slice(*span)]) and "".join(pieces[slice(*span)]).strip()]
-    score = engine.score([prompt], [ids])[0]
-    opening, answer = engine.encode(world.answer_opening), engine.encode(problem.answer)
-    tails = engine.tail_nll(prompt, ids, [0, *(end for _, end in spans)], [*opening, *answer])
-    return {
-        "nll": score.nll, "n_steps": len(spans),
-        "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
-        "uncertainty": uncertainty(tails[:, len(opening):]),
-    }
+    prompts, completions, steps, ends, tails, openings = [], [], [], [], [], []
+    for row in rows:
+        problem, world = problem_of(row), worlds.get(row["world"])
+        pieces = engine.pieces(row["token_ids"])
+        steps.append([(start, end) for start, end in step_spans(pieces, step_delimiter)
+                      if (text := "".join(pieces[start:end])).strip() and world.answer_opening not in text])
+        prompts.append(engine.encode(world.prompt(problem)))
+        completions.append(list(row["token_ids"]))
+        ends.append([0, *(end for _, end in steps[-1])])
+        openings.append(engine.encode(world.answer_opening))
+        tails.append([*openings[-1], *engine.encode(problem.answer)])
+    scores = engine.score(prompts, completions)
+    answers = engine.tail_nll(prompts, completions, ends, tails)
+    return [{"nll": score.nll, "n_steps": len(spans),
+             "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
+             "uncertainty": uncertainty(answer[:, len(opening):])}
+            for score, spans, answer, opening in zip(scores, steps, answers, openings, strict=True)]
 
 
 def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:

@@ -49,9 +49,10 @@ class ScriptedEngine:
                         for p, c in zip(prompts, completions, strict=True)]
         return [Score(self.nll(c) if self.nll else np.ones(len(c)), np.ones(len(c))) for c in completions]
 
-    def tail_nll(self, prompt, completion, ends, tail):
-        self.tails.append(("".join(self.pieces(prompt)), list(ends), "".join(self.pieces(tail))))
-        return self.tail(ends, tail) if self.tail else np.ones((len(ends), len(tail)))
+    def tail_nll(self, prompts, completions, ends, tails):
+        self.tails += [("".join(self.pieces(p)), list(e), "".join(self.pieces(t)))
+                       for p, e, t in zip(prompts, ends, tails, strict=True)]
+        return [self.tail(e, t) if self.tail else np.ones((len(e), len(t))) for e, t in zip(ends, tails, strict=True)]
 
 
 @pytest.fixture(scope="session")

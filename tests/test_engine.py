@@ -196,12 +196,15 @@ def test_scores_do_not_depend_on_padding_or_order(tiny, words, real, prompts, dr
 
 
 def test_tail_nll_is_one_forward_per_step(real, prompts, drawn):
-    tail = real.encode("\\boxed{7}")
-    for i in (0, 1):
-        completion = max((d.token_ids for d in drawn[i]), key=len)
-        ends = [0, 1, len(completion) // 2, len(completion)]
-        naive = [real.score([[*prompts[i], *completion[:end]]], [tail])[0].nll for end in ends]
-        np.testing.assert_allclose(real.tail_nll(prompts[i], completion, ends, tail), naive, atol=1e-4)
+    """Rows of different lengths, tails and numbers of ends share a batch and do not see each other."""
+    completions = [max((d.token_ids for d in drawn[i]), key=len) for i in (0, 1)]
+    ends = [[0, 1, len(completions[0]) // 2, len(completions[0])], [2, len(completions[1])]]
+    tails = [real.encode("\\boxed{7}"), real.encode("\\boxed{12}x")]
+    together = real.tail_nll(prompts[:2], completions, ends, tails)
+    for prompt, completion, its_ends, tail, found in zip(prompts, completions, ends, tails, together, strict=False):
+        naive = [real.score([[*prompt, *completion[:end]]], [tail])[0].nll for end in its_ends]
+        np.testing.assert_allclose(found, naive, atol=1e-4)
+        np.testing.assert_allclose(real.tail_nll([prompt], [completion], [its_ends], [tail])[0], found, atol=1e-4)
 
 
 # --- bad input
@@ -213,9 +216,9 @@ def test_bad_input_is_named(real, prompts):
         with pytest.raises(HealError, match="nothing to score"):
             real.score(*bad)
     with pytest.raises(HealError, match="no tokens"):
-        real.tail_nll(prompts[0], [5], [0], [])
+        real.tail_nll([prompts[0]], [[5]], [[0]], [[]])
     with pytest.raises(HealError, match="empty prompt"):
-        real.tail_nll([], [5], [0], [5])
+        real.tail_nll([[]], [[5]], [[0]], [[5]])
     for text in ("hello", "equation x*400=1\n\n", "\u0663"):
         with pytest.raises(HealError, match="cannot write this text"):
             real.encode(text)

@@ -191,7 +191,7 @@ def test_reading_by_hand(scripted):
         return np.array([[50.0] * (len(ids) - 1) + [4.0 - k] for k in range(len(ends))])
 
     engine = scripted(nll=nll, tail=tail)
-    got = pure.read(engine, WORLD, reading_row(engine))
+    (got,) = pure.read(engine, [reading_row(engine)])
     assert got["n_steps"] == 3 and got["ppl"] == pytest.approx(np.exp([1, 2, 3]))
     assert got["uncertainty"] == pytest.approx([4, 3, 2, 1]) and len(got["nll"]) == len(REST) + 1
     assert engine.tails == [(PROBLEM.question + "\n\n", [0, 9, 18, 26], "\\boxed{7")]
@@ -204,26 +204,27 @@ def test_reading_by_hand(scripted):
 def test_no_hint_is_in_context_when_a_trajectory_is_read(scripted):
     engine = scripted(lambda prompt, key, j: REST)
     (row,) = repair(engine, [failed(engine, entropy=surge_at(2))], n=1)
-    pure.read(engine, WORLD, row)
+    pure.read(engine, [row])
     assert engine.scored == [(PROBLEM.question + "\n\n", row["text"])]
     assert "hint" not in engine.scored[0][0] + engine.tails[0][0]
 
 
 def test_an_answer_without_steps_is_all_assertion(engine):
-    got = pure.read(engine, WORLD, {**reading_row(engine), "token_ids": [*engine.encode("\\boxed{7}"), engine.eos]})
+    (got,) = pure.read(engine, [{**reading_row(engine), "token_ids": [*engine.encode("\\boxed{7}"), engine.eos]}])
     assert got["n_steps"] == 0 and len(got["uncertainty"]) == 1 and pure.anomaly(got) == np.inf
 
 
 def test_reading_an_empty_trajectory_is_a_one_line_error(real):
     with pytest.raises(HealError, match="empty"):
-        pure.read(real, WORLD, {**BASE, "token_ids": []})
+        pure.read(real, [{**BASE, "token_ids": []}])
 
 
 def test_a_real_model_s_reading_is_made_of_plain_scores(real):
     prompt, ids = real.encode(PROBLEM.question + "\n\n"), real.encode(REST)
-    got = pure.read(real, WORLD, {**BASE, "token_ids": ids})
+    (got,) = pure.read(real, [{**BASE, "token_ids": ids}])
     spans = step_spans(real.pieces(ids))[:3]
     np.testing.assert_allclose(got["ppl"], [np.exp(got["nll"][a:b].mean()) for a, b in spans], rtol=1e-5)
+    assert len(pure.read(real, [])) == 0
     for k, end in enumerate([0, *(end for _, end in spans)]):
         (score,) = real.score([[*prompt, *ids[:end], *real.encode("\\boxed{")]], [real.encode("7")])
         assert got["uncertainty"][k] == pytest.approx(score.nll.mean(), abs=1e-4)

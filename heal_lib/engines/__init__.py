@@ -57,6 +57,7 @@ class Engine(Protocol):
     def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[Score]:
         """One pass over prompt + completion."""
 
-    def tail_nll(self, prompt: Sequence[int], completion: Sequence[int], ends: Sequence[int],
-                 tail: Sequence[int]) -> np.ndarray:
-        """nll [len(ends), len(tail)] of `tail` placed after the first `end` tokens of the completion, for each end."""
+    def tail_nll(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
+                 ends: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """For each row, nll [len(ends), len(tail)] of its `tail` placed after the first `end` tokens of its completion,
+        for each of its ends."""

@@ -123,31 +123,49 @@ class HFEngine:
         return out
 
     @torch.inference_mode()
-    def tail_nll(self, prompt, completion, ends, tail) -> np.ndarray:
-        """See `Engine.tail_nll`. One forward: every tail is appended once, sees only its prefix and itself."""
-        if not tail:
+    def tail_nll(self, prompts, completions, ends, tails) -> list[np.ndarray]:
+        """See `Engine.tail_nll`. A row's tails are all appended to it once; each sees only its prefix and itself."""
+        if not all(map(len, tails)):
             raise HealError("the answer has no tokens; check that the problem's answer is not empty")
-        if not prompt:
+        if not all(map(len, prompts)):
             raise HealError("an empty prompt; give at least one token")
-        body, m, device = [*prompt, *completion], len(tail), self.model.device
-        size = len(body) + m * len(ends)
-        allowed = torch.zeros(size, size, dtype=torch.bool)
-        allowed[: len(body), : len(body)] = torch.ones(len(body), len(body)).tril().bool()
-        positions = list(range(len(body)))
-        for k, end in enumerate(ends):
-            seen, at = len(prompt) + end, len(body) + k * m
-            allowed[at : at + m, :seen] = True
-            allowed[at : at + m, at : at + m] = torch.ones(m, m).tril().bool()
-            positions += range(seen, seen + m)
-        mask = torch.zeros(size, size).masked_fill(~allowed, torch.finfo(torch.float32).min)
-        logits = self.model(
-            input_ids=torch.tensor([body + list(tail) * len(ends)], device=device),
-            attention_mask=mask[None, None].to(device, self.model.dtype),
-            position_ids=torch.tensor([positions], device=device),
-        ).logits[0].float()
-        before = [[len(prompt) + end - 1] + [len(body) + k * m + j for j in range(m - 1)] for k, end in enumerate(ends)]
-        target = torch.tensor([list(tail)] * len(ends), device=device)
-        return token_nll(logits[torch.tensor(before, device=device)], target).cpu().numpy()
+        sizes = [len(p) + len(c) + len(e) * len(t)
+                 for p, c, e, t in zip(prompts, completions, ends, tails, strict=True)]
+        out: list = [None] * len(sizes)
+        order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+        while order:
+            take = max(1, self.batch_tokens // sizes[order[-1]])
+            chosen, order = order[-take:], order[:-take]
+            rows = [_with_tails(prompts[i], completions[i], ends[i], tails[i], max(sizes[j] for j in chosen), self.pad)
+                    for i in chosen]
+            ids, positions, allowed = (torch.stack(part).to(self.model.device)
+                                       for part in zip(*(row[:3] for row in rows), strict=True))
+            mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.model.device)
+            mask.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
+            logits = self.model(input_ids=ids, attention_mask=mask[:, None], position_ids=positions).logits
+            for k, i in enumerate(chosen):
+                target = torch.tensor([list(tails[i])] * len(ends[i]), device=logits.device)
+                out[i] = token_nll(logits[k, rows[k][3]].float(), target).cpu().numpy()
+        return out
+
+
+def _with_tails(prompt, completion, ends, tail, width: int, pad: int):
+    """One row of `tail_nll`, padded to `width`: ids, positions, what each token may see [width, width], and the places
+    [len(ends), len(tail)] whose logits predict the tails."""
+    body, m = [*prompt, *completion], len(tail)
+    ids, positions = body + list(tail) * len(ends), list(range(len(body)))
+    allowed = torch.eye(width, dtype=torch.bool)  # padding sees itself, so that no row of the softmax is empty
+    allowed[: len(body), : len(body)] = torch.ones(len(body), len(body)).tril().bool()
+    places = []
+    for k, end in enumerate(ends):
+        seen, at = len(prompt) + end, len(body) + k * m
+        allowed[at : at + m, :seen] = True
+        allowed[at : at + m, at : at + m] = torch.ones(m, m).tril().bool()
+        positions += range(seen, seen + m)
+        places.append([seen - 1, *range(at, at + m - 1)])
+    filler = width - len(ids)
+    return (torch.tensor(ids + [pad] * filler), torch.tensor(positions + [0] * filler), allowed,
+            torch.tensor(places, dtype=torch.long).reshape(len(ends), m))
 
 
 class BlockLayer(DynamicLayer):
