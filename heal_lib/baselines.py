@@ -63,6 +63,8 @@ METHODS = {
     "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
 }
 MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "heal")
+CORE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal", "heal-no-gear", "heal-no-pure",
+        "heal-no-pace", "heal-random-cut", "heal-middle-cut", "heal-start-cut")  # scales without `all_methods`
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
@@ -71,6 +73,11 @@ FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-oracle"
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
+
+
+def chosen(names, cfg) -> tuple[str, ...]:
+    """Those of the methods that the scale compares."""
+    return tuple(name for name in names if cfg.all_methods or name in CORE)
 
 
 def get(name: str) -> Method:
