@@ -14,8 +14,9 @@ from heal_lib.trajectory import problem_of, step_spans
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
 DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept", "genuine_kept", "kept_genuine",
-             "genuine_before", "n", "n_problems")
-CONTROLS = ("certainty before", "certainty after", "mean NLL", "max step PPL", "length", "random")
+             "genuine_kept_overall", "genuine_before", "n", "n_problems")
+CONTROLS = ("pure+", "certainty before", "certainty after", "mean NLL", "max step PPL", "max token NLL",
+            "self-certainty", "length", "random", "oracle")
 
 
 def _weights(n_problems, n_boot, seed):
@@ -122,10 +123,21 @@ def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95
     return value, float(low), float(high)
 
 
-def anomaly_scores(rows, readings, eps=0.01, seed=0):
-    """{name: [n]} of all readings of PURE and their controls; higher means "more likely spurious".
+def kind(row):
+    """What the oracle holds against a row: "false step" if some step of it is wrong, "asserted" if all its steps hold
+    but the answer does not follow from them; "genuine" if nothing."""
+    if row["genuine"]:
+        return "genuine"
+    steps = worlds.get(row["world"]).check_steps(problem_of(row), row["text"]).steps
+    return "asserted" if all(step.valid or step.kind == "answer" for step in steps) else "false step"
 
-    "certainty" is minus the mean U, the ratio's denominator alone; "length" counts tokens."""
+
+def anomaly_scores(rows, readings, eps=0.01, seed=0, chosen=("mean", "before")):
+    """{name: [n]} of all readings of PURE and their controls, for rows of one world; higher means "more likely
+    spurious".
+
+    "certainty" is minus the mean U, the ratio's denominator alone; "max token NLL" is the least likely token's;
+    "length" counts tokens; "oracle" knows. pure+ combines the `chosen` ratio with max step PPL."""
     reads = [{"n_steps": r["n_steps"], **{k: np.array(r[k]) for k in ("ppl", "uncertainty", "nll")}} for r in readings]
     scores = {name: [pure.anomaly(r, *how, eps) for r in reads] for name, how in READINGS.items()}
     for when in ("before", "after"):
@@ -133,26 +145,46 @@ def anomaly_scores(rows, readings, eps=0.01, seed=0):
         scores[f"certainty {when}"] = [-x.mean() if len(x) else 0.0 for x in u]
     scores["mean NLL"] = [r["nll"].mean() for r in reads]
     scores["max step PPL"] = [r["ppl"].max(initial=1.0) for r in reads]
+    scores["pure+"] = pure.plus(scores["ratio {}, U {}".format(*chosen)], scores["max step PPL"])
+    scores["max token NLL"] = [r["nll"].max() for r in reads]
+    scores["self-certainty"] = [-r["self_certainty"] for r in readings]
+    scores["oracle"] = [1 - row["genuine"] for row in rows]
     scores["length"] = [len(r["token_ids"]) for r in rows]
     scores["random"] = np.random.default_rng(seed).random(len(rows))
-    return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
+    order = (*READINGS, *CONTROLS)
+    return {name: np.minimum(np.asarray(scores[name], dtype=float), 1e30) for name in order}
 
 
 def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", n_boot=2000):
     """One dict of DETECTION per reading: AUROC with interval, average precision, the effect of dropping `lam`.
 
     labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
-    genuine among the kept (NaN where nothing to divide by)."""
+    genuine among the kept (NaN where nothing to divide by); genuine_kept_overall: of the genuine, if one threshold for
+    all rows dropped as many as the rule does within the pools."""
     spurious, table = np.asarray(labels) == 1, []
     n, n_genuine, share = len(spurious), (~spurious).sum(), lambda a, b: a / b if b else np.nan
     for name, score in scores.items():
         kept = pure.keep(score, lam, rule, pools=pools)
         both = (kept & ~spurious).sum()
+        overall = pure.keep(score, 1 - kept.mean())
         values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
                   stats.average_precision(score, labels), kept.mean(), share(both, n_genuine),
-                  share(both, kept.sum()), n_genuine / n, n, len(set(problems)))
+                  share(both, kept.sum()), share((overall & ~spurious).sum(), n_genuine), n_genuine / n, n,
+                  len(set(problems)))
         table.append(dict(zip(DETECTION, values, strict=True)))
     return table
+
+
+def by_kind(scores, kinds, problems, *, n_boot=2000):
+    """AUROC of every score against the genuine rows, for each kind of spurious row apart (see `kind`)."""
+    kinds, problems, lines = np.asarray(kinds), np.asarray(problems), []
+    for name in ("asserted", "false step"):
+        part = np.isin(kinds, ("genuine", name))
+        for reading, score in scores.items():
+            found = bootstrap_auroc(score[part], kinds[part] == name, problems[part], n_boot=n_boot)
+            lines.append({"kind": name, "reading": reading, "n_spurious": int((kinds == name).sum()),
+                          **dict(zip(("auroc", "ci_low", "ci_high"), found, strict=True))})
+    return lines
 
 
 def said(row, mean="mean", low="ci_low", high="ci_high", digits=2):

@@ -19,7 +19,7 @@ class Method:
     base: str = "correct"  # what Base holds; see `_base`
     hint: str | None = None  # hinted samples for problems "below" the share correct, or only for the "failed"
     cut: str | None = None  # GEAR's cut rule, or None for no repair
-    filter: str | None = None  # pure | random | nll | oracle | None
+    filter: str | None = None  # pure | pure+ | random | nll | oracle | None
     order: str = "mixed"
     restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
     loss: str = "tokens"  # or "logits": TRL's DistillationTrainer, on the student's own samples
@@ -57,6 +57,7 @@ METHODS = {
     "heal-first-step": _heal("hint: the first step only", switches=(("hint", "first_step"),)),
     "heal-random-drop": _heal("PURE: random drop", filter="random"),
     "heal-nll": _heal("PURE: mean NLL instead", filter="nll"),
+    "heal-pure-plus": _heal("PURE: pure+ instead", filter="pure+"),
     "heal-oracle": _heal("PURE: the oracle instead", filter="oracle"),
     "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
     "heal-interleaved": _heal("PACE: interleaved, sources weighted alike", order="interleaved"),
@@ -69,7 +70,7 @@ HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  #
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
         "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
-FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-oracle")
+FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
@@ -143,6 +144,8 @@ def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:
         return [row for row in rows if row["genuine"]]
     if how == "pure":
         scores = run.anomalies(which)
+    elif how == "pure+":
+        scores = run.anomalies_plus(which)
     elif how == "nll":
         scores = np.array([np.mean(reading["nll"]) for reading in run.readings(which)])
     else:

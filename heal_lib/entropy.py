@@ -9,6 +9,7 @@ Token entropy asks how undecided the model was *before* it drew; it does not dep
 the logits raw: before temperature, top-k and top-p, and never cut to the top few.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -56,6 +57,15 @@ def token_entropy(logits):
     if torch:
         return torch.special.entr(torch.softmax(x, -1)).sum(-1)
     return special.entr(special.softmax(x, axis=-1)).sum(-1)
+
+
+def self_certainty(logits):
+    """KL divergence of the uniform distribution from the next-token distribution, -ln V - mean_v ln p(v): the more,
+    the surer the model (Kang et al. 2025, arXiv 2502.18581). Logits [..., V] to [...] nats; inf where a logit is -inf.
+    HealError as in `token_entropy`."""
+    x, torch = _checked_logits(logits)
+    logp = torch.log_softmax(x, -1) if torch else special.log_softmax(x, axis=-1)
+    return -math.log(x.shape[-1]) - logp.mean(-1)
 
 
 def token_nll(logits, ids):

@@ -93,14 +93,15 @@ def test_bootstrap_auroc_of_one_class_is_nan():
 
 
 def _reading(ppl, u, nll=(0.5,)):
-    return {"ppl": list(ppl), "uncertainty": list(u), "nll": list(nll), "n_steps": len(ppl)}
+    return {"ppl": list(ppl), "uncertainty": list(u), "nll": list(nll), "self_certainty": 2.0, "n_steps": len(ppl)}
 
 
 def test_anomaly_scores_put_the_forced_answer_on_top():
-    rows = [{"token_ids": [1, 2]}, {"token_ids": [1]}, {"token_ids": [1, 2, 3]}]
+    rows = [{"token_ids": [1] * n, "genuine": n == 2} for n in (2, 1, 3)]
     readings = [_reading([1.1, 1.1], [4, 3, 2]), _reading([], [4]), _reading([1.1, 9], [4, 0.01, 0.01])]
     scores = analysis.anomaly_scores(rows, readings)
-    assert set(scores) == {*analysis.READINGS, *analysis.CONTROLS}
+    assert list(scores) == [*analysis.READINGS, *analysis.CONTROLS]
+    assert scores["oracle"].tolist() == [0, 1, 1] and scores["self-certainty"].tolist() == [-2] * 3
     mean = scores["ratio mean, U before"]
     assert mean[1] == 1e30 and mean[0] < mean[2]  # no step but the answer: all assertion
     assert scores["ratio max, U after"][2] == pytest.approx(9 / 0.02)
@@ -113,6 +114,27 @@ def test_detection_table_by_hand():
     good, bad = analysis.detection_table(scores, [1, 0, 0, 0, 0], list("abcde"), ["one"] * 5, lam=0.2, n_boot=50)
     assert (good["auroc"], good["kept"], good["genuine_kept"], good["kept_genuine"]) == (1, 0.8, 1, 1)
     assert (bad["auroc"], bad["genuine_kept"], bad["kept_genuine"], bad["genuine_before"]) == (0, 0.75, 0.75, 0.8)
+
+
+def test_one_threshold_for_all_can_keep_other_rows_than_one_for_each_pool():
+    """Pool a holds the two largest scores; within pools each loses one, overall both go."""
+    scores = {"s": np.array([9.0, 8, 0, 1.0, 2, 3])}
+    (row,) = analysis.detection_table(scores, [1, 1, 0, 0, 0, 0], list("aaabbb"), list("aaabbb"), lam=1 / 3, n_boot=20)
+    assert row["kept"] == pytest.approx(4 / 6) and row["genuine_kept"] == 0.75 and row["genuine_kept_overall"] == 1
+
+
+def test_spurious_rows_are_asserted_or_carried_by_a_false_step():
+    derived = "x+2=9\n\n9-2=7\n\n\\boxed{7}"
+    asserted, false = derived.replace("9-2=7", "try 7\n\n7+2=9\n\n9=9"), derived.replace("9-2=7", "9-3=7")
+    rows = [_row(text, [], genuine=text == derived) for text in (derived, asserted, false)]
+    assert [analysis.kind(row) for row in rows] == ["genuine", "asserted", "false step"]
+
+
+def test_each_kind_is_held_against_the_genuine_rows_alone():
+    kinds = ["genuine", "genuine", "asserted", "false step"]
+    lines = analysis.by_kind({"s": np.array([1.0, 2, 3, 0])}, kinds, list("abcd"), n_boot=20)
+    found = [(row["kind"], row["auroc"], row["n_spurious"]) for row in lines]
+    assert found == [("asserted", 1, 1), ("false step", 0, 1)]
 
 
 class Letters:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heal_lib.entropy import step_means, step_perplexity, surge, token_entropy, token_nll
+from heal_lib.entropy import self_certainty, step_means, step_perplexity, surge, token_entropy, token_nll
 from heal_lib.errors import HealError
 
 logit_rows = hnp.arrays(
@@ -155,3 +155,13 @@ def test_surge_kinds():
     assert len(surge([])) == 0
     with pytest.raises(HealError, match="kind"):
         surge([1.0], "ratio")
+
+
+def test_self_certainty_is_the_divergence_of_the_uniform_distribution():
+    import torch
+
+    p = np.array([[0.25] * 4, [0.7, 0.1, 0.1, 0.1]])
+    by_hand = [0, -math.log(4) - (math.log(0.7) + 3 * math.log(0.1)) / 4]
+    assert self_certainty(np.log(p)) == pytest.approx(by_hand, abs=1e-12)
+    assert self_certainty(torch.tensor(np.log(p))).numpy() == pytest.approx(by_hand, abs=1e-12)
+    assert self_certainty([0.0, -np.inf]) == np.inf

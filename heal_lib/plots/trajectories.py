@@ -250,6 +250,7 @@ def reading_style(name: str, chosen: str) -> dict:
         line = "-" if name.endswith("before") else "--"
         return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
     styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
-              "certainty before": (5, ":"), "certainty after": (5, "--")}
+              "certainty before": (5, ":"), "certainty after": (5, "--"), "pure+": (3, "-"),
+              "max token NLL": (8, ":"), "self-certainty": (9, "-."), "oracle": (7, ":")}
     colour, line = styles.get(name, (7, "-"))
     return {"color": _PALETTE[colour], "linestyle": line, "lw": 1.2}
