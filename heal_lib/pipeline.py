@@ -62,8 +62,8 @@ class Pipeline(stages.Stages):
     def student_pass_rates(self, n: int = 8) -> dict[str, float]:
         """problem id -> share of the untrained student's samples that are right, smoothed: (c + 1) / (n + 2)."""
         parts = {"n": n, **self.cfg.pick("worlds", "difficulties", "n_distil", *_SAMPLING),
-                 "student": embedded.weights_hash("student")}
-        rows = self._dataset("student pool", parts, lambda: self._draw(self.distil(), n, "student", "student"),
+                 "student": embedded.weights_hash(self.cfg.student)}
+        rows = self._dataset("student pool", parts, lambda: self._draw(self.distil(), n, "student", self.cfg.student),
                              Pipeline._draw)
         counts: dict[str, int] = {}
         for key, correct in zip(rows["problem_id"], rows["correct"], strict=True):
@@ -72,7 +72,7 @@ class Pipeline(stages.Stages):
 
     def answer_row(self, problem) -> dict:
         """A training row that states the answer and nothing else."""
-        writer = stages.engine("student")
+        writer = stages.engine(self.cfg.student)
         ids = [*writer.encode(worlds.base.box(problem.answer)), writer.tokenizer.eos_token_id]
         return {**vars(problem), "problem_id": problem.id, "source": "answer", "token_ids": ids}
 
@@ -113,7 +113,7 @@ class Pipeline(stages.Stages):
         def make(folder):
             from datasets import Dataset
 
-            out = pure.read(stages.engine("teacher"), rows, self.cfg.step_delimiter)
+            out = pure.read(stages.engine(self.cfg.teacher), rows, self.cfg.step_delimiter)
             names = ("ppl", "uncertainty", "nll", "self_certainty", "n_steps")
             columns = {name: [np.asarray(r[name]).tolist() for r in out] for name in names}
             save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
@@ -162,13 +162,13 @@ class Pipeline(stages.Stages):
         ids = {name: [r["input_ids"] for r in part] for name, part in rows.items()}
         parts = {**cfg.pick("train_tokens", "batch_size", "stages_cumulative"), "learning_rate": rate, "seed": seed,
                  "order": spec.order, "restart": spec.restart, "loss": spec.loss, "data": str(seed_of(ids)),
-                 "student": embedded.weights_hash("student")}
+                 "student": embedded.weights_hash(self.cfg.student)}
 
         def make(folder):
             import torch
 
             torch.set_num_threads(1)
-            model, tokenizer = embedded.load("student")
+            model, tokenizer = embedded.load(cfg.student)
             curriculum, log = pace.curriculum(rows, order=spec.order, cumulative=cfg.stages_cumulative), []
             shares = pace.budgets(curriculum, cfg.train_tokens, _length)
             filled = [pace.fill(stage, budget, seed_of(seed, "fill", i), _length)
@@ -182,7 +182,7 @@ class Pipeline(stages.Stages):
                     prompts = [tokenizer.decode(_prompt(row)) for row in given]
                     longest = max(worlds.get(w).max_new_tokens[d] for w in cfg.worlds for d in cfg.difficulties
                                   if d in worlds.get(w).difficulties)
-                    losses = training.fit_to_logits(model, tokenizer, embedded.load("teacher")[0], prompts, config,
+                    losses = training.fit_to_logits(model, tokenizer, embedded.load(cfg.teacher)[0], prompts, config,
                                                     longest)
                 else:
                     losses = training.fit(model, tokenizer, given, config)
@@ -204,7 +204,7 @@ class Pipeline(stages.Stages):
             folder = self.student(method, seed, rate)
             model = str(folder / f"stage-{stage or len(list(folder.glob('stage-*')))}")
         else:
-            model = method
+            model = getattr(cfg, method)
         size, levels = ("n_test", None) if split == "test" else ("n_development", cfg.difficulties)
         parts = {**cfg.pick("worlds", size, "k_eval", "temperature", "top_p"), "seed": seed, "split": split,
                  "difficulties": levels, "model": embedded.weights_hash(model)}
@@ -270,7 +270,7 @@ class Pipeline(stages.Stages):
         for (name, difficulty), failed in groups.items():
             world = worlds.get(name)
             params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
-            rows += gear.repair(stages.engine("teacher"), world, failed, rule=rule, n_candidates=cfg.n_candidates,
+            rows += gear.repair(stages.engine(cfg.teacher), world, failed, rule=rule, n_candidates=cfg.n_candidates,
                                 params=params, seed=cfg.teacher_seed, **cfg.pick(*_GEAR))
         return rows
 
@@ -280,7 +280,7 @@ class Pipeline(stages.Stages):
 
     def _training_row(self, row: dict) -> dict:
         """Prompt and completion ids with the mask of what is learned; the hint is in neither."""
-        prompt = stages.engine("student").encode(worlds.get(row["world"]).prompt(problem_of(row)))
+        prompt = stages.engine(self.cfg.student).encode(worlds.get(row["world"]).prompt(problem_of(row)))
         ids = list(row["token_ids"])
         return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
 

@@ -17,6 +17,9 @@ class Scale:
     """Sizes first, then the assumption switches of the reconstruction with their defaults."""
 
     name: str
+    # --- models: "teacher", "student", or the folder of another model that knows the worlds' tokens
+    teacher: str = "teacher"
+    student: str = "student"
     # --- sizes
     worlds: tuple[str, ...] = ("equations", "paths", "countdown")
     difficulties: tuple[str, ...] = ("easy", "hard")  # of the problems distilled from

@@ -66,9 +66,9 @@ class Stages:
             self._peeking = False
         return False
 
-    def _draw(self, problems, n: int, source: str, model: str = "teacher", seed: int | None = None) -> list[dict]:
+    def _draw(self, problems, n: int, source: str, model: str | None = None, seed: int | None = None) -> list[dict]:
         """n samples per problem, world by world and difficulty by difficulty (they share a length limit)."""
-        cfg, rows, drawer = self.cfg, [], engine(model)
+        cfg, rows, drawer = self.cfg, [], engine(model or self.cfg.teacher)
         groups: dict[tuple, list] = {}
         for problem in problems:
             groups.setdefault((problem.world, problem.difficulty), []).append(problem)
@@ -86,7 +86,7 @@ class Stages:
     def _stage(self, name: str, parts: dict, make, *code, teacher: bool = True):
         if name not in self._done:
             if teacher:
-                parts = {**parts, "teacher": embedded.weights_hash("teacher")}
+                parts = {**parts, "teacher": embedded.weights_hash(self.cfg.teacher)}
             folder = self.store.stage(name, parts, _not_yet if self._peeking else make, code=(*code, *_SHARED))
             self._done[name] = (folder, self.store.events[-1].key)
         return self._done[name][0]
