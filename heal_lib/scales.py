@@ -40,7 +40,7 @@ class Scale:
     top_p: float = 1.0
     teacher_seed: int = 0
     train_tokens: int = 300_000  # per method and seed, prompts included, the same for all
-    batch_size: int = 16
+    batch_size: int = 8
     learning_rates: tuple[float, ...] = (1e-2,)  # the grid; of several, each method's is chosen on development problems
     # --- assumption switches (METHOD section 7)
     step_delimiter: str = "\n\n"
