@@ -35,6 +35,13 @@ class Scale:
     n_ablation_seeds: int = 10  # the first of `seeds` are used for ablations, at most so many
     n_boot: int = 2000
     all_methods: bool = False  # every rival and ablation, rather than `baselines.CORE`
+    # --- the sweep over teachers (notebook 09); without values it is left out
+    sweep_hinted: tuple[float, ...] = ()  # shares of derivations in the teacher's hinted text
+    sweep_unprompted: tuple[float, ...] = ()  # shares of derivations in its unhinted text
+    sweep_world: str = "equations"
+    sweep_texts: int = 6_000  # on which a teacher of the sweep goes on from the shipped one
+    sweep_tokens: int = 350_000  # a student's training tokens
+    sweep_seeds: tuple[int, ...] = (0, 1, 2)
     # --- sampling and training
     temperature: float = 1.0
     top_p: float = 1.0
@@ -93,7 +100,8 @@ SCALES = {
     "demo": Scale("demo", n_distil=150, n_hinted=4, n_failed=2, n_candidates=4, n_test=50, train_tokens=1_000_000),
     "full": Scale("full", n_distil=150, n_hinted=4, n_failed=2, n_candidates=4, n_test=100, train_tokens=1_000_000,
                   n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5, learning_rates=(3e-3, 1e-2, 3e-2),
-                  n_boot=10_000, all_methods=True),
+                  n_boot=10_000, all_methods=True, sweep_hinted=(0.25, 0.5, 0.75, 0.95),
+                  sweep_unprompted=(0.003, 0.03, 0.1)),
 }
 
 

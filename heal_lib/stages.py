@@ -13,6 +13,7 @@ from heal_lib.engines import SamplingParams, hf
 from heal_lib.scales import Scale
 from heal_lib.store import Store, load_dataset, save_dataset
 
+_IN_WORKER = "HEAL_IN_WORKER"
 # Code that every stage rests on; a stage adds its own. Comments and docstrings do not count.
 _SHARED = (worlds.base, worlds.equations, worlds.paths, worlds.countdown, trajectory, entropy, gear, hf)
 
@@ -46,13 +47,14 @@ class Stages:
     def prefetch(self, jobs: list[tuple]) -> None:
         """Runs independent stages, given as (method name, *arguments), on all cores; later calls reuse them."""
         jobs = [job for job in jobs if self._absent(job)]
-        workers = 1 if os.environ.get("DEVICE") == "cuda" else min(len(os.sched_getaffinity(0)), len(jobs))
-        if workers <= 1:
+        cores = 1 if os.environ.get("DEVICE") == "cuda" or _IN_WORKER in os.environ else len(os.sched_getaffinity(0))
+        run = functools.partial(_run, type(self), self.cfg, self.store.root)
+        if min(cores, len(jobs)) <= 1:
             for job in jobs:
-                _run(self.cfg, self.store.root, job)
+                run(job)
             return
-        with ProcessPoolExecutor(workers, get_context("spawn"), _quiet_worker) as pool:
-            for _ in pool.map(functools.partial(_run, self.cfg, self.store.root), jobs):
+        with ProcessPoolExecutor(min(cores, len(jobs)), get_context("spawn"), _quiet_worker) as pool:
+            for _ in pool.map(run, jobs):
                 pass
 
     def _absent(self, job: tuple) -> bool:
@@ -114,20 +116,19 @@ def _not_yet(folder):
 
 
 @functools.cache
-def _worker_pipeline(cfg: Scale, root):
+def _in_worker(kind: type, cfg: Scale, root):
     """One pipeline per worker, which so reads its inputs once."""
-    from heal_lib.pipeline import Pipeline
-
-    return Pipeline(cfg, Store(root))
+    return kind(cfg, Store(root))
 
 
-def _run(cfg: Scale, root, job: tuple) -> None:
+def _run(kind: type, cfg: Scale, root, job: tuple) -> None:
     name, *arguments = job
-    getattr(_worker_pipeline(cfg, root), name)(*arguments)
+    getattr(_in_worker(kind, cfg, root), name)(*arguments)
 
 
 def _quiet_worker() -> None:
-    """One thread per worker: two runs on a core each are faster than one run on both."""
+    """One thread per worker, and no workers of its own: two runs on a core each are faster than one run on both."""
     import torch
 
     torch.set_num_threads(1)
+    os.environ[_IN_WORKER] = "1"

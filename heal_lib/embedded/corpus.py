@@ -36,11 +36,12 @@ STUDENT = Recipe(("easy",), drills=0.60, hinted=0.0, derive_unprompted=0.0)
 Text = list[tuple[str, bool]]
 
 
-def texts(recipe: Recipe, n: int, seed: int) -> Iterator[Text]:
-    """n texts, all worlds in turn; problems come from the pretrain split only."""
-    pools = {name: _pool(worlds.get(name), recipe, n, seed) for name in worlds.names()}
+def texts(recipe: Recipe, n: int, seed: int, of: tuple[str, ...] = ()) -> Iterator[Text]:
+    """n texts, all worlds (or those named) in turn; problems come from the pretrain split only."""
+    names = list(of) or worlds.names()
+    pools = {name: _pool(worlds.get(name), recipe, -(-n // len(names)), seed) for name in names}
     for i in range(n):
-        name = worlds.names()[i % len(pools)]
+        name = names[i % len(pools)]
         rng = rng_of("corpus", seed, i)
         yield _text(worlds.get(name), pools[name][i // len(pools)], recipe, rng)
 
@@ -52,9 +53,8 @@ def lookups(n: int, seed: int) -> Iterator[Text]:
         yield [(head + "\n\n", False), (facts, True)]
 
 
-def _pool(world: World, recipe: Recipe, n: int, seed: int) -> list[Problem]:
-    """Enough problems for the world's share of n texts, harder ones three times as many."""
-    want = -(-n // len(worlds.names()))
+def _pool(world: World, recipe: Recipe, want: int, seed: int) -> list[Problem]:
+    """Enough problems for a world's texts, harder ones three times as many."""
     levels = [d for d in recipe.difficulties if d in world.difficulties]
     shares = [1 / len(levels)] if len(levels) == 1 else [0.25, 0.75]
     pool = [p for level, share in zip(levels, shares, strict=True)

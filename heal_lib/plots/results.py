@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import seaborn as sns
 
 from heal_lib import baselines
 from heal_lib.plots import COLOURS, MARKERS
@@ -170,4 +171,37 @@ def token_bars(costs):
     ax.grid(False, axis="y")
     ax.set_xlabel("teacher tokens drawn (millions)")
     ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return fig
+
+
+def sweep_map(table, rows="derive_hinted", columns="derive_unprompted"):
+    """HEAL's gain in every cell of the sweep, with its interval; a frame where the interval excludes zero."""
+    cells = table.pivot(index=rows, columns=columns, values=["difference", "ci_low", "ci_high"])
+    cells = cells.sort_index(ascending=False)
+    mean, low, high = (100 * cells[name] for name in ("difference", "ci_low", "ci_high"))
+    words = [[f"{m:+.1f}\n[{a:+.1f}, {b:+.1f}]" for m, a, b in zip(*line, strict=True)]
+             for line in zip(mean.to_numpy(), low.to_numpy(), high.to_numpy(), strict=True)]
+    fig, ax = plt.subplots(figsize=(2 + 1.4 * mean.shape[1], 1.2 + 0.75 * mean.shape[0]))
+    reach = max(1.0, float(mean.abs().max().max()))
+    sns.heatmap(mean, annot=np.array(words), fmt="", cmap="PuOr_r", vmin=-reach, vmax=reach, ax=ax, linewidths=1,
+                annot_kws={"fontsize": "small"}, cbar_kws={"label": "HEAL minus rejection sampling (points)"})
+    for i, j in zip(*np.nonzero((low > 0).to_numpy() | (high < 0).to_numpy()), strict=True):
+        ax.add_patch(plt.Rectangle((j, i), 1, 1, fill=False, edgecolor="black", linewidth=2))
+    ax.set(xlabel="derivations in the teacher's unhinted text (share)",
+           ylabel="derivations in its\nhinted text (share)")
+    return fig
+
+
+def gain_against(table, x, xlabel, named=()):
+    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) by name."""
+    fig, ax = plt.subplots(figsize=(5, 3.2))
+    for look, part in (({"color": "0.55", "fmt": "o"}, table[~table["name"].isin(named)]),
+                       ({"color": COLOURS["heal"], "fmt": "D"}, table[table["name"].isin(named)])):
+        mean = 100 * part["difference"]
+        bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
+        ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=5, **look)
+    for row in table[table["name"].isin(named)].itertuples():
+        ax.annotate(row.name, (100 * getattr(row, x), 100 * row.difference), xytext=(6, 4), textcoords="offset points")
+    ax.axhline(0, color="0.3", linewidth=1)
+    ax.set(xlabel=xlabel, ylabel="HEAL minus rejection\nsampling (points)")
     return fig

@@ -1,0 +1,58 @@
+"""The sweep over teachers, with models that know nothing."""
+
+import types
+
+import pandas as pd
+import pytest
+
+from heal_lib import embedded, scales, sweep
+from heal_lib.embedded import corpus
+from heal_lib.store import Store
+
+GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts": 30}
+
+
+@pytest.fixture
+def run(models_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("HEAL_MODELS", str(models_folder))
+    embedded.weights_hash.cache_clear()
+    yield sweep.Sweep(scales.get("smoke", **GRID), Store(tmp_path))
+    embedded.weights_hash.cache_clear()
+
+
+def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(run):
+    assert run.cells() == [(0.25, 0.003), (0.95, 0.003)]
+    folders = [str(run.teacher(*cell)) for cell in run.cells()]
+    hashes = {embedded.weights_hash(name) for name in ("teacher", *folders)}
+    assert len(hashes) == 3
+    around = run.around(0.25, 0.003)
+    assert around.cfg.worlds == ("equations",) and around.cfg.teacher == folders[0]
+    assert len(around.cfg.learning_rates) == 1
+
+
+def test_a_corpus_can_be_of_one_world():
+    texts = ["".join(piece for piece, _ in text) for text in corpus.texts(corpus.TEACHER, 20, 0, of=("paths",))]
+    assert len(texts) == 20 and not any(text.startswith(("equation", "countdown")) for text in texts)
+
+
+def test_a_scale_without_a_sweep_has_no_cells(run):
+    assert len(sweep.Sweep(scales.get("demo"), run.store).table()) == 0
+
+
+def test_the_gain_stands_beside_what_the_teacher_is_like():
+    class Plain:
+        cfg = types.SimpleNamespace(n_boot=20)
+
+        def correct_counts(self):
+            return {"paths-hard-1": 0, "paths-hard-2": 3, "paths-easy-1": 0, "equations-hard-1": 0}
+
+        def accepted(self, which):
+            return [{"world": "paths", "difficulty": d, "genuine": g} for d, g in
+                    (("hard", 1), ("hard", 0), ("hard", 1), ("hard", 1), ("easy", 0))]
+
+    right = {"teacher": 0, "sft-rs": 0, "heal": 1}
+    samples = pd.DataFrame([{"method": m, "benchmark": b, "problem_id": p, "seed": s, "correct": right[m]}
+                            for m in right for b in ("paths-hard", "paths-easy") for p in "pq" for s in (0, 1)])
+    found = sweep.gain(Plain(), samples, "paths")
+    assert found["unsolved"] == 0.5 and found["spurious"] == 0.25
+    assert (found["heal"], found["difference"], found["n_problems"]) == (1, 1, 2)
