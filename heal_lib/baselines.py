@@ -18,7 +18,7 @@ class Method:
     label: str
     hint: str | None = None  # hinted samples for problems "below" the share correct, or only for the "failed"
     cut: str | None = None  # GEAR's cut rule, or None for no repair
-    filter: str | None = None  # pure | random | nll | oracle | None
+    filter: str | None = None  # pure | pure+ | random | nll | oracle | None
     order: str = "mixed"
     trained: bool = True
 
@@ -37,6 +37,7 @@ METHODS = {
     "heal-start-cut": Method("GEAR: cut at 0", "below", "start", "pure", "staged"),
     "heal-random-drop": Method("PURE: random drop", "below", "entropy", "random", "staged"),
     "heal-nll": Method("PURE: mean NLL instead", "below", "entropy", "nll", "staged"),
+    "heal-pure-plus": Method("PURE: pure+ instead", "below", "entropy", "pure+", "staged"),
     "heal-oracle": Method("PURE: the oracle instead", "below", "entropy", "oracle", "staged"),
     "heal-reversed": Method("PACE: reversed stages", "below", "entropy", "pure", "reversed"),
 }
@@ -81,6 +82,8 @@ def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:
         return [row for row in rows if row["genuine"]]
     if how == "pure":
         scores = run.anomalies(which)
+    elif how == "pure+":
+        scores = np.array([pure.anomaly_plus(reading) for reading in run.readings(which)])
     elif how == "nll":
         scores = np.array([np.mean(reading["nll"]) for reading in run.readings(which)])
     else:

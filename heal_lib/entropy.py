@@ -2,6 +2,7 @@
 
     H_t   = -sum_v p(v) ln p(v),  p = softmax(raw logits), full vocabulary     token entropy [P/R]
     NLL_t = -ln p(token drawn)                                                 surprisal, which is no entropy
+    C_t   = -(1/V) sum_v ln(V p(v)), the KL divergence of uniform from p        self-certainty, a control of PURE
     D_k   = mean H over step k - mean H over step k-1                          surge [R]
     PPL_k = exp(mean NLL over step k)                                          step perplexity [S]
 
@@ -9,6 +10,7 @@ Token entropy asks how undecided the model was *before* it drew; it does not dep
 the logits raw: before temperature, top-k and top-p, and never cut to the top few.
 """
 
+import math
 import sys
 
 import numpy as np
@@ -77,6 +79,17 @@ def token_nll(logits, ids):
     if torch:
         return -torch.log_softmax(x, -1).gather(-1, ids.long()[..., None])[..., 0]
     return -np.take_along_axis(special.log_softmax(x, axis=-1), ids[..., None].astype(np.intp), -1)[..., 0]
+
+
+def self_certainty(logits):
+    """KL(uniform || p) of the next-token distribution (Kang et al. 2025, arXiv 2502.18581): [..., V] to [...] nats.
+
+    0 where p is uniform, inf where a logit is -inf; grows as p grows sharper. Same kind, device and errors as
+    `token_entropy`.
+    """
+    x, torch = _checked_logits(logits)
+    norm = torch.logsumexp(x, -1) if torch else special.logsumexp(x, axis=-1)
+    return norm - x.mean(-1) - math.log(x.shape[-1])
 
 
 def step_means(values, spans):

@@ -98,7 +98,7 @@ class Pipeline:
         return chosen
 
     def readings(self, which: str, split: str = "distil"):
-        """PURE's reading of the accepted rows of "hinted" or "repairs <rule>": ppl, uncertainty, nll per row."""
+        """PURE's reading (`pure.read`) of the accepted rows of "hinted" or "repairs <rule>"."""
         rows = self.accepted(which, split)
         parts = {"of": self._key(f"{which} {split}"), "step_delimiter": self.cfg.step_delimiter}
 
@@ -107,7 +107,8 @@ class Pipeline:
 
             reader = engine("teacher")
             out = [pure.read(reader, worlds.get(row["world"]), row, self.cfg.step_delimiter) for row in rows]
-            columns = {c: [np.asarray(r[c]).tolist() for r in out] for c in ("ppl", "uncertainty", "nll", "n_steps")}
+            names = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
+            columns = {c: [np.asarray(r[c]).tolist() for r in out] for c in names}
             save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
 
         return load_dataset(self._stage(f"readings {which} {split}", parts, make, pure, Pipeline.readings)
@@ -209,7 +210,7 @@ class Pipeline:
         specs = [baselines.get(m) for m in methods]
         self.pool()
         of = {s: ["hinted"] * bool(s.hint) + [f"repairs {s.cut}"] * bool(s.cut) for s in specs}
-        read = {which for s in specs if s.filter in ("pure", "nll") for which in of[s]}
+        read = {which for s in specs if s.filter in ("pure", "pure+", "nll") for which in of[s]}
         every = dict.fromkeys(which for s in specs for which in of[s])
         self.prefetch([("readings" if which in read else "_source", which) for which in every])
 

@@ -7,6 +7,12 @@
 
 A surprising step (large PPL) where the answer is already certain (small U) is suspect: the answer may be
 forced without logic.
+
+    A+(y) = mean of ln PPL_k / (1 + U_k), U after the step     pure+, our own, no part of the paper
+
+In the ratio, 1 / (U + eps) runs from 100 where the answer is certain to 0.1 where it is open, so U decides, and a false
+step that leaves the answer open goes unseen. pure+ weighs a step's surprise in nats by 1 / (1 + U) <= 1: certainty
+below a nat no longer counts, and a surprise must leave the answer very open to be excused.
 """
 
 import math
@@ -87,7 +93,8 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
 
 def read(engine, world, row, step_delimiter="\n\n") -> dict:
     """The teacher's reading of one trajectory, no hint in context: `ppl` [K] per step, `uncertainty` [K+1]
-    (U_0 before any step .. U_K), `nll` [T] per token. Two passes: the text, and all answers at once [R].
+    (U_0 before any step .. U_K), `nll` [T] per token, mean `entropy` and `self_certainty` of a token. Two passes: the
+    text, and all answers at once [R].
 
     The step that holds the answer itself is left out of K: it states, it does not derive [R]."""
     problem = problem_of(row)
@@ -100,6 +107,7 @@ def read(engine, world, row, step_delimiter="\n\n") -> dict:
     tails = engine.tail_nll(prompt, ids, [0, *(end for _, end in spans)], [*opening, *answer])
     return {
         "nll": score.nll, "n_steps": len(spans),
+        "entropy": float(score.entropy.mean()), "self_certainty": float(score.self_certainty.mean()),
         "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
         "uncertainty": uncertainty(tails[:, len(opening):]),
     }
@@ -110,3 +118,13 @@ def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:
     if reading["n_steps"] == 0:
         return math.inf
     return aggregate(step_ratio(reading["ppl"], uncertainty_at_steps(reading["uncertainty"], when), eps), how)
+
+
+def anomaly_plus(reading: dict) -> float:
+    """A+(y) from a reading, as `anomaly`: mean over the steps of ln PPL_k / (1 + U_k), U after the step [R].
+
+    Nats over nats, with 1 nat as the unit: nothing to tune. Inf without a step but the answer."""
+    if reading["n_steps"] == 0:
+        return math.inf
+    u = uncertainty_at_steps(reading["uncertainty"], "after")
+    return aggregate(step_ratio(np.log(reading["ppl"]), u, eps=1.0))

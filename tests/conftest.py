@@ -47,7 +47,7 @@ class ScriptedEngine:
     def score(self, prompts, completions):
         self.scored += [("".join(self.pieces(p)), "".join(self.pieces(c)))
                         for p, c in zip(prompts, completions, strict=True)]
-        return [Score(self.nll(c) if self.nll else np.ones(len(c)), np.ones(len(c))) for c in completions]
+        return [Score(self.nll(c) if self.nll else np.ones(len(c)), *np.ones((2, len(c)))) for c in completions]
 
     def tail_nll(self, prompt, completion, ends, tail):
         self.tails.append(("".join(self.pieces(prompt)), list(ends), "".join(self.pieces(tail))))

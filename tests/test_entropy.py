@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heal_lib.entropy import step_means, step_perplexity, surge, token_entropy, token_nll
+from heal_lib.entropy import self_certainty, step_means, step_perplexity, surge, token_entropy, token_nll
 from heal_lib.errors import HealError
 
 logit_rows = hnp.arrays(
@@ -155,3 +155,12 @@ def test_surge_kinds():
     assert len(surge([])) == 0
     with pytest.raises(HealError, match="kind"):
         surge([1.0], "ratio")
+
+
+def test_self_certainty_is_the_divergence_of_the_uniform_distribution_from_the_models():
+    torch = pytest.importorskip("torch")
+    logits = np.log([[0.25, 0.25, 0.25, 0.25], [0.7, 0.1, 0.1, 0.1]]) + 3.0
+    by_hand = [0, -(math.log(4 * 0.7) + 3 * math.log(4 * 0.1)) / 4]
+    np.testing.assert_allclose(self_certainty(logits), by_hand, atol=1e-12)
+    np.testing.assert_allclose(self_certainty(torch.tensor(logits)).numpy(), by_hand, atol=1e-12)
+    assert self_certainty([0.0, -math.inf]) == math.inf

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.pure import aggregate, keep, step_ratio, uncertainty, uncertainty_at_steps
+from heal_lib.pure import aggregate, anomaly_plus, keep, step_ratio, uncertainty, uncertainty_at_steps
 
 
 def test_uncertainty_is_per_answer_token():
@@ -121,3 +121,16 @@ def test_keep_refuses():
     for pools in (["a"], [["a", "b"], ["a", "c"]]):
         with pytest.raises(HealError, match="pools"):
             keep([1, 2], pools=pools)
+
+
+def test_pure_plus_by_hand():
+    reading = {"n_steps": 2, "ppl": [math.e, math.e**2], "uncertainty": [5.0, 0.0, 3.0]}
+    assert anomaly_plus(reading) == pytest.approx((1 / 1 + 2 / 4) / 2)
+    assert anomaly_plus({"n_steps": 0, "ppl": [], "uncertainty": [5.0]}) == math.inf  # all assertion
+
+
+def test_pure_plus_sees_both_an_asserted_answer_and_a_false_step():
+    derived = {"n_steps": 3, "ppl": [5, 1, 1], "uncertainty": [8, 9, 6, 0]}  # one open choice, then routine
+    asserted = {"n_steps": 3, "ppl": [40, 1, 1], "uncertainty": [8, 0, 0, 0]}
+    false_step = {"n_steps": 3, "ppl": [5, 30, 1], "uncertainty": [8, 9, 6, 0]}
+    assert anomaly_plus(derived) < min(anomaly_plus(asserted), anomaly_plus(false_step)) / 2

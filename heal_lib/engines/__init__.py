@@ -34,10 +34,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Score:
-    """Teacher-forced reading of a completion: nll [T] and entropy [T] in nats."""
+    """Teacher-forced reading of a completion: nll, entropy and self-certainty, each [T] in nats."""
 
     nll: np.ndarray
     entropy: np.ndarray
+    self_certainty: np.ndarray
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ from transformers import Cache, LogitsProcessorList, TemperatureLogitsWarper, To
 from transformers.cache_utils import DynamicLayer
 
 from heal_lib.engines import Sample, SamplingParams, Score
-from heal_lib.entropy import token_entropy, token_nll
+from heal_lib.entropy import self_certainty, token_entropy, token_nll
 from heal_lib.errors import HealError
 from heal_lib.trajectory import seed_of
 
@@ -119,7 +119,8 @@ class HFEngine:
             for k, i in enumerate(chosen):
                 at = slice(len(prompts[i]) - 1, len(rows[i]) - 1)
                 mine, target = logits[k, at].float(), ids[k, at.start + 1 : at.stop + 1]
-                out[i] = Score(token_nll(mine, target).cpu().numpy(), token_entropy(mine).cpu().numpy())
+                measured = token_nll(mine, target), token_entropy(mine), self_certainty(mine)
+                out[i] = Score(*(x.cpu().numpy() for x in measured))
         return out
 
     @torch.inference_mode()

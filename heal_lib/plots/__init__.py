@@ -12,7 +12,7 @@ _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = {"teacher": _PALETTE[7], "student": _PALETTE[9], "sft-rs": _PALETTE[0], "star": _PALETTE[1],
                  "heal": _PALETTE[2]}
 COLOURS = {name: _MAIN_COLOURS.get(name, _PALETTE[3 + i % 4]) for i, name in enumerate(baselines.METHODS)}
-MARKERS = dict(zip(baselines.METHODS, "s^ovDPX*<>8hpdH", strict=False))  # readable in greyscale
+MARKERS = dict(zip(baselines.METHODS, [*"s^ovDPX*<>8hpdH", (4, 1, 45)], strict=False))  # readable in greyscale
 VERDICT_COLOURS = {"genuine": _PALETTE[2], "spurious": _PALETTE[3], "failed": _PALETTE[7]}
 
 
