@@ -22,6 +22,7 @@ DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept
              "threshold", "threshold_kept", "threshold_genuine_kept", "threshold_kept_genuine", "genuine_before", "n",
              "n_problems")
 KINDS = ("asserted", "false step")
+KEEP_GENUINE = 0.95  # operating point of a threshold: share of the genuine development rows that stay
 BEYOND = 1e6  # nats; an eps beyond any U leaves the perplexity alone
 
 
@@ -151,7 +152,7 @@ def anomaly_scores(rows, readings, eps=0.01, seed=0):
     return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
 
 
-def thresholds(scores, labels, keep_genuine=0.95):
+def thresholds(scores, labels, keep_genuine=KEEP_GENUINE):
     """{reading: largest score kept} such that this share of the genuine rows (labels 0) stays; NaN without any."""
     genuine = np.asarray(labels) == 0
     return {name: float(np.quantile(score[genuine], keep_genuine, method="higher")) if genuine.any() else np.nan
