@@ -7,16 +7,23 @@ Problems are the unit of every interval: trajectories of one problem resemble ea
 """
 
 import numpy as np
+from scipy.stats import rankdata, spearmanr
 
 from heal_lib import entropy, gear, pure, stats, worlds
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of, step_spans
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
+PLUS, PLUS_FORM, ORACLE = "pure+", "ln PPL / (U after + 1)", "oracle"
+CONTROLS = ("certainty before", "certainty after", "mean NLL", "max step PPL", "min-token probability", "token entropy",
+            "self-certainty", "length", "random")
+ALL_READINGS = (*READINGS, PLUS, *CONTROLS, ORACLE)
 DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept", "genuine_kept", "kept_genuine",
-             "genuine_kept_overall", "genuine_before", "n", "n_problems")
-CONTROLS = ("pure+", "certainty before", "certainty after", "mean NLL", "max step PPL", "max token NLL",
-            "self-certainty", "length", "random", "oracle")
+             "threshold", "threshold_kept", "threshold_genuine_kept", "threshold_kept_genuine", "genuine_before", "n",
+             "n_problems")
+KINDS = ("asserted", "false step")
+KEEP_GENUINE = 0.95  # operating point of a threshold: share of the genuine development rows that stay
+BEYOND = 1e6  # nats; an eps beyond any U leaves the perplexity alone
 
 
 def _weights(n_problems, n_boot, seed):
@@ -123,68 +130,108 @@ def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95
     return value, float(low), float(high)
 
 
-def kind(row):
-    """What the oracle holds against a row: "false step" if some step of it is wrong, "asserted" if all its steps hold
-    but the answer does not follow from them; "genuine" if nothing."""
-    if row["genuine"]:
-        return "genuine"
-    steps = worlds.get(row["world"]).check_steps(problem_of(row), row["text"]).steps
-    return "asserted" if all(step.valid or step.kind == "answer" for step in steps) else "false step"
+def anomaly_scores(rows, readings, eps=0.01, seed=0):
+    """{name: [n]} of ALL_READINGS: PURE's, pure+, their controls, the oracle; higher means "more likely spurious".
 
-
-def anomaly_scores(rows, readings, eps=0.01, seed=0, chosen=("mean", "before")):
-    """{name: [n]} of all readings of PURE and their controls, for rows of one world; higher means "more likely
-    spurious".
-
-    "certainty" is minus the mean U, the ratio's denominator alone; "max token NLL" is the least likely token's;
-    "length" counts tokens; "oracle" knows. pure+ combines the `chosen` ratio with max step PPL."""
-    reads = [{"n_steps": r["n_steps"], **{k: np.array(r[k]) for k in ("ppl", "uncertainty", "nll")}} for r in readings]
+    "certainty" is minus the mean U, the ratio's denominator alone; "length" counts tokens. Of probability and
+    self-certainty (Kang et al. 2025, arXiv 2502.18581) a low value is suspect, so they count with a minus."""
+    reads = [{**r, **{k: np.array(r[k]) for k in ("ppl", "uncertainty", "nll")}} for r in readings]
     scores = {name: [pure.anomaly(r, *how, eps) for r in reads] for name, how in READINGS.items()}
+    scores[PLUS] = [pure.anomaly_plus(r) for r in reads]
     for when in ("before", "after"):
         u = [pure.uncertainty_at_steps(r["uncertainty"], when) for r in reads]
         scores[f"certainty {when}"] = [-x.mean() if len(x) else 0.0 for x in u]
     scores["mean NLL"] = [r["nll"].mean() for r in reads]
     scores["max step PPL"] = [r["ppl"].max(initial=1.0) for r in reads]
-    scores["pure+"] = pure.plus(scores["ratio {}, U {}".format(*chosen)], scores["max step PPL"])
-    scores["max token NLL"] = [r["nll"].max() for r in reads]
-    scores["self-certainty"] = [-r["self_certainty"] for r in readings]
-    scores["oracle"] = [1 - row["genuine"] for row in rows]
+    scores["min-token probability"] = [-np.exp(-r["nll"].max()) for r in reads]
+    scores["token entropy"] = [r["entropy"] for r in reads]
+    scores["self-certainty"] = [-r["self_certainty"] for r in reads]
     scores["length"] = [len(r["token_ids"]) for r in rows]
     scores["random"] = np.random.default_rng(seed).random(len(rows))
-    order = (*READINGS, *CONTROLS)
-    return {name: np.minimum(np.asarray(scores[name], dtype=float), 1e30) for name in order}
+    scores[ORACLE] = [float(r["genuine"] == 0) for r in rows]
+    return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
 
 
-def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", n_boot=2000):
-    """One dict of DETECTION per reading: AUROC with interval, average precision, the effect of dropping `lam`.
+def thresholds(scores, labels, keep_genuine=KEEP_GENUINE):
+    """{reading: largest score kept} such that this share of the genuine rows (labels 0) stays; NaN without any."""
+    genuine = np.asarray(labels) == 0
+    return {name: float(np.quantile(score[genuine], keep_genuine, method="higher")) if genuine.any() else np.nan
+            for name, score in scores.items()}
+
+
+def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", limits=None, n_boot=2000):
+    """One dict of DETECTION per reading: AUROC with interval, average precision, what two rules of dropping leave.
 
     labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
-    genuine among the kept (NaN where nothing to divide by); genuine_kept_overall: of the genuine, if one threshold for
-    all rows dropped as many as the rule does within the pools."""
+    genuine among the kept (NaN where nothing to divide by): by `lam` and `rule` within pools, and, as threshold_*,
+    by `limits` {reading: largest score kept}."""
     spurious, table = np.asarray(labels) == 1, []
     n, n_genuine, share = len(spurious), (~spurious).sum(), lambda a, b: a / b if b else np.nan
     for name, score in scores.items():
-        kept = pure.keep(score, lam, rule, pools=pools)
-        both = (kept & ~spurious).sum()
-        overall = pure.keep(score, 1 - kept.mean())
+        limit = (limits or {}).get(name, np.nan)
+        by_rule, by_limit = pure.keep(score, lam, rule, pools=pools), score <= limit
+        left = [(kept.mean(), share((kept & ~spurious).sum(), n_genuine), share((kept & ~spurious).sum(), kept.sum()))
+                for kept in (by_rule, by_limit)]
+        left[1] = left[1] if np.isfinite(limit) else [np.nan] * 3
         values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
-                  stats.average_precision(score, labels), kept.mean(), share(both, n_genuine),
-                  share(both, kept.sum()), share((overall & ~spurious).sum(), n_genuine), n_genuine / n, n,
+                  stats.average_precision(score, labels), *left[0], limit, *left[1], n_genuine / n, n,
                   len(set(problems)))
         table.append(dict(zip(DETECTION, values, strict=True)))
     return table
 
 
+def kind(row):
+    """ "genuine", or how a row is spurious by the oracle: "false step" (one at least) or "asserted" (none is false, yet
+    the answer does not follow)."""
+    report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
+    return "genuine" if report.genuine else "asserted" if all(s.valid for s in report.steps) else "false step"
+
+
 def by_kind(scores, kinds, problems, *, n_boot=2000):
-    """AUROC of every score against the genuine rows, for each kind of spurious row apart (see `kind`)."""
-    kinds, problems, lines = np.asarray(kinds), np.asarray(problems), []
-    for name in ("asserted", "false step"):
-        part = np.isin(kinds, ("genuine", name))
-        for reading, score in scores.items():
-            found = bootstrap_auroc(score[part], kinds[part] == name, problems[part], n_boot=n_boot)
-            lines.append({"kind": name, "reading": reading, "n_spurious": int((kinds == name).sum()),
-                          **dict(zip(("auroc", "ci_low", "ci_high"), found, strict=True))})
-    return lines
+    """One dict per reading and kind of spuriousness: AUROC of that kind alone against the genuine rows."""
+    kinds, problems, table = np.asarray(kinds), np.asarray(problems), []
+    for name, score in scores.items():
+        for which in KINDS:
+            some = (kinds == which) | (kinds == "genuine")
+            found = bootstrap_auroc(score[some], kinds[some] == which, problems[some], n_boot=n_boot)
+            table.append(dict(zip(("reading", "kind", "auroc", "ci_low", "ci_high", "n"),
+                                  (name, which, *found, int((kinds == which).sum())), strict=True)))
+    return table
+
+
+def most_surprising(reading):
+    """At the step of largest PPL: {"ppl", "u_before", "u_after"}, U in nats per token."""
+    k, u = int(np.argmax(reading["ppl"])), reading["uncertainty"]
+    return {"ppl": reading["ppl"][k], "u_before": u[k], "u_after": u[k + 1]}
+
+
+def form(readings, numerator="ppl", eps=0.01, when="before"):
+    """[n]: mean over the steps of PPL / (U + eps), or with "nll" of ln PPL / (U + eps); 1e30 where there is no step.
+
+    ("ppl", 0.01, "before") is the paper's ratio, ("nll", 1, "after") is pure+."""
+    def one(r):
+        top = np.log(r["ppl"]) if numerator == "nll" else r["ppl"]
+        return pure.step_ratio(top, pure.uncertainty_at_steps(r["uncertainty"], when), eps).mean()
+    return np.array([one(r) if r["n_steps"] else 1e30 for r in readings])
+
+
+def follows(readings, numerator="ppl", eps=0.01, when="before"):
+    """Which factor of a `form` decides: {"surprise", "certainty"}, its rank correlation with each one's mean alone.
+
+    surprise: the numerator; certainty: 1 / (U + eps). NaN where fewer than three rows hold a step."""
+    some = [r for r in readings if r["n_steps"]]
+    flat = [{**r, "ppl": np.ones(r["n_steps"])} for r in some]
+    alone = {"surprise": form(some, numerator, BEYOND, when), "certainty": form(flat, "ppl", eps, when)}
+    whole = form(some, numerator, eps, when)
+    return {name: float(spearmanr(whole, x)[0]) if len(some) > 2 else np.nan for name, x in alone.items()}
+
+
+def candidates(readings):
+    """{name: [n]}: eight forms of the ratio, and two ways to join the ranks of certainty and surprise in one world."""
+    tried = {f"{'PPL' if top == 'ppl' else 'ln PPL'} / (U {when} + {eps:g})": form(readings, top, eps, when)
+             for top in ("ppl", "nll") for eps in (0.01, 1.0) for when in ("before", "after")}
+    ranks = [rankdata(form(readings, "ppl", eps)) for eps in (0.01, BEYOND)]
+    return {**tried, "rank of ratio + rank of PPL": sum(ranks), "larger of the two ranks": np.maximum(*ranks)}
 
 
 def said(row, mean="mean", low="ci_low", high="ci_high", digits=2):

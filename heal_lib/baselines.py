@@ -145,7 +145,7 @@ def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:
     if how == "pure":
         scores = run.anomalies(which)
     elif how == "pure+":
-        scores = run.anomalies_plus(which)
+        scores = np.array([pure.anomaly_plus(reading) for reading in run.readings(which)])
     elif how == "nll":
         scores = np.array([np.mean(reading["nll"]) for reading in run.readings(which)])
     else:

@@ -115,7 +115,7 @@ class Pipeline(stages.Stages):
             from datasets import Dataset
 
             out = pure.read(stages.engine(self.cfg.teacher), rows, self.cfg.step_delimiter)
-            names = ("ppl", "uncertainty", "nll", "self_certainty", "n_steps")
+            names = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
             columns = {name: [np.asarray(r[name]).tolist() for r in out] for name in names}
             save_dataset(Dataset.from_dict(columns), folder / "data.parquet")
 
@@ -128,14 +128,6 @@ class Pipeline(stages.Stages):
         return np.array([pure.anomaly({"ppl": np.array(r["ppl"]), "uncertainty": np.array(r["uncertainty"]),
                                        "n_steps": r["n_steps"]}, how, when, self.cfg.pure_eps)
                          for r in self.readings(which, split)])
-
-    def anomalies_plus(self, which: str, split: str = "distil") -> np.ndarray:
-        """The score of pure+ per accepted row, each held against the accepted rows of its world."""
-        ratio, worst = self.anomalies(which, split), [max(r["ppl"], default=1.0) for r in self.readings(which, split)]
-        world, out = np.array([row["world"] for row in self.accepted(which, split)]), np.zeros(len(ratio))
-        for name in set(world):
-            out[world == name] = pure.plus(ratio[world == name], np.array(worst)[world == name])
-        return out
 
     def training_sources(self, method: str) -> dict[str, list[dict]]:
         """Source name (base, hint, repair) -> rows of a method, filtered and capped per problem."""

@@ -12,7 +12,6 @@ forced without logic.
 import math
 
 import numpy as np
-from scipy.stats import median_abs_deviation
 
 from heal_lib import worlds
 from heal_lib.entropy import step_perplexity
@@ -89,8 +88,8 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
 
 def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
     """The teacher's reading of trajectories, no hint in context: `ppl` [K] per step, `uncertainty` [K+1] (U_0 before
-    any step .. U_K), `nll` [T] per token, `self_certainty`, a mean over the tokens. Two batched passes: the texts, and
-    all their answers at once [R].
+    any step .. U_K), `nll` [T] per token, and the tokens' mean `entropy` and `self_certainty`. Two batched passes: the
+    texts, and all their answers at once [R].
 
     The step that holds the answer itself is left out of K: it states, it does not derive [R]."""
     prompts, completions, steps, ends, tails, openings = [], [], [], [], [], []
@@ -106,7 +105,8 @@ def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
         tails.append([*openings[-1], *engine.encode(problem.answer)])
     scores = engine.score(prompts, completions)
     answers = engine.tail_nll(prompts, completions, ends, tails)
-    return [{"nll": score.nll, "self_certainty": float(score.self_certainty.mean()), "n_steps": len(spans),
+    return [{"nll": score.nll, "n_steps": len(spans),
+             "entropy": float(score.entropy.mean()), "self_certainty": float(score.self_certainty.mean()),
              "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
              "uncertainty": uncertainty(answer[:, len(opening):])}
             for score, spans, answer, opening in zip(scores, steps, answers, openings, strict=True)]
@@ -119,15 +119,11 @@ def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:
     return aggregate(step_ratio(reading["ppl"], uncertainty_at_steps(reading["uncertainty"], when), eps), how)
 
 
-def plus(ratio, max_ppl):
-    """pure+ [R]: how far the log ratio or the log of the largest step perplexity lies out, whichever more, in median
-    absolute deviations from the median of all trajectories: A(y) [n] and perplexities [n] to [n].
+def anomaly_plus(reading: dict) -> float:
+    """A+(y) of pure+, from a reading as `anomaly`: mean over the steps of ln PPL_k / (1 + U_k), U after the step [R].
 
-    The ratio sees answers that are asserted (certain too early), perplexity sees false steps (the answer need not be
-    certain there). Their ranges differ, so each is held against its own spread; most of the pool must be genuine."""
-    return np.maximum(*(_robust_z(np.log(np.minimum(as_floats(x, "anomaly"), 1e30))) for x in (ratio, max_ppl)))
-
-
-def _robust_z(x):
-    spread = median_abs_deviation(x, scale="normal")
-    return (x - np.median(x)) / max(spread, 1e-9)
+    Nats over nats, with 1 nat as the unit: nothing to tune. Inf without a step but the answer."""
+    if reading["n_steps"] == 0:
+        return math.inf
+    u = uncertainty_at_steps(reading["uncertainty"], "after")
+    return aggregate(step_ratio(np.log(reading["ppl"]), u, eps=1.0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heal_lib import analysis, stats
+from heal_lib import analysis, pure, stats
 from heal_lib.errors import HealError
 from heal_lib.scales import get
 
@@ -93,19 +93,21 @@ def test_bootstrap_auroc_of_one_class_is_nan():
 
 
 def _reading(ppl, u, nll=(0.5,)):
-    return {"ppl": list(ppl), "uncertainty": list(u), "nll": list(nll), "self_certainty": 2.0, "n_steps": len(ppl)}
+    return {"ppl": list(ppl), "uncertainty": list(u), "nll": list(nll), "n_steps": len(ppl), "entropy": 0.5,
+            "self_certainty": 2.0}
 
 
 def test_anomaly_scores_put_the_forced_answer_on_top():
-    rows = [{"token_ids": [1] * n, "genuine": n == 2} for n in (2, 1, 3)]
+    rows = [{"token_ids": [1] * n, "genuine": int(n == 2)} for n in (2, 1, 3)]
     readings = [_reading([1.1, 1.1], [4, 3, 2]), _reading([], [4]), _reading([1.1, 9], [4, 0.01, 0.01])]
     scores = analysis.anomaly_scores(rows, readings)
-    assert list(scores) == [*analysis.READINGS, *analysis.CONTROLS]
-    assert scores["oracle"].tolist() == [0, 1, 1] and scores["self-certainty"].tolist() == [-2] * 3
+    assert set(scores) == set(analysis.ALL_READINGS)
     mean = scores["ratio mean, U before"]
     assert mean[1] == 1e30 and mean[0] < mean[2]  # no step but the answer: all assertion
     assert scores["ratio max, U after"][2] == pytest.approx(9 / 0.02)
     assert scores["length"].tolist() == [2, 1, 3] and scores["max step PPL"].tolist() == [1.1, 1, 9]
+    assert scores["oracle"].tolist() == [0, 1, 1] and scores["self-certainty"].tolist() == [-2] * 3
+    assert scores["min-token probability"][0] == pytest.approx(-np.exp(-0.5)) and scores["pure+"][1] == 1e30
     assert scores["certainty before"].tolist() == [-3.5, 0, pytest.approx(-2.005)]
 
 
@@ -116,25 +118,46 @@ def test_detection_table_by_hand():
     assert (bad["auroc"], bad["genuine_kept"], bad["kept_genuine"], bad["genuine_before"]) == (0, 0.75, 0.75, 0.8)
 
 
-def test_one_threshold_for_all_can_keep_other_rows_than_one_for_each_pool():
-    """Pool a holds the two largest scores; within pools each loses one, overall both go."""
-    scores = {"s": np.array([9.0, 8, 0, 1.0, 2, 3])}
-    (row,) = analysis.detection_table(scores, [1, 1, 0, 0, 0, 0], list("aaabbb"), list("aaabbb"), lam=1 / 3, n_boot=20)
-    assert row["kept"] == pytest.approx(4 / 6) and row["genuine_kept"] == 0.75 and row["genuine_kept_overall"] == 1
+def test_frozen_thresholds_keep_the_share_of_the_genuine_they_were_set_for():
+    score, labels = np.array([1.0, 2, 3, 4, 9]), [0, 0, 0, 0, 1]
+    limits = analysis.thresholds({"s": score}, labels, 0.75)
+    assert limits == {"s": 4}  # the smallest score that keeps three quarters or more
+    (line,) = analysis.detection_table({"s": score}, labels, list("abcde"), list("abcde"), limits=limits, n_boot=50)
+    assert (line["threshold_kept"], line["threshold_genuine_kept"], line["threshold_kept_genuine"]) == (0.8, 1, 1)
+    nothing = analysis.thresholds({"s": score}, [1] * 5)
+    (line,) = analysis.detection_table({"s": score}, labels, list("abcde"), list("abcde"), limits=nothing, n_boot=50)
+    assert np.isnan([line["threshold"], line["threshold_kept"]]).all()
 
 
-def test_spurious_rows_are_asserted_or_carried_by_a_false_step():
-    derived = "x+2=9\n\n9-2=7\n\n\\boxed{7}"
-    asserted, false = derived.replace("9-2=7", "try 7\n\n7+2=9\n\n9=9"), derived.replace("9-2=7", "9-3=7")
-    rows = [_row(text, [], genuine=text == derived) for text in (derived, asserted, false)]
-    assert [analysis.kind(row) for row in rows] == ["genuine", "asserted", "false step"]
+@pytest.mark.parametrize("text, kind", [
+    ("9-2=7\n\n\\boxed{7}", "genuine"), ("try 7\n\n7+2=9\n\n9=9\n\n\\boxed{7}", "asserted"),
+    ("try 7\n\n7+2=8\n\n\\boxed{7}", "false step")])
+def test_kinds_of_spuriousness(text, kind):
+    assert analysis.kind(_row(text, [])) == kind
 
 
-def test_each_kind_is_held_against_the_genuine_rows_alone():
+def test_each_kind_is_held_against_the_genuine_alone():
     kinds = ["genuine", "genuine", "asserted", "false step"]
-    lines = analysis.by_kind({"s": np.array([1.0, 2, 3, 0])}, kinds, list("abcd"), n_boot=20)
-    found = [(row["kind"], row["auroc"], row["n_spurious"]) for row in lines]
-    assert found == [("asserted", 1, 1), ("false step", 0, 1)]
+    asserted, false = analysis.by_kind({"s": np.array([2.0, 3, 9, 1])}, kinds, list("abcd"), n_boot=50)
+    assert (asserted["kind"], asserted["auroc"], asserted["n"]) == ("asserted", 1, 1) and false["auroc"] == 0
+
+
+def test_forms_by_hand():
+    reading = _reading([np.e, 1], [0.5, 1, 0])
+    assert analysis.form([reading], "ppl", 0.5, "before") == pytest.approx([(np.e + 1 / 1.5) / 2])
+    assert analysis.form([reading], "nll", 1, "after") == pytest.approx([0.25])
+    assert analysis.form([reading], "nll", 1, "after") == pytest.approx([pure.anomaly_plus(reading)])
+    assert analysis.most_surprising(reading) == {"ppl": np.e, "u_before": 0.5, "u_after": 1}
+    assert analysis.form([_reading([], [1])]).tolist() == [1e30]
+    assert analysis.candidates([reading])[analysis.PLUS_FORM] == pytest.approx([0.25])
+
+
+def test_a_small_eps_lets_certainty_decide_and_a_large_one_surprise():
+    rng = np.random.default_rng(0)
+    readings = [_reading(rng.uniform(1, 9, 4), rng.exponential(1, 5)) for _ in range(60)]
+    small, large = (analysis.follows(readings, "ppl", eps) for eps in (1e-3, 1e3))
+    assert small["certainty"] > 0.7 > small["surprise"] and large["surprise"] > 0.99
+    assert np.isnan(list(analysis.follows(readings[:1]).values())).all()
 
 
 class Letters:

@@ -243,10 +243,10 @@ def test_star_hints_failed_problems_only(run):
 def test_filters_drop_what_they_say(says):
     run = Pipeline(micro(per_problem_cap=99))
     rows = {m: run.training_sources(m)["repair"]
-            for m in ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-oracle")}
+            for m in ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle")}
     everything = rows["heal-no-pure"]
     sizes = np.unique([r["problem_id"] for r in everything], return_counts=True)[1]
-    for method in ("heal", "heal-random-drop", "heal-nll"):  # a fifth of each problem's pool
+    for method in ("heal", "heal-random-drop", "heal-nll", "heal-pure-plus"):  # a fifth of each problem's pool
         assert len(rows[method]) == len(everything) - sum(int(0.2 * n) for n in sizes) < len(everything)
         assert {r["sample"] for r in rows[method]} <= {r["sample"] for r in everything}
     assert rows["heal"] != rows["heal-random-drop"]

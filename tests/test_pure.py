@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.pure import aggregate, keep, plus, step_ratio, uncertainty, uncertainty_at_steps
+from heal_lib.pure import aggregate, anomaly_plus, keep, step_ratio, uncertainty, uncertainty_at_steps
 
 
 def test_uncertainty_is_per_answer_token():
@@ -124,21 +124,13 @@ def test_keep_refuses():
 
 
 def test_pure_plus_by_hand():
-    """ln ratio: median 1, deviations (1, 0, 1, 1, 8); ln PPL: median 0.2, deviations (0.2, 0.1, 0, 0.1, 0)."""
-    ratio, ppl = np.exp([0.0, 1, 2, 0, 9]), np.exp([0.0, 0.1, 0.2, 0.3, 0.2])
-    scale = 0.6744897501960817
-    expected = [max(-1, -2), max(0, -1), max(1, 0), max(-1, 1), max(8, 0)]
-    assert plus(ratio, ppl) == pytest.approx(np.array(expected) * scale)
+    reading = {"n_steps": 2, "ppl": [math.e, math.e**2], "uncertainty": [5.0, 0.0, 3.0]}
+    assert anomaly_plus(reading) == pytest.approx((1 / 1 + 2 / 4) / 2)
+    assert anomaly_plus({"n_steps": 0, "ppl": [], "uncertainty": [5.0]}) == math.inf  # all assertion
 
 
-def test_pure_plus_sees_what_either_signal_sees_whatever_their_ranges():
-    rng = np.random.default_rng(0)
-    ratio, ppl = np.exp(rng.normal(0, 2, 100)), np.exp(rng.normal(0, 0.01, 100))
-    ratio[0], ppl[1] = np.exp(20), np.exp(0.3)
-    assert set(np.argsort(-plus(ratio, ppl))[:2]) == {0, 1}
-    assert 1 not in np.argsort(-ratio * ppl)[:20]  # in the product the smaller range is lost
-
-
-def test_pure_plus_takes_an_assertion_without_steps_and_a_constant_signal():
-    found = plus(np.array([1.0, 1, 1, np.inf]), np.ones(4))
-    assert found[3] > 1e9 and found[0] == 0
+def test_pure_plus_sees_both_an_asserted_answer_and_a_false_step():
+    derived = {"n_steps": 3, "ppl": [5, 1, 1], "uncertainty": [8, 9, 6, 0]}  # one open choice, then routine
+    asserted = {"n_steps": 3, "ppl": [40, 1, 1], "uncertainty": [8, 0, 0, 0]}
+    false_step = {"n_steps": 3, "ppl": [5, 30, 1], "uncertainty": [8, 9, 6, 0]}
+    assert anomaly_plus(derived) < min(anomaly_plus(asserted), anomaly_plus(false_step)) / 2

@@ -242,6 +242,12 @@ def roc_curve(ax, scores, labels, label, **look):
     ax.set(xlabel="genuine flagged, share", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
 
+def kind_style(kind: str) -> dict:
+    """Colour and marker of a kind of spuriousness: "asserted" or "false step"."""
+    colour, marker = {"asserted": (4, "D"), "false step": (3, "X")}[kind]
+    return {"color": _PALETTE[colour], "marker": marker}
+
+
 def reading_style(name: str, chosen: str) -> dict:
     """A reading of PURE: ratios in green, solid for U before, dashed for U after, the one in use thick."""
     if name.startswith("ratio"):
@@ -250,7 +256,7 @@ def reading_style(name: str, chosen: str) -> dict:
         line = "-" if name.endswith("before") else "--"
         return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
     styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
-              "certainty before": (5, ":"), "certainty after": (5, "--"), "pure+": (3, "-"),
-              "max token NLL": (8, ":"), "self-certainty": (9, "-."), "oracle": (7, ":")}
+              "certainty before": (5, ":"), "certainty after": (5, "--"), "min-token probability": (6, "--"),
+              "token entropy": (9, ":"), "self-certainty": (9, "--"), "pure+": (3, "-")}
     colour, line = styles.get(name, (7, "-"))
-    return {"color": _PALETTE[colour], "linestyle": line, "lw": 1.2}
+    return {"color": _PALETTE[colour], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}
