@@ -64,4 +64,4 @@ def test_notebooks_are_stripped_and_have_one_parameters_cell(path):
 
 def test_notebooks_are_numbered_without_gaps():
     on_a_laptop = [path.name[:2] for path in NOTEBOOKS if not path.name.startswith("08")]
-    assert on_a_laptop == [f"{number:02}" for number in range(8)] + ["99"]
+    assert on_a_laptop == [f"{number:02}" for number in (*range(8), 9, 99)]
