@@ -11,7 +11,7 @@ from heal_lib.store import atomic
 _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = dict(zip(baselines.MAIN, (_PALETTE[i] for i in (7, 9, 8, 3, 0, 4, 5, 6, 1, 2)), strict=True))
 COLOURS = {name: _MAIN_COLOURS.get(name, _PALETTE[3 + i % 4]) for i, name in enumerate(baselines.METHODS)}
-_SHAPES = "s^hpoPdXv*<>8DH"  # readable in greyscale; the main methods each have their own
+_SHAPES = "s^hpoPdXvD<>8*H"  # readable in greyscale; the main methods each have their own
 MARKERS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(baselines.METHODS)}
 VERDICT_COLOURS = {"genuine": _PALETTE[2], "spurious": _PALETTE[3], "failed": _PALETTE[7]}
 

@@ -43,8 +43,8 @@ def main_results(table, methods, baseline="sft-rs"):
     top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-3, 103))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
     bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
-    bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks])
-    top.legend(ncols=min(5, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+    bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks], fontsize="small")
+    top.legend(ncols=min(3, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
                fontsize="small")
     return fig
 
