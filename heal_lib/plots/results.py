@@ -200,7 +200,7 @@ def gain_against(table, x, xlabel, named=()):
         mean = 100 * part["difference"]
         bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
         ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=5, **look)
-    for i, row in enumerate(table[table["name"].isin(named)].itertuples()):  # names in steps, so that none hides another
+    for i, row in enumerate(table[table["name"].isin(named)].itertuples()):  # names in steps
         at = (100 * getattr(row, x), 100 * row.difference)
         ax.annotate(row.name, at, xytext=(6, 4 + 12 * i), textcoords="offset points")
     ax.margins(x=0.2)
