@@ -113,7 +113,7 @@ def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, se
         found = find_breakpoint(h, window, surge=surge, **unit) if rule == "entropy" else None
         kept = list(row["token_ids"][: spans[stay - 1][1]]) if stay else []
         cuts.append((problem, row, kept, -1 if found is None else found))
-        prompts.append([*engine.encode(world.prompt(problem)), *kept, *engine.encode(world.hint(problem, hint))])
+        prompts.append([*engine.prompt(world.prompt(problem)), *kept, *engine.encode(world.hint(problem, hint))])
         keys.append(f"{problem.id}/{row['sample']}/{len(kept)}")
     draws = engine.sample(prompts, n_candidates, params, seed, keys)
     rows, drawn = [], Counter()  # a problem's candidates are numbered through

@@ -74,7 +74,8 @@ class Pipeline(stages.Stages):
         """A training row that states the answer and nothing else."""
         writer = stages.engine(self.cfg.student)
         ids = [*writer.encode(worlds.base.box(problem.answer)), writer.tokenizer.eos_token_id]
-        return {**vars(problem), "problem_id": problem.id, "source": "answer", "token_ids": ids}
+        return {**vars(problem), "problem_id": problem.id, "source": "answer", "token_ids": ids,
+                "text": worlds.base.box(problem.answer)}
 
     def hinted(self, split: str = "distil"):
         """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
@@ -271,9 +272,12 @@ class Pipeline(stages.Stages):
         return _length(self._training_row(row))
 
     def _training_row(self, row: dict) -> dict:
-        """Prompt and completion ids with the mask of what is learned; the hint is in neither."""
-        prompt = stages.engine(self.cfg.student).encode(worlds.get(row["world"]).prompt(problem_of(row)))
-        ids = list(row["token_ids"])
+        """Prompt and completion ids with the mask of what is learned; the hint is in neither. Text is tokenised again
+        for a student with a vocabulary of its own."""
+        writer, reader = stages.engine(self.cfg.student), stages.engine(self.cfg.teacher)
+        prompt, ids = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row))), list(row["token_ids"])
+        if writer.vocabulary != reader.vocabulary:
+            ids = [*writer.encode(row["text"]), writer.tokenizer.eos_token_id]
         return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
 
 

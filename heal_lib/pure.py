@@ -98,7 +98,7 @@ def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
         pieces = engine.pieces(row["token_ids"])
         steps.append([(start, end) for start, end in step_spans(pieces, step_delimiter)
                       if (text := "".join(pieces[start:end])).strip() and world.answer_opening not in text])
-        prompts.append(engine.encode(world.prompt(problem)))
+        prompts.append(engine.prompt(world.prompt(problem)))
         completions.append(list(row["token_ids"]))
         ends.append([0, *(end for _, end in steps[-1])])
         openings.append(engine.encode(world.answer_opening))

@@ -77,7 +77,7 @@ class Stages:
         for (name, difficulty), group in groups.items():
             world = worlds.get(name)
             hint = {p.id: world.hint(p, cfg.hint) if source == "hinted" else "" for p in group}
-            prompts = [drawer.encode(world.prompt(p) + hint[p.id]) for p in group]
+            prompts = [[*drawer.prompt(world.prompt(p)), *drawer.encode(hint[p.id])] for p in group]
             params = SamplingParams(world.max_new_tokens[difficulty], cfg.temperature, top_p=cfg.top_p)
             keys = [f"{source}/{p.id}" for p in group]
             draws = drawer.sample(prompts, n, params, cfg.teacher_seed if seed is None else seed, keys)

@@ -28,6 +28,11 @@ class ScriptedEngine:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False) if self.tokenizer else [ord(c) for c in text]
 
+    def prompt(self, question):
+        return self.encode(question)
+
+    vocabulary = "one"
+
     def pieces(self, token_ids):
         say = self.tokenizer.decode if self.tokenizer else lambda ids: chr(ids[0])
         return ["" if i == self.eos else say([i]) for i in token_ids]

@@ -47,6 +47,10 @@ class Engine(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens."""
 
+    def prompt(self, question: str) -> list[int]:
+        """Token ids of a question as the model expects it, up to where the model goes on: an open assistant turn if
+        the tokenizer has a chat template, else the text itself."""
+
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """Text of each token; joined they are the text. EOS and pad give ""."""
 

@@ -5,6 +5,7 @@ batch, the prompt of n samples is read once, and the cache grows by blocks inste
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,10 @@ from transformers.cache_utils import DynamicLayer
 from heal_lib.engines import Sample, SamplingParams, Score
 from heal_lib.entropy import self_certainty, token_entropy, token_nll
 from heal_lib.errors import HealError
+from heal_lib.store import hash_of
 from heal_lib.trajectory import seed_of
+
+BROKEN = "\ufffd"  # what a part of a character decodes to
 
 
 class HFEngine:
@@ -24,8 +28,8 @@ class HFEngine:
     def __init__(self, model, tokenizer, *, batch_rows: int = 256, batch_tokens: int = 8192):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.batch_rows, self.batch_tokens = batch_rows, batch_tokens
-        self.eos = {tokenizer.eos_token_id}
-        self.pad = tokenizer.pad_token_id
+        self.eos = _eos(model, tokenizer)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def encode(self, text: str) -> list[int]:
         """Token ids; raises HealError where the tokenizer has no token for a part of the text."""
@@ -34,13 +38,34 @@ class HFEngine:
             raise HealError(f"the tokenizer cannot write this text: {text[:60]!r}; use a world that the model knows")
         return ids
 
+    def prompt(self, question: str) -> list[int]:
+        """See `Engine.prompt`."""
+        if not self.tokenizer.chat_template:
+            return self.encode(question)
+        turns = [{"role": "user", "content": question}]
+        return self.encode(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
-        """Text of each token; special tokens are empty."""
-        special = set(self.tokenizer.all_special_ids)
-        cache = self.__dict__.setdefault("_pieces", {})
+        """Text of each token; special tokens are empty. A character that is spread over tokens belongs to the first."""
+        cache = self.__dict__.setdefault("_pieces", dict.fromkeys(self.tokenizer.all_special_ids, ""))
         for i in set(token_ids) - cache.keys():
-            cache[i] = "" if i in special else self.tokenizer.decode([i])
-        return [cache[i] for i in token_ids]
+            cache[i] = self.tokenizer.decode([i])
+        out, i = [], 0
+        while i < len(token_ids):
+            text, end = cache[token_ids[i]], i + 1
+            while text.endswith(BROKEN) and end < min(len(token_ids), i + 4):  # no character is longer than four bytes
+                end += 1
+                text = self.tokenizer.decode(list(token_ids[i:end]))
+            if text.endswith(BROKEN):
+                text, end = cache[token_ids[i]], i + 1
+            out += [text, *[""] * (end - i - 1)]
+            i = end
+        return out
+
+    @functools.cached_property
+    def vocabulary(self) -> str:
+        """Fingerprint of the tokenizer's vocabulary: engines that share it can read each other's token ids."""
+        return hash_of(self.tokenizer.get_vocab())
 
     def sample(self, prompts, n: int, params: SamplingParams, seed: int, keys=None) -> list[list[Sample]]:
         """See `Engine.sample`. Prompts of similar length are decoded together."""
@@ -192,6 +217,15 @@ class BlockLayer(DynamicLayer):
                 room[..., :start, :] = old
         room[..., start:end, :] = new
         return room[..., :end, :]
+
+
+def _eos(model, tokenizer) -> set[int]:
+    """Every token that ends a text: the tokenizer's and those of the model's generation settings."""
+    more = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    found = {tokenizer.eos_token_id, *(more if isinstance(more, list) else [more])} - {None}
+    if not found:
+        raise HealError("the tokenizer has no end-of-text token; give it one (eos_token)")
+    return found
 
 
 def _warpers(params: SamplingParams) -> LogitsProcessorList:

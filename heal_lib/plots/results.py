@@ -200,8 +200,10 @@ def gain_against(table, x, xlabel, named=()):
         mean = 100 * part["difference"]
         bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
         ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=5, **look)
-    for row in table[table["name"].isin(named)].itertuples():
-        ax.annotate(row.name, (100 * getattr(row, x), 100 * row.difference), xytext=(6, 4), textcoords="offset points")
+    for i, row in enumerate(table[table["name"].isin(named)].itertuples()):  # names in steps
+        at = (100 * getattr(row, x), 100 * row.difference)
+        ax.annotate(row.name, at, xytext=(6, 4 + 12 * i), textcoords="offset points")
+    ax.margins(x=0.2)
     ax.axhline(0, color="0.3", linewidth=1)
     ax.set(xlabel=xlabel, ylabel="HEAL minus rejection\nsampling (points)")
     return fig

@@ -4,9 +4,11 @@ from heal_lib.errors import HealError
 from heal_lib.worlds.base import StepReport, StepVerdict, World
 from heal_lib.worlds.countdown import Countdown
 from heal_lib.worlds.equations import Equations
+from heal_lib.worlds.mathematics import Mathematics
 from heal_lib.worlds.paths import Paths
 
-_WORLDS = {world.name: world for world in (Equations(), Paths(), Countdown())}
+_EMBEDDED = (Equations(), Paths(), Countdown())
+_WORLDS = {world.name: world for world in (*_EMBEDDED, Mathematics())}
 
 
 def get(name: str) -> World:
@@ -17,8 +19,8 @@ def get(name: str) -> World:
 
 
 def names() -> list[str]:
-    """Names of all worlds."""
-    return list(_WORLDS)
+    """Names of the worlds that the embedded models know."""
+    return [world.name for world in _EMBEDDED]
 
 
 __all__ = ["StepReport", "StepVerdict", "World", "get", "names"]

@@ -1,0 +1,198 @@
+"""What fits on a card: `python -m heal_lib.plan --gpu 24`.
+
+    sampling  = weights + cache of the rows decoded together + one row of logits each
+    training  = weights + adapters with gradient and Adam's two moments + saved activations + logits
+
+Memory and work are computed from the models' configurations (`transformers` builds them without memory), not typed. The
+hours rest on two assumptions that are printed: the card's peak and the share of it that is reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+
+from heal_lib.errors import HealError
+
+GIB = 2**30
+# Shapes of the Qwen3 family, as on its model cards; everything else is computed from them.
+_SMALL = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
+MODELS = {
+    "Qwen3-0.6B": {**_SMALL, "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
+                   "intermediate_size": 3072, "tie_word_embeddings": True},
+    "Qwen3-1.7B": {**_SMALL, "hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16,
+                   "intermediate_size": 6144, "tie_word_embeddings": True},
+    "Qwen3-4B": {**_SMALL, "hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32,
+                 "intermediate_size": 9728, "tie_word_embeddings": True},
+    "Qwen3-8B": {**_SMALL, "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+                 "intermediate_size": 12_288, "tie_word_embeddings": False},
+    "Qwen3-14B": {**_SMALL, "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40,
+                  "intermediate_size": 17_408, "tie_word_embeddings": False},
+    "Qwen3-32B": {**_SMALL, "hidden_size": 5120, "num_hidden_layers": 64, "num_attention_heads": 64,
+                  "intermediate_size": 25_600, "tie_word_embeddings": False},
+}
+# Bytes per weight. 4-bit (NF4): half a byte, block scales, and embeddings left in 16 bits.
+FOUR_BIT = 0.5 + 4.5 / 64
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A teacher and a student, and how much is drawn. `gpu`: GiB of the card it is meant for."""
+
+    gpu: int
+    teacher: str
+    teacher_bits: int
+    student: str
+    student_bits: int = 16
+    n_problems: int = 900
+    n_samples: int = 30
+    length: int = 8192  # tokens of a trajectory, at most
+    mean_length: int = 4000
+    rows: int = 8  # decoded together
+    batch: int = 8  # trained on between two updates
+    micro_batch: int = 1
+    lora_rank: int = 32
+    epochs: int = 5
+    peak_tflops: float = 100.0  # assumption: of the card, 16 bits, dense
+    sampling_share: float = 0.02  # assumption: of the peak, while decoding `rows` rows
+    training_share: float = 0.3  # assumption: of the peak
+
+
+PRESETS = {
+    16: Preset(16, "Qwen3-4B", 4, "Qwen3-0.6B", length=4096, mean_length=2500, rows=4, peak_tflops=65),
+    24: Preset(24, "Qwen3-8B", 4, "Qwen3-1.7B", peak_tflops=125),
+    80: Preset(80, "Qwen3-32B", 4, "Qwen3-4B", length=16_384, mean_length=6000, rows=8, peak_tflops=312),
+    141: Preset(141, "Qwen3-32B", 16, "Qwen3-4B", length=16_384, mean_length=6000, rows=16, peak_tflops=989),
+}
+
+
+@cache
+def _config(name: str):
+    from transformers import AutoConfig, Qwen3Config
+
+    if name in MODELS:
+        return Qwen3Config(**MODELS[name])
+    try:
+        return AutoConfig.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError):
+        raise HealError(f"unknown model '{name}'; choose one of {', '.join(MODELS)}, or a local folder") from None
+
+
+@cache
+def parameters(name: str) -> tuple[int, int]:
+    """(all weights, those of embedding and output) of a model, counted on the library's own modules."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(_config(name))
+    shared = {id(p): p.numel() for p in model.parameters()}
+    ends = {id(p): p.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())
+            for p in m.parameters()}
+    return sum(shared.values()), sum(ends.values())
+
+
+def weights(name: str, bits: int) -> float:
+    """Bytes of the weights; in 4 bits all but embedding and output."""
+    every, ends = parameters(name)
+    if bits not in (4, 16, 32):
+        raise HealError(f"{bits} bits per weight; choose 4, 16 or 32")
+    return (every - ends) * FOUR_BIT + ends * 2 if bits == 4 else every * bits / 8
+
+
+def cache_per_token(name: str) -> int:
+    """Bytes of keys and values that one token leaves in the cache, in 16 bits."""
+    c = _config(name)
+    return 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 2
+
+
+def sampling_memory(p: Preset) -> float:
+    """Bytes at the peak of sampling: logits are in fp32, once raw and once as probabilities."""
+    c = _config(p.teacher)
+    return weights(p.teacher, p.teacher_bits) + p.rows * (p.length * cache_per_token(p.teacher) + 3 * 4 * c.vocab_size)
+
+
+def lora_parameters(name: str, rank: int) -> int:
+    """Weights of adapters on all seven projections of every layer."""
+    c = _config(name)
+    q, kv, h, m = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim, c.hidden_size,
+                   c.intermediate_size)
+    pairs = [(h, q), (h, kv), (h, kv), (q, h), (h, m), (h, m), (m, h)]
+    return c.num_hidden_layers * rank * sum(a + b for a, b in pairs)
+
+
+def training_memory(p: Preset) -> float:
+    """Bytes at the peak of training with LoRA, layers checkpointed, the loss in slices of 1,024 tokens.
+
+    Adapters: fp32 weight, gradient and two moments. Kept: each layer's input, one layer's inner activations in full."""
+    c, tokens = _config(p.student), p.micro_batch * p.length
+    inner = 4 * c.hidden_size + 3 * c.intermediate_size + 3 * c.num_attention_heads * c.head_dim
+    return (weights(p.student, p.student_bits) + 16 * lora_parameters(p.student, p.lora_rank)
+            + 2 * tokens * (c.num_hidden_layers * c.hidden_size + 2 * inner) + 3 * 4 * 1024 * c.vocab_size)
+
+
+def plan(p: Preset) -> dict:
+    """Memory in GiB, tokens and hours of a preset; `fits` says whether both phases leave a tenth of the card free."""
+    drawn = p.n_problems * p.n_samples * p.mean_length
+    trained = p.epochs * p.n_problems * 4 * p.mean_length
+    work = 2 * parameters(p.teacher)[0] * drawn, 6 * parameters(p.student)[0] * trained
+    shares = p.sampling_share, p.training_share
+    hours = [w / (share * p.peak_tflops * 1e12) / 3600 for w, share in zip(work, shares, strict=True)]
+    sampling, training = sampling_memory(p) / GIB, training_memory(p) / GIB
+    return {**asdict(p), "sampling_gib": round(sampling, 1), "training_gib": round(training, 1),
+            "tokens_drawn": drawn, "tokens_trained": trained, "sampling_hours": round(hours[0], 1),
+            "training_hours": round(hours[1], 1), "fits": max(sampling, training) <= 0.9 * p.gpu}
+
+
+def what_would_fit(p: Preset) -> list[str]:
+    """Changes, one at a time and the gentlest first, that bring a preset onto its card."""
+    models = list(MODELS)
+    smaller = {name: models[models.index(name) - 1] for name in models[1:]}
+    tries = [("rows", p.rows // 2), ("rows", 1), ("length", p.length // 2), ("length", p.length // 4),
+             ("teacher_bits", 4), ("student_bits", 4), ("teacher", smaller.get(p.teacher)),
+             ("student", smaller.get(p.student))]
+    return [f"{key}={value}" for key, value in tries if value and plan(replace(p, **{key: value}))["fits"]]
+
+
+def main(argv=None) -> int:
+    """Prints a plan, as words or as JSON; exit code 2 for what cannot fit."""
+    parser = argparse.ArgumentParser(prog="python -m heal_lib.plan", description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", type=int, required=True, metavar="GIB", help="memory of the card")
+    for name in ("teacher", "student"):
+        parser.add_argument(f"--{name}", help="model, instead of the preset's")
+    for name in ("teacher-bits", "rows", "length", "n-problems"):
+        parser.add_argument(f"--{name}", type=int, help="instead of the preset's")
+    parser.add_argument("--json", action="store_true")
+    args = vars(parser.parse_args(argv))
+    try:
+        sizes = [size for size in PRESETS if size <= args["gpu"]]
+        if not sizes:
+            raise HealError(f"no preset for {args['gpu']} GiB; the smallest is for {min(PRESETS)}")
+        as_json, gpu = args.pop("json"), args.pop("gpu")
+        p = replace(PRESETS[max(sizes)], gpu=gpu, **{key: value for key, value in args.items() if value is not None})
+        found = plan(p)
+    except HealError as error:
+        print(f"heal: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=1) if as_json else _words(found))
+    if not found["fits"]:
+        would = what_would_fit(p)
+        print(f"heal: does not fit on {gpu} GiB; would: {', '.join(would) or 'no single change'}", file=sys.stderr)
+    return 0 if found["fits"] else 2
+
+
+def _words(f: dict) -> str:
+    return "\n".join([
+        f"{f['teacher']} ({f['teacher_bits']} bits) teaches {f['student']} ({f['student_bits']} bits) "
+        f"on {f['gpu']} GiB",
+        *(f"{phase:9} {f[f'{phase}_gib']:6.1f} GiB  {f[f'tokens_{done}'] / 1e6:7.0f} M tokens  "
+          f"about {f[f'{phase}_hours']:.0f} h" for phase, done in (("sampling", "drawn"), ("training", "trained"))),
+        f"assumed: {f['peak_tflops']:g} TFLOP/s peak, {f['sampling_share']:.0%} of it when sampling {f['rows']} rows "
+        f"of up to {f['length']} tokens, {f['training_share']:.0%} in training; nothing here was measured on such a "
+        "card"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

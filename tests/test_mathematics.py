@@ -1,0 +1,128 @@
+"""The world `math`: its own problems, boxes, answers, and files of problems."""
+
+import json
+
+import pytest
+from own_problems import rows
+
+from heal_lib import worlds
+from heal_lib.errors import HealError
+from heal_lib.trajectory import Problem
+from heal_lib.worlds import mathematics
+from heal_lib.worlds.mathematics import OWN, Source, equal, last_box, load, normalised
+
+MATH = worlds.get("math")
+
+
+def said(answer, box):
+    return MATH.verify(Problem("p", "math", "own", "?", answer), box)
+
+
+def test_the_shipped_answers_are_those_of_brute_force():
+    shipped = [json.loads(line) for line in OWN.read_text().splitlines()]
+    assert shipped == list(rows()) and len(shipped) >= 40
+    assert len({normalised(row["problem"]) for row in shipped}) == len(shipped)
+
+
+def test_the_embedded_models_know_nothing_of_it():
+    assert "math" not in worlds.names()
+
+
+def test_splits_share_no_problem_and_are_the_same_each_time():
+    parts = {split: {p.id for p in MATH.problems(split, 99, 0, "own")} for split in ("distil", "development", "test")}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 44
+    assert all(parts.values())
+    first = MATH.problems("distil", 5, 1, "own")
+    assert first == MATH.problems("distil", 5, 1, "own") != MATH.problems("distil", 5, 2, "own")
+
+
+@pytest.mark.parametrize("text, box", [
+    ("so \\boxed{7}", "7"), ("\\boxed{1} or rather \\boxed{ 2 }.", "2"), ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+    ("\\boxed{3} and \\boxed{4", "3"), ("no box", None), ("\\boxed{", None), ("\\boxed{" * 10**5, None),
+    ("\\boxed{{1}", None), ("\\boxed{" + "1" * 10**6 + "}", None), ("", None)])
+def test_the_last_complete_box_counts(text, box):
+    assert last_box(text) == box
+
+
+def test_a_box_inside_the_thoughts_is_no_answer():
+    assert said("7", "<think>\\boxed{7}</think> It is \\boxed{7}.")
+    assert not said("7", "<think> so \\boxed{7}</think> I do not know.")
+    assert said("7", "no thoughts: \\boxed{7}")
+
+
+@pytest.mark.parametrize("right, told, same", [
+    ("\\frac{5}{12}", "5/12", True), ("\\frac{39}{2}", "19.5", True), ("2\\sqrt{2}", "\\sqrt{8}", True),
+    ("56", "57", False),
+    ("\\{1, 2\\}", "2, 1", True), ("\\{1, 2\\}", "1", False), ("1", "\\{1, 2\\}", False), ("(1, 2)", "(2, 1)", False),
+    ("1000", "1,000", True), ("3", "\u0663", False), ("7", "", False), ("7", "7" * 501, False), ("x^2", "x^{2}", True),
+    ("3", "3 \\text{ or } 4", False)])
+def test_answers_are_compared_strictly(right, told, same):
+    assert equal(right, told) is same
+
+
+def test_a_comparison_that_takes_too_long_is_not_equal(monkeypatch):
+    monkeypatch.setattr(mathematics, "SECONDS", -4.5)  # half a second in all
+    assert equal("10^{10^{10^{10}}}", "\\prod_{i=1}^{10^9} i!") is False
+    monkeypatch.undo()
+    assert equal("1/2", "0.5")  # and the next one finds a process again
+
+
+def test_questions_are_the_same_whatever_their_dress():
+    assert normalised("Find  $x$ if\\, $\\dfrac{1}{2}x=3$.") == normalised("find $x$ if $\\frac{1}{2} x = 3$")
+    assert normalised("Find $x+1$.") == normalised("Find $x + 1$") != normalised("Find $x+2$")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_files_of_one_s_own(tmp_path, suffix):
+    import pandas as pd
+
+    asked = [{"problem": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(30)]
+    table = pd.DataFrame(asked)
+    file = tmp_path / f"mine.{suffix}"
+    {"jsonl": lambda: table.to_json(file, orient="records", lines=True), "csv": lambda: table.to_csv(file, index=False),
+     "parquet": lambda: table.to_parquet(file)}[suffix]()
+    problems = MATH.problems("distil", 99, 0, str(file))
+    assert 5 < len(problems) < 25 and {p.answer for p in problems} <= {str(i) for i in range(1, 31)}
+    assert problems[0].id.startswith("math-mine-") and "\\boxed" in MATH.prompt(problems[0])
+
+
+def test_what_is_wrong_with_a_file_is_named(tmp_path):
+    with pytest.raises(HealError, match="no data at"):
+        load(Source(str(tmp_path / "none.jsonl")))
+    (tmp_path / "a.jsonl").write_text('{"problem": "1+1?", "solution": "2"}\n')
+    with pytest.raises(HealError, match="no column answer; it has problem, solution"):
+        load(Source(str(tmp_path / "a.jsonl")))
+    (tmp_path / "b.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n{"problem": "1+2?", "answer": null}\n')
+    with pytest.raises(HealError, match="row 1 has no answer"):
+        load(Source(str(tmp_path / "b.jsonl")))
+
+
+def test_a_hub_that_is_out_of_reach_is_one_line(monkeypatch):
+    import datasets
+
+    def offline(*_, **__):
+        raise ConnectionError("no route to host\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(HealError, match="aime_2024: cannot be loaded .no route to host.; check the name and"):
+        MATH.problems("test", 3, 0, "aime24")
+    with pytest.raises(HealError, match="'aime24' is not for split 'distil'"):
+        MATH.problems("distil", 3, 0, "aime24")
+
+
+def test_what_the_benchmarks_hold_is_not_distilled_from(monkeypatch):
+    old = [("What is $1+1$?", "2"), ("What is $1+2$?", "3"), *((f"Old problem {i}", "1") for i in range(40))]
+    held = [("what is $1 + 1$", "2")]
+    monkeypatch.setattr(mathematics, "load", lambda source: old if source in mathematics.DISTIL.values() else held)
+    mathematics._benchmarks.cache_clear()
+    asked = [p.question for split in ("distil", "development") for p in MATH.problems(split, 99, 0, "aime")]
+    mathematics._benchmarks.cache_clear()
+    assert "What is $1+1$?" not in asked and len(asked) > 10
+
+
+def test_the_hint_is_recognised_when_it_is_spoken_of():
+    problem = MATH.problems("distil", 1, 0, "own")[0]
+    assert MATH.speaks_of_hint(MATH.hint(problem)) and not MATH.speaks_of_hint("We count the cases.")
+    with pytest.raises(HealError, match="first_step"):
+        MATH.hint(problem, "first_step")
+    assert MATH.check_steps(problem, "x") is None

@@ -1,0 +1,82 @@
+"""The planner: numbers that can be worked out by hand, cards that are too small, and the shipped models' own sizes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from heal_lib import embedded, plan
+from heal_lib.plan import MODELS, PRESETS, Preset
+
+
+def test_weights_are_counted_on_the_model_itself():
+    model, _ = embedded.load("student")
+    every, ends = plan.parameters(str(embedded.folder("student")))
+    assert every == model.num_parameters() and ends == model.get_input_embeddings().weight.numel()
+
+
+@pytest.mark.parametrize("name, billions", [
+    ("Qwen3-0.6B", 0.6), ("Qwen3-1.7B", 1.7), ("Qwen3-4B", 4.0), ("Qwen3-8B", 8.2), ("Qwen3-14B", 14.8),
+    ("Qwen3-32B", 32.8)])
+def test_the_family_has_the_sizes_in_its_names(name, billions):
+    assert plan.parameters(name)[0] / 1e9 == pytest.approx(billions, abs=0.06)
+
+
+def test_the_cache_by_hand():
+    """Qwen3-8B: 36 layers, 8 heads of 128, keys and values, two bytes: 144 KiB a token."""
+    assert plan.cache_per_token("Qwen3-8B") == 36 * 8 * 128 * 2 * 2 == 144 * 1024
+
+
+def test_adapters_are_what_peft_makes_of_them():
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = embedded.load("student")
+    projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    made = get_peft_model(model, LoraConfig(r=4, target_modules=projections))
+    count = sum(p.numel() for p in made.parameters() if p.requires_grad)
+    assert plan.lora_parameters(str(embedded.folder("student")), 4) == count
+
+
+@pytest.mark.parametrize("size", PRESETS)
+def test_presets_fit_their_cards_and_not_much_smaller_ones(size):
+    assert plan.plan(PRESETS[size])["fits"]
+    assert not plan.plan(replace(PRESETS[size], gpu=size // 4))["fits"]
+
+
+def test_memory_grows_with_rows_and_length_alone_where_it_should():
+    p = PRESETS[24]
+    more = replace(p, rows=2 * p.rows)
+    row = plan.sampling_memory(more) - plan.sampling_memory(p)
+    assert row == pytest.approx(p.rows * (p.length * plan.cache_per_token(p.teacher) + 12 * 151_936))
+    assert plan.training_memory(more) == plan.training_memory(p)
+    assert plan.training_memory(replace(p, length=2 * p.length)) > plan.training_memory(p)
+
+
+def test_the_command_says_what_fits(capsys):
+    assert plan.main(["--gpu", "24"]) == 0
+    assert "Qwen3-8B (4 bits) teaches Qwen3-1.7B" in capsys.readouterr().out
+    assert plan.main(["--gpu", "24", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"] is True
+
+
+def test_what_cannot_fit_is_refused_and_mended(capsys):
+    assert plan.main(["--gpu", "24", "--teacher", "Qwen3-32B", "--teacher-bits", "16"]) == 2
+    assert "does not fit on 24 GiB; would: no single change" in capsys.readouterr().err
+    assert plan.main(["--gpu", "24", "--rows", "256"]) == 2
+    change = plan.what_would_fit(replace(PRESETS[24], rows=20))[0]
+    key, value = change.split("=")
+    assert plan.plan(replace(PRESETS[24], rows=20, **{key: int(value)}) if key != "rows"
+                     else replace(PRESETS[24], rows=int(value)))["fits"]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--gpu", "8"], "no preset for 8 GiB; the smallest is for 16"),
+    (["--gpu", "24", "--teacher", "nobody/nothing"], "unknown model 'nobody/nothing'; choose one of Qwen3-0.6B"),
+    (["--gpu", "24", "--teacher-bits", "7"], "7 bits per weight; choose 4, 16 or 32")])
+def test_bad_input_is_one_line(capsys, arguments, message):
+    assert plan.main(arguments) == 2
+    assert capsys.readouterr().err.strip().startswith(f"heal: {message}")
+
+
+def test_presets_name_known_models():
+    assert all(isinstance(p, Preset) and {p.teacher, p.student} <= set(MODELS) for p in PRESETS.values())
