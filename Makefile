@@ -7,10 +7,10 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test reproduce lab lint teacher student clean
+.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student bench gpu-check clean
 
 help:  ## this list
-	@grep -hE '^[a-z ]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(READY)  ## the virtual environment (GPU=1 adds Unsloth; PIP_ARGS=... goes to pip)
 
@@ -29,15 +29,55 @@ test: $(READY)  ## the test suite (ARGS=... goes to pytest)
 reproduce: $(READY)  ## every table and figure (SCALE=smoke|demo|full, FROM_SCRATCH=1, ARGS="--only 02_gear")
 	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(ARGS)
 
+ablate: $(READY)  ## HEAL at several values of a switch (SWITCH=window VALUES=0.33,0.5,1.0 SCALE=smoke)
+	$(PY) -m heal_lib.ablate --scale $(SCALE) '$(SWITCH)' '$(VALUES)'
+
+site: $(READY)  ## the static site of results/SCALE, in site/SCALE
+	$(PY) -m heal_lib.site $(SCALE)
+
+site-serve: site  ## the site in a browser, on this machine only
+	$(PY) -m webbrowser http://127.0.0.1:8000/ & $(PY) -m http.server --bind 127.0.0.1 --directory site/$(SCALE)
+
+paper: $(READY)  ## tables as LaTeX, figures as PDF and a two-page summary, in results/SCALE/paper
+	$(PY) -m heal_lib.paper $(SCALE)
+
 lab: $(READY)  ## JupyterLab on the notebooks
 	$(PY) -m jupyterlab notebooks
 
-lint: $(READY)  ## ruff, and notebooks without outputs
+lint: $(READY)  ## ruff, mypy, and notebooks without outputs
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
+
+verify: $(READY)  ## run smoke from nothing; are its tables the committed ones? (ARGS=--write commits to what comes out)
+	OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
+
+LONG := OMP_NUM_THREADS=1 PYTHONPATH=. nice -n 5
+torture: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reliability, as of the next two)
+	$(LONG) $(PY) tests/torture.py --kills 110
+	$(PY) tests/reliability.py
+
+fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs
+	FUZZ_CASES=100100 FUZZ_OUT=results/reliability/fuzz.json $(LONG) $(PY) -m pytest tests/test_fuzz.py
+	$(PY) tests/reliability.py
+
+mutate: $(READY)  ## do the tests notice changes of the code?
+	$(LONG) $(PY) tests/mutate.py
+	$(PY) tests/reliability.py
+
+audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
+	$(PY) -m pip install -q $(PIP_ARGS) pip-audit
+	$(PY) -m pip_audit --skip-editable --strict
 
 teacher student: $(READY)  ## retrain the shipped model of that name
 	$(PY) -m heal_lib.embedded.pretrain $@
+
+bench: $(READY)  ## what sampling, scoring and training cost, against what one would use instead (PART=sampling|scoring|training)
+	$(PY) -m heal_lib.bench $(if $(PART),--part $(PART))
+
+gpu-check: $(READY)  ## on a CUDA GPU, without network (WHEELS=folder of unsloth, unsloth_zoo; PART=parity|bench|full|big)
+	$(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps --find-links '$(WHEELS)' unsloth unsloth_zoo)
+	$(PY) -m heal_lib.gpu_check $(if $(PART),--part $(PART))
 
 clean:  ## drop caches, keep .venv and results
 	rm -rf .cache .pytest_cache .ruff_cache .hypothesis

@@ -5,16 +5,17 @@
 
 import importlib
 import importlib.util
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-def load_model(name="teacher"):
+def load_model(name: str = "teacher") -> tuple[Any, Any]:
     """(model, tokenizer) of `"teacher"`, `"student"` or a folder; HealError if missing or altered."""
     return importlib.import_module("heal_lib.embedded").load(name)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     full = f"{__name__}.{name}"
     if not name.startswith("_") and importlib.util.find_spec(full):
         return importlib.import_module(full)

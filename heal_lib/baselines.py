@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ class Method:
     """One row of the tables. `label` is for readers; `cut`, `filter` and `order` are the three modules."""
 
     label: str
-    base: str = "correct"  # what Base holds; see `_base`
+    base: str | Callable = "correct"  # what Base holds; see `_base`
     hint: str | None = None  # hinted samples for problems "below" the share correct, or only for the "failed"
     cut: str | None = None  # GEAR's cut rule, or None for no repair
     filter: str | None = None  # pure | pure+ | random | nll | oracle | None
@@ -62,6 +63,7 @@ METHODS = {
     "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
     "heal-interleaved": _heal("PACE: interleaved, sources weighted alike", order="interleaved"),
     "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
+    "heal-separate": _heal("PACE: stages, each of its own source alone", order="separate"),
 }
 MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "heal")
 CORE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal", "heal-no-gear", "heal-no-pure",
@@ -71,7 +73,7 @@ MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
         "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
 FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle")
-ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule")
+ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
 
@@ -106,12 +108,15 @@ def training_sources(run, name: str) -> dict[str, list[dict]]:
     return sources
 
 
-def _base(run, kind: str) -> list[dict]:
+def _base(run, kind: str | Callable) -> list[dict]:
     """The rows of Base: verified samples of problems, capped, or what a rival method makes of them.
 
     matched: from as many teacher tokens as HEAL draws in all. limo: the hardest quarter of the solved problems, of each
     the sample of lowest mean entropy. paced: drawn in proportion to p(1-p), p the student's smoothed pass rate on the
-    problem. answers: every problem's answer, and no reasoning. prompts: samples right or wrong, for their prompts."""
+    problem. answers: every problem's answer, and no reasoning. prompts: samples right or wrong, for their prompts. A
+    function is given the run, and its rows are capped."""
+    if callable(kind):
+        return _capped(kind(run), run.cfg)
     if kind == "answers":
         return [run.answer_row(problem) for problem in run.distil()]
     if kind == "prompts":

@@ -7,9 +7,19 @@ pass@k is unbiased (Chen et al. 2021, arXiv 2107.03374). At k = n it is a bare y
 right?), so the curriculum's gates look at the share c / n instead.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from heal_lib.errors import HealError, as_floats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def _whole(values, name):
@@ -21,7 +31,7 @@ def _whole(values, name):
     return array.astype(np.int64)
 
 
-def pass_at_k(n, c, k):
+def pass_at_k(n: ArrayLike, c: ArrayLike, k: ArrayLike) -> float | np.ndarray:
     """Chance that at least one of k samples is right, from n samples with c right; unbiased.
 
     n, c, k: whole numbers or arrays that broadcast (c[:, None] against k = [1, 2, 4] gives every problem's
@@ -38,7 +48,7 @@ def pass_at_k(n, c, k):
     return 1.0 - fail if fail.ndim else float(1.0 - fail)
 
 
-def avg_at_k(correct, k=None):
+def avg_at_k(correct: ArrayLike, k: int | None = None) -> np.ndarray:
     """Share right among the first k (default: all) samples: correct [..., n_samples] of 0/1 to [...]."""
     correct = as_floats(correct, "correct")
     n = correct.shape[-1] if correct.ndim else 0
@@ -47,12 +57,12 @@ def avg_at_k(correct, k=None):
     return correct[..., :k].mean(-1)
 
 
-def unsolved_share(n_correct):
+def unsolved_share(n_correct: ArrayLike) -> float:
     """Share of problems, 0 to 1, that no sample solved: n_correct [n_problems] to a float."""
     return _share(np.asarray(n_correct) == 0, "n_correct")
 
 
-def truncation_rate(finished):
+def truncation_rate(finished: ArrayLike) -> float:
     """Share of samples, 0 to 1, that the length limit cut off: finished (bool, any shape) to a float."""
     return _share(~np.asarray(finished, dtype=bool), "finished")
 
@@ -63,7 +73,8 @@ def _share(mask, name):
     return float(mask.mean())
 
 
-def score_matrix(samples, method, benchmark, value="correct", reduce=avg_at_k):
+def score_matrix(samples: pd.DataFrame, method: str, benchmark: str, value: str = "correct",
+                 reduce: Callable = avg_at_k) -> np.ndarray:
     """[n_problems, n_seeds] scores of one method on one benchmark, problems in a fixed order.
 
     `samples`: the DataFrame of `Pipeline.evaluations`. `reduce`: [..., n_samples] to [...]. HealError if a
@@ -77,7 +88,8 @@ def score_matrix(samples, method, benchmark, value="correct", reduce=avg_at_k):
     return reduce(np.stack([np.stack(row) for row in cells.to_numpy()]))
 
 
-def results_table(samples, *, temperature, n_boot=2000, baseline="sft-rs", k=2):
+def results_table(samples: pd.DataFrame, *, temperature: float, n_boot: int = 2000, baseline: str = "sft-rs",
+                  k: int = 2) -> pd.DataFrame:
     """One row per method, benchmark and metric: mean, 95 % interval, and the paired difference to `baseline`.
 
     Metrics: avg@n of n samples, pass@k (unbiased), truncated (share cut by the length limit). Intervals
@@ -104,3 +116,16 @@ def results_table(samples, *, temperature, n_boot=2000, baseline="sft-rs", k=2):
     return pd.DataFrame(rows, columns=[
         "method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
         "n_problems", "n_seeds", "n_samples", "temperature"])
+
+
+SAMPLE = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "finished", "genuine", "n_generated"]
+
+
+def save_samples(samples: pd.DataFrame, folder: Path) -> None:
+    """One parquet file per method with every sample's id, verdict and length (`n_generated`, tokens), no text: any cell
+    of any table can be computed again from `folder`/per_sample."""
+    from heal_lib.store import atomic
+
+    for method, part in samples.groupby("method", sort=False):
+        with atomic(folder / "per_sample" / f"{method}.parquet") as path:
+            part[SAMPLE].sort_values(SAMPLE[1:5]).to_parquet(path, index=False, compression="zstd")

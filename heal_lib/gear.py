@@ -19,6 +19,9 @@ from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of, seed_of, step_spans
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start")
+_WINDOW = ("surge", "window", "window_unit", "backoff")
+# Switches that have no effect on a rule.
+UNREAD = {"random": ("surge",), "value": ("surge",), "middle": _WINDOW, "start": _WINDOW}
 
 
 def eligible(n_correct, max_correct=1):

@@ -3,46 +3,53 @@
 Notebooks run in the folder `notebooks/`, as they do in JupyterLab.
 """
 
+from __future__ import annotations
+
 import ast
 import difflib
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from heal_lib.errors import HealError
 from heal_lib.store import ROOT, atomic, disk_error
 
 FOLDER = ROOT / "notebooks"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name
+BENCH = "10_"  # runs only after `make bench` or by name
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
-         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+         "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}  # what a stopped run's workers leave is swept anyway
 
 
 class NotebookFailed(Exception):
     """A cell failed, or its kernel died: the notebook's name and the last line of the error."""
 
 
-def nearest(name, known):
+def nearest(name: str, known: Sequence[str]) -> str:
     """A hint for a mistyped name: the closest known one, and all of them."""
     close = difflib.get_close_matches(name, known, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(known) or 'none'}"
 
 
-def select(only, scale):
+def select(only: list[str] | None, scale: str) -> list[Path]:
     """Paths of the notebooks to run, in order; HealError for a name that fits none."""
     paths = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise HealError("no notebooks found; run this in a full checkout, installed with pip install -e .")
     if not only:
-        return [path for path in paths if path.name.startswith(NEEDS_GPU) == (scale == "llm")]
+        return [path for path in paths
+                if path.name.startswith(NEEDS_GPU) == (scale == "llm") and not path.name.startswith(BENCH)]
     for name in only:
         if not any(path.stem.startswith(Path(name).stem) for path in paths):
             raise HealError(f"unknown notebook {name!r}; {nearest(name, [path.stem for path in paths])}")
     return [path for path in paths if any(path.stem.startswith(Path(name).stem) for name in only)]
 
 
-def declared(path):
+def declared(path: Path) -> dict[str, str]:
     """{name: default, as written} of a notebook's parameters cell."""
     import papermill
 
@@ -53,7 +60,7 @@ def declared(path):
         raise HealError(f"{path.name}: not a notebook ({why}); restore it with git checkout") from None
 
 
-def parse_value(text):
+def parse_value(text: str) -> Any:
     """A command-line value as Python data: a literal, a fraction (1/3), true/false/null, else the text."""
     if text.lower() in ("true", "false", "null", "none"):
         return {"true": True, "false": False}.get(text.lower())
@@ -65,7 +72,7 @@ def parse_value(text):
         return text
 
 
-def parse_parameters(pairs, known):
+def parse_parameters(pairs: Iterable[tuple[str, str]], known: dict[str, dict]) -> dict[str, Any]:
     """{name: value} of the -p options; `known` maps a notebook's name to the parameters it declares."""
     names = sorted(set().union(*known.values()) - {"scale"})
     for name, _ in pairs:
@@ -76,7 +83,7 @@ def parse_parameters(pairs, known):
     return {name: parse_value(value) for name, value in pairs}
 
 
-def prepare_kernels(offline=True):
+def prepare_kernels(offline: bool = True) -> None:
     """Kernels start from this interpreter and send nothing; HF_HUB_OFFLINE=0 in the caller's shell wins."""
     shared = str(Path(sys.prefix) / "share" / "jupyter")
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [shared, os.environ.get("JUPYTER_PATH")]))
@@ -84,7 +91,7 @@ def prepare_kernels(offline=True):
         os.environ.setdefault(name, value)
 
 
-def execute(path, folder, parameters, environment=None):
+def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, str] | None = None) -> None:
     """Runs a notebook into `folder`/notebooks and `folder`/html, whole or not at all.
 
     environment: variables for its kernel, besides those of this process.
@@ -93,14 +100,14 @@ def execute(path, folder, parameters, environment=None):
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
 
     done = folder / "notebooks" / path.name
     failed, partial = done.with_suffix(".failed.ipynb"), done.with_name(f".{path.stem}.partial.ipynb")
     done.parent.mkdir(parents=True, exist_ok=True)
     settings = {"kernel_name": "python3", "cwd": str(FOLDER), "progress_bar": sys.stderr.isatty()}
     os.environ.update(environment or {})
-    settings["extra_arguments"] = ["--log-level=50"]  # or every kernel warns of its plain sockets
+    # Or every kernel warns of its plain sockets; and what its workers say belongs to the log, not to the notebook.
+    settings["extra_arguments"] = ["--log-level=50", "--IPKernelApp.capture_fd_output=False"]
     try:
         papermill.execute_notebook(str(path), str(partial), parameters, **settings)
         notebook = _without_places(partial)
@@ -116,7 +123,17 @@ def execute(path, folder, parameters, environment=None):
     with atomic(done) as temporary:
         nbformat.write(notebook, temporary)
     with atomic(folder / "html" / f"{path.stem}.html") as temporary:
-        temporary.write_text(HTMLExporter().from_notebook_node(notebook)[0])
+        temporary.write_text(_html(notebook))
+
+
+def _html(notebook):
+    """A notebook as a page. HTML inside Markdown is shown as text: it may be a model's, or a data set's."""
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    exporter = HTMLExporter()
+    exporter.register_filter("markdown2html", MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render)
+    return exporter.from_notebook_node(notebook)[0]
 
 
 def _without_places(path):

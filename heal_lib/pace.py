@@ -21,8 +21,9 @@ STAGES = ("base", "hint", "repair")
 def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: bool = True) -> list[list]:
     """Source name -> rows, to the list of stages' rows.
 
-    order: staged [P], reversed, mixed (one stage, all rows alike) or interleaved (one stage, the rows of smaller
-    sources repeated until all sources weigh the same).
+    order: staged [P], separate (staged, but never cumulative: every source weighs as much as when mixed), reversed,
+    mixed (one stage, all rows alike) or interleaved (one stage, the rows of smaller sources repeated until all weigh
+    the same).
 
     Sources without rows are left out; raises HealError where nothing is left."""
     parts = [rows for name in STAGES if (rows := sources.get(name))]
@@ -34,10 +35,10 @@ def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: b
     if order == "interleaved":
         largest = max(map(len, parts))
         return [[part[i % len(part)] for i in range(largest) for part in parts]]
-    if order not in ("staged", "reversed"):
-        raise HealError(f"unknown curriculum order '{order}'; choose staged, mixed, interleaved or reversed")
-    parts = parts if order == "staged" else parts[::-1]
-    if not cumulative:
+    if order not in ("staged", "reversed", "separate"):
+        raise HealError(f"unknown curriculum order '{order}'; choose staged, separate, mixed, interleaved or reversed")
+    parts = parts[::-1] if order == "reversed" else parts
+    if not cumulative or order == "separate":
         return parts
     return [[row for part in parts[: i + 1] for row in part] for i in range(len(parts))]
 

@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from typing import Any
 
 from heal_lib.errors import HealError
 
@@ -66,6 +67,10 @@ PRESETS = {
     80: Preset(80, "Qwen3-32B", 4, "Qwen3-4B", length=16_384, mean_length=6000, rows=8, peak_tflops=312),
     141: Preset(141, "Qwen3-32B", 16, "Qwen3-4B", length=16_384, mean_length=6000, rows=16, peak_tflops=989),
 }
+
+
+# The paper's setting [S] (32 B teacher, 30 samples of every problem of an AIME pool) on one card, one node, a cluster.
+SETTINGS = {"1 x 80 GB": 1, "8 x 80 GB": 8, "64 x 80 GB under Ray": 64}
 
 
 @cache
@@ -146,13 +151,25 @@ def plan(p: Preset) -> dict:
             "training_hours": round(hours[1], 1), "fits": max(sampling, training) <= 0.9 * p.gpu}
 
 
+def on_paper(more: float = 1.0, p: Preset = PRESETS[80]) -> list[dict]:
+    """Tokens and hours of the paper's setting by `SETTINGS`: draws are independent, so every card draws its part with a
+    teacher of its own; a batch trains on as many cards as it has rows. `more`: HEAL's teacher tokens over the pool's,
+    as measured elsewhere."""
+    one = plan(p)
+    return [{"setting": name, "teacher": f"{p.teacher}, {p.teacher_bits} bits", "student": p.student,
+             "tokens_drawn": round(more * one["tokens_drawn"]), "sampling_hours": more * one["sampling_hours"] / cards,
+             "tokens_trained": one["tokens_trained"], "training_hours": one["training_hours"] / min(cards, p.batch),
+             "assumed_peak_tflops": p.peak_tflops, "assumed_share_sampling": p.sampling_share,
+             "assumed_share_training": p.training_share} for name, cards in SETTINGS.items()]
+
+
 def what_would_fit(p: Preset) -> list[str]:
     """Changes, one at a time and the gentlest first, that bring a preset onto its card."""
     models = list(MODELS)
     smaller = {name: models[models.index(name) - 1] for name in models[1:]}
-    tries = [("rows", p.rows // 2), ("rows", 1), ("length", p.length // 2), ("length", p.length // 4),
-             ("teacher_bits", 4), ("student_bits", 4), ("teacher", smaller.get(p.teacher)),
-             ("student", smaller.get(p.student))]
+    tries: list[tuple[str, Any]] = [
+        ("rows", p.rows // 2), ("rows", 1), ("length", p.length // 2), ("length", p.length // 4), ("teacher_bits", 4),
+        ("student_bits", 4), ("teacher", smaller.get(p.teacher)), ("student", smaller.get(p.student))]
     return [f"{key}={value}" for key, value in tries if value and plan(replace(p, **{key: value}))["fits"]]
 
 

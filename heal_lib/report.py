@@ -30,7 +30,7 @@ def interval(mean, low, high, sign=""):
     return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(round(100 * v, 1) + 0.0 for v in (mean, low, high)), s=sign)
 
 
-def sentences(table):
+def sentences(table: pd.DataFrame) -> str:
     """One list item per row of `tables.differences`: the difference, its interval, and where that lies."""
     lines = []
     for row in table.itertuples():
@@ -40,7 +40,7 @@ def sentences(table):
     return "\n".join(lines)
 
 
-def summary(table):
+def summary(table: pd.DataFrame) -> str:
     """How many intervals of `tables.differences` lie above zero, below it, or include it, by name."""
     parts = []
     for where in ("above zero", "below zero", "includes zero"):
@@ -53,7 +53,7 @@ def pairs(table):
     return ", ".join(f"{row.against} ({row.benchmark})" for row in table.itertuples()) or "none"
 
 
-def markdown(frame):
+def markdown(frame: pd.DataFrame) -> str:
     """A DataFrame as a Markdown table, values as they stand."""
     def line(values):
         return "| " + " | ".join(str(v).replace("|", "\\|") for v in values) + " |"
@@ -76,8 +76,51 @@ def accuracy_table(results, methods=baselines.HEADLINE):
     return pd.DataFrame(out)
 
 
+# --- claims
+# What a reader may want to quote, whichever way it falls: (claim, table, method, against, benchmark).
+_HARD = "hard, pooled"
+CLAIMS = (
+    ("HEAL beats rejection sampling on hard problems", "main_pairs", "heal", "sft-rs", _HARD),
+    ("... also at equal teacher tokens", "main_pairs", "heal", "sft-rs-matched", _HARD),
+    ("the student passes its teacher", "main_pairs", "heal", "teacher", _HARD),
+    ("HEAL beats STaR", "main_pairs", "heal", "star", _HARD),
+    ("HEAL helps where the missing skill is search luck", "main_pairs", "heal", "sft-rs", "countdown-hard"),
+    ("HEAL helps on longer equations than trained on", "main_pairs", "heal", "sft-rs", "equations-long"),
+    ("HEAL helps on longer paths than trained on", "main_pairs", "heal", "sft-rs", "paths-long"),
+    ("GEAR: repairs add to hints", "ablations", "heal", "heal-no-gear", _HARD),
+    ("GEAR: an entropy cut beats a random one", "ablations", "heal", "heal-random-cut", _HARD),
+    ("GEAR: an entropy cut beats hinting from the start", "ablations", "heal", "heal-start-cut", _HARD),
+    ("PURE: the filter helps the student", "ablations", "heal", "heal-no-pure", _HARD),
+    ("PACE: stages beat one mixed stage", "ablations", "heal", "heal-no-pace", _HARD),
+)
+
+
+def strength(low, high, p_holm):
+    """How well a claimed gain is shown: its interval, and whether it survives Holm's correction at 5 %."""
+    if low > 0:
+        return "shown" if p_holm < 0.05 else "suggested"
+    return "contradicted" if high < 0 else "not shown"
+
+
+def claims(folder):
+    """One row per claim: its evidence (difference in points with its interval), the table it is in, and its strength.
+    A claim whose table or row is missing is "not measured"."""
+    rows = []
+    for claim, name, method, against, benchmark in CLAIMS:
+        file = Path(folder) / "tables" / f"{name}.csv"
+        table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark"])
+        found = table[(table["method"] == method) & (table["against"] == against) & (table["benchmark"] == benchmark)]
+        for row in found.itertuples():
+            points = interval(row.difference, row.ci_low, row.ci_high, "+")
+            rows.append([claim, f"{method} − {against}, {benchmark}: {points}", name,
+                         strength(row.ci_low, row.ci_high, row.p_holm)])
+        if found.empty:
+            rows.append([claim, "", name, "not measured"])
+    return pd.DataFrame(rows, columns=["claim", "evidence (points, 95 %)", "table", "strength"])
+
+
 # --- README
-def block(folder=COMMITTED):
+def block(folder: Path = COMMITTED) -> str:
     """README's generated text for a results folder; says so if there is nothing yet."""
     folder = Path(folder)
     files = {name: folder / "tables" / f"{name}.csv" for name in ("main_results", "heal_vs_teacher")}
@@ -87,17 +130,27 @@ def block(folder=COMMITTED):
     where = f"results/{folder.name}"
     caption = "Accuracy on every benchmark and its difference to rejection sampling, with 95 % intervals"
     return "\n\n".join([
-        f"![{caption}]({where}/figures/main_results.png)", _setting(results), markdown(accuracy_table(results)),
-        _found(results, teacher), f"All tables, figures and executed notebooks are in [`{where}`]({where})."])
+        f"![{caption}]({where}/figures/main_results.png)", setting(results), markdown(accuracy_table(results)),
+        found(results, teacher), _CLAIMED, markdown(_linked(claims(folder), where)),
+        f"All tables, figures and executed notebooks are in [`{where}`]({where})."])
 
 
-def _setting(results):
+_CLAIMED = ("The claims one might quote, and how well each is shown here: *shown* (the interval excludes zero, after "
+            "Holm's correction too), *suggested* (without it only), *not shown*, *contradicted*.")
+
+
+def _linked(table, where):
+    return table.assign(table=[f"[`{name}`]({where}/tables/{name}.csv)" for name in table["table"]])
+
+
+def setting(results):
+    """How accuracy was measured, in one sentence."""
     row = results[results["metric"].str.startswith("avg@")].iloc[0]
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
             f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds.")
 
 
-def _found(results, teacher):
+def found(results, teacher):
     """Where HEAL lies above, below, or within the noise of rejection sampling and of its teacher."""
     heal = results[results["metric"].str.startswith("avg@") & (results["method"] == "heal")]
     gain = heal[["benchmark", "diff_vs_sft_rs", "diff_low", "diff_high"]]
@@ -123,7 +176,7 @@ def _parts(text):
     return before, inside, after
 
 
-def readme_is_current(readme=README, folder=COMMITTED):
+def readme_is_current(readme: Path = README, folder: Path = COMMITTED) -> bool:
     """Whether README's block is what `folder` gives."""
     return _parts(Path(readme).read_text())[1].strip() == block(folder)
 
@@ -141,14 +194,17 @@ def fills_readme(cfg):
 
 
 # --- notebook 99
+def maker(name, notebooks=ROOT / "notebooks"):
+    """The notebook whose text names a table or figure, or ""."""
+    named = re.compile(rf"""["']{re.escape(name)}(\.csv)?["']""")
+    found = (path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb"))
+             if named.search("".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])))
+    return next(found, "")
+
+
 def made_by(folder, notebooks=ROOT / "notebooks"):
     """One row per table and figure of a results folder: kind, name, file, and the notebook whose text names it."""
-    sources = {path.stem: "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])
-               for path in sorted(Path(notebooks).glob("[0-9]*.ipynb"))}
-    rows = []
-    for kind, pattern in (("figure", "figures/*.png"), ("table", "tables/*.csv")):
-        for file in sorted(Path(folder).glob(pattern)):
-            named = re.compile(rf"""["']{re.escape(file.stem)}(\.csv)?["']""")
-            maker = next((name for name, text in sources.items() if named.search(text)), "")
-            rows.append([maker, kind, file.stem, file])
+    files = [(kind, file) for kind, pattern in (("figure", "figures/*.png"), ("table", "tables/*.csv"))
+             for file in sorted(Path(folder).glob(pattern))]
+    rows = [[maker(file.stem, notebooks), kind, file.stem, file] for kind, file in files]
     return pd.DataFrame(rows, columns=["notebook", "kind", "name", "file"]).sort_values(["notebook", "kind", "name"])

@@ -7,6 +7,8 @@ A parameter goes to the notebooks that declare it, and what it changes is writte
 Exit codes: 0 done, 1 a cell failed, 2 bad input or no room on the disk, 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import dataclasses
@@ -15,6 +17,7 @@ import fcntl
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +42,7 @@ GATHERS = "99_"  # the notebook that reads what the others wrote
 THIS = ("reproduce.py", "notebooks.py", "provenance.py")  # no result depends on the driver's own code
 
 
-def clock(seconds):
+def clock(seconds: float) -> str:
     """Seconds as 1:02 or 1:02:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -64,11 +67,21 @@ def sources(*folders, leave_out=()):
     return sorted(path for path in found if path.name not in leave_out)
 
 
-def _json(path):
+def _json(path, sound):
+    """A JSON file that may be missing or damaged: then {}, for all that depends on it can be made again."""
     try:
-        return read_json(path)
-    except (OSError, ValueError):
+        value = read_json(path)
+        return value if sound(value) else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
+
+
+def _is_notes(notes):
+    return all(set(note["fingerprint"] + "") and dict(note["outputs"]) for note in notes.values())
+
+
+def _is_record(record):
+    return all(facts["seconds"] + 0 >= 0 and dict(facts["outputs"]) for facts in record["notebooks"].values())
 
 
 class Run:
@@ -85,7 +98,7 @@ class Run:
         cfg = importlib.import_module("heal_lib.scales").get(scale, **parameters)
         self.given, self.folder = {"scale": scale, **parameters}, ROOT / cfg.results_dir
         self.notes_path = default_root() / "runs" / f"{self.folder.name}.json"
-        self.notes, last = _json(self.notes_path), _json(self.folder / "run.json")
+        self.notes, last = _json(self.notes_path, _is_notes), _json(self.folder / "run.json", _is_record)
         fields = dataclasses.asdict(cfg).items()
         self.record = {
             "scale": scale,
@@ -102,7 +115,7 @@ class Run:
         self.record["notebooks"] = dict(self.last) if here else {}
         library = code_hash(*sources(ROOT / "heal_lib", leave_out=THIS))
         used = self.record["environment"]["versions"]
-        self.basis = [self.record["config"], self.record["models"], used, library]
+        self.basis = hash_of([self.record["config"], self.record["models"], used, library])[:16]
 
     def parameters(self, name):
         """What one notebook is given: the scale and the overrides, as far as it declares them."""
@@ -113,7 +126,7 @@ class Run:
         cells = [[cell["cell_type"], cell["source"]] for cell in json.loads(path.read_text())["cells"]]
         others = {name: note["outputs"] for name, note in self.notes.items() if not name.startswith(GATHERS)}
         reads = others if path.name.startswith(GATHERS) else None
-        return hash_of([cells, self.parameters(path.stem), reads, *self.basis])
+        return hash_of([cells, self.parameters(path.stem), reads, self.basis])
 
     def up_to_date(self, path):
         """Whether a notebook's last outputs are all there, unaltered, and would come out the same."""
@@ -132,8 +145,9 @@ class Run:
         return f"about {clock(pace * sum(known.get(path.stem, mean) for path in paths))} left"
 
     def _written(self):
-        """{file: time of its last write} of the tables and figures."""
-        files = [path for kind in ("tables", "figures") for path in (self.folder / kind).rglob("*.*")]
+        """{file: time of its last write} of the tables, figures, samples and pages."""
+        files = [path for kind in ("tables", "figures", "per_sample") for path in (self.folder / kind).rglob("*.*")]
+        files += self.folder.glob("*.html")
         return {path: path.stat().st_mtime_ns for path in files if not path.name.startswith(".")}
 
     def one(self, path):
@@ -157,7 +171,8 @@ class Run:
         outputs = {file.relative_to(self.folder).as_posix(): file_hash(file) for file in sorted(written)}
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         facts = {"seconds": seconds, "finished": finished, "stages": stages}
-        self.record["notebooks"][name] = {**facts, "parameters": self.parameters(name)}
+        self.record["notebooks"][name] = {**facts, "parameters": self.parameters(name), "basis": self.basis,
+                                          "outputs": outputs}
         self.notes[name] = {"fingerprint": fingerprint, "outputs": outputs}
         write_json(self.record, self.folder / "run.json")
         write_json(self.notes, self.notes_path)
@@ -195,17 +210,17 @@ def alone(run):
         yield
 
 
-def parser():
+def parser() -> argparse.ArgumentParser:
     """The command line."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.reproduce", description=__doc__.splitlines()[0])
     it.add_argument("--scale", default="demo", help="smoke, demo (default), full or llm")
     it.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="notebooks to run, e.g. 02_gear or 02")
-    override = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE"), "dest": "pairs"}
-    it.add_argument("-p", **override, help="override a parameter in the notebooks that declare it")
+    it.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",
+                    help="override a parameter in the notebooks that declare it")
     flags = {
         "--force": "run notebooks that are up to date as well",
         "--from-scratch": "train teacher and student first, and use them",
-        "--check-readme": "only check that README shows what results/ holds",
+        "--check-readme": "only check that results/demo is of one run, and that README shows it",
         "--list": "only list the notebooks and their parameters",
     }
     for flag, meaning in flags.items():
@@ -213,9 +228,10 @@ def parser():
     return it
 
 
-def command(args):
+def command(args: argparse.Namespace) -> int:
     """Does what the parsed command line asks for; returns the exit code."""
     if args.check_readme:
+        provenance.check(ROOT / "results" / "demo")
         current = importlib.import_module("heal_lib.report").readme_is_current()
         if not current:
             print("heal: README.md does not show the committed results; run 99_report", file=sys.stderr)
@@ -225,6 +241,8 @@ def command(args):
         for path in paths:
             print(path.stem, *(f"{name}={default}" for name, default in notebooks.declared(path).items()))
         return 0
+    if os.environ.get("DEVICE"):
+        importlib.import_module("heal_lib.engines").device()  # a GPU that is not there is named before anything runs
     notebooks.prepare_kernels(offline=args.scale != "llm")
     if args.from_scratch:
         Run(args.scale, paths, args.pairs)  # bad input is found before an hour of training, not after
@@ -235,7 +253,7 @@ def command(args):
     return 0
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Runs the driver; returns its exit code."""
     args = parser().parse_args(argv)
     try:
@@ -259,4 +277,5 @@ def _say(error, code):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is an interrupt: the same word, no traces
     sys.exit(main())

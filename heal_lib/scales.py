@@ -23,6 +23,7 @@ class Scale:
     # --- sizes
     worlds: tuple[str, ...] = ("equations", "paths", "countdown")
     difficulties: tuple[str, ...] = ("easy", "hard")  # of the problems distilled from
+    benchmarks: tuple[str, ...] = ()  # difficulties tested on; none named: all of the worlds
     n_distil: int = 60  # problems per world and difficulty
     n_samples: int = 30  # teacher samples per problem [S]
     n_hinted: int = 12  # hinted samples per problem for PACE's second stage [R]
@@ -38,17 +39,25 @@ class Scale:
     # --- the sweep over teachers (notebook 09); without values it is left out
     sweep_hinted: tuple[float, ...] = ()  # shares of derivations in the teacher's hinted text
     sweep_unprompted: tuple[float, ...] = ()  # shares of derivations in its unhinted text
+    sweep_sizes: tuple[str, ...] = ()  # of students, by `embedded.models.SIZES`
     sweep_world: str = "equations"
+    sweep_base_texts: int = 30_000  # that a student base of the sweep reads, of that world alone
     sweep_texts: int = 6_000  # on which a teacher of the sweep goes on from the shipped one
     sweep_tokens: int = 350_000  # a student's training tokens
     sweep_seeds: tuple[int, ...] = (0, 1, 2)
     # --- sampling and training
+    engine: str = "hf"  # or "ray", "vllm", "openai": what draws samples (`heal_lib.engines.choose`)
     temperature: float = 1.0
     top_p: float = 1.0
+    max_new_tokens: int = 0  # of a sample; 0: what its world allows
     teacher_seed: int = 0
     train_tokens: int = 300_000  # per method and seed, prompts included, the same for all
     batch_size: int = 8
     learning_rates: tuple[float, ...] = (1e-2,)  # the grid; of several, each method's is chosen on development problems
+    backend: str = "hf"  # what trains the student; or "unsloth", on a CUDA GPU
+    finetune: str = "full"  # or "lora", "qlora"
+    lora_rank: int = 32
+    processes: int = 1  # that train one student together, under `accelerate launch`
     # --- assumption switches (METHOD section 7)
     step_delimiter: str = "\n\n"
     entropy: str = "full"
@@ -101,7 +110,12 @@ SCALES = {
     "full": Scale("full", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100, train_tokens=1_000_000,
                   n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5, learning_rates=(3e-3, 1e-2, 3e-2),
                   n_boot=10_000, all_methods=True, sweep_hinted=(0.25, 0.5, 0.75, 0.95),
-                  sweep_unprompted=(0.003, 0.03, 0.1)),
+                  sweep_unprompted=(0.003, 0.03, 0.1), sweep_sizes=("small", "student", "teacher")),
+    # Pretrained models on one GPU of 16 GiB or more; not run yet.
+    "llm": Scale("llm", teacher="unsloth/Qwen3-4B-bnb-4bit", student="Qwen/Qwen3-0.6B", worlds=("math",),
+                 difficulties=("aime",), benchmarks=("aime24", "aime25", "math500"), n_distil=900, n_hinted=10,
+                 n_test=500, seeds=(0, 1, 2), train_tokens=20_000_000, learning_rates=(1e-4,), max_new_tokens=4096,
+                 backend="unsloth", finetune="lora"),
 }
 
 
@@ -111,11 +125,13 @@ def names() -> list[str]:
 
 
 def get(name: str, /, **overrides) -> Scale:
-    """The scale of that name with some fields replaced; a list stands for a tuple, None for "leave it".
+    """The scale of that name with some fields replaced; a list stands for a tuple, None for "leave it". The variable
+    BACKEND, if set, chooses what trains students.
 
     Raises HealError for an unknown scale or field (with the nearest name), or a value of another kind."""
     if name not in SCALES:
         raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
+    overrides = {"backend": os.environ.get("BACKEND") or None, **overrides}
     scale, known = SCALES[name], {f.name for f in fields(Scale)} - {"name"}
     changes = {}
     for key, value in overrides.items():
@@ -140,25 +156,34 @@ def get(name: str, /, **overrides) -> Scale:
 def _check(scale: Scale) -> None:
     """Sizes that cannot work, named before anything runs."""
     for key in ("n_distil", "n_samples", "n_failed", "n_candidates", "n_hinted", "n_test", "k_eval", "batch_size",
-                "train_tokens", "per_problem_cap", "n_development", "n_boot", "n_ablation_seeds"):
+                "train_tokens", "per_problem_cap", "lora_rank", "n_development", "n_boot", "n_ablation_seeds",
+                "processes"):
         if getattr(scale, key) < 1:
             raise HealError(f"{key} is {getattr(scale, key)}; it must be at least 1")
     for key, ceiling in (("temperature", float("inf")), ("top_p", 1.0)):
         if not 0 < getattr(scale, key) <= ceiling:
             raise HealError(f"{key} is {getattr(scale, key)}; it must be above 0" + " and at most 1" * (ceiling == 1))
+    if not 0 < scale.window <= 1:
+        raise HealError(f"window is {scale.window}; it is a share of the trajectory, above 0 and at most 1")
     if not scale.learning_rates or not all(rate > 0 for rate in scale.learning_rates):
         raise HealError(f"learning_rates are {scale.learning_rates}; give at least one, each above 0, such as [0.001]")
     if not scale.seeds or len(set(scale.seeds)) < len(scale.seeds):
         raise HealError(f"seeds are {scale.seeds}; give at least one, each once")
     if scale.entropy != "full":
         raise HealError(f"entropy='{scale.entropy}' is not available with the hf engine, which gives 'full'")
-    from heal_lib import worlds
+    from heal_lib import backends, worlds
+    from heal_lib.engines import choose
 
-    known = {difficulty for name in scale.worlds for difficulty in worlds.get(name).difficulties}
-    if not known:
+    choose.check(scale.engine)
+    how = backends.Finetune(scale.backend, scale.finetune, processes=scale.processes)
+    if how not in (backends.Finetune(), backends.Finetune(method="lora")):  # the others may ask for a GPU
+        backends.check(how)
+    here = [worlds.get(name) for name in scale.worlds]
+    if not here:
         raise HealError("worlds are empty; give at least one, such as 'equations'")
-    for difficulty in scale.difficulties:
-        if difficulty not in known:
+    known = {difficulty for world in here for difficulty in world.difficulties}
+    for difficulty in (*scale.difficulties, *scale.benchmarks):
+        if not any(world.knows(difficulty) for world in here):
             raise HealError(f"no world here has the difficulty '{difficulty}'; choose from {', '.join(sorted(known))}")
     if not scale.difficulties:
         raise HealError("difficulties are empty; give at least one, such as 'hard'")

@@ -8,7 +8,12 @@ Owen 2007, doi 10.1214/07-AOAS122; a little wide by design). scipy.stats.bootstr
 so it cannot do this; the weighted form above can, and never copies the table.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from heal_lib.errors import HealError, as_floats
@@ -39,7 +44,8 @@ def _resampled_means(table, n_boot, seed):
     return np.concatenate(means)
 
 
-def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
+def bootstrap_mean(scores: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
+                   level: float = 0.95) -> tuple[float, float, float]:
     """(mean, low, high): percentile interval of the mean over problems and seeds.
 
     `scores`: [n_problems, n_seeds], or [n_problems] for one seed. The same `seed` gives the same interval.
@@ -52,7 +58,7 @@ def bootstrap_mean(scores, *, n_boot=2000, seed=0, level=0.95):
     return float(table.mean()), float(low), float(high)
 
 
-def paired_bootstrap(a, b, *, n_boot=2000, seed=0):
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """(difference, low, high) of mean(a) - mean(b), 95 %, a and b measured on the same problems and seeds.
 
     Arrays of one shape, [n_problems] or [n_problems, n_seeds]. Means are linear, so resampling both with the
@@ -61,7 +67,7 @@ def paired_bootstrap(a, b, *, n_boot=2000, seed=0):
     return bootstrap_mean(_paired(a, b), n_boot=n_boot, seed=seed)
 
 
-def paired_p(a, b, *, n_boot=2000, seed=0):
+def paired_p(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> float:
     """Two-sided p-value of "mean(a) = mean(b)" from the draws of `paired_bootstrap`: twice the smaller tail beyond
     zero, with one added to both counts, so never below 2 / (n_boot + 1)."""
     means = _resampled_means(_table(_paired(a, b), "differences"), n_boot, seed)
@@ -76,12 +82,12 @@ def _paired(a, b):
 
 
 # --- across benchmarks (Agarwal et al. 2021, "rliable"): one score per run and task, x[s, t]
-def interquartile_mean(scores):
+def interquartile_mean(scores: ArrayLike) -> float:
     """Mean of the middle half of all runs on all tasks, [n_runs, n_tasks] (or any shape) to a float."""
     return float(stats.trim_mean(as_floats(scores, "scores"), 0.25, axis=None))
 
 
-def probability_of_improvement(a, b):
+def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
     """Chance that a run of a beats a run of b (ties half), averaged over tasks: [n_runs, n_tasks] each."""
     a, b = as_floats(a, "a"), as_floats(b, "b")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
@@ -89,7 +95,8 @@ def probability_of_improvement(a, b):
     return float(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
 
 
-def stratified_bootstrap(measure, *scores, n_boot=2000, seed=0, level=0.95):
+def stratified_bootstrap(measure: Callable, *scores, n_boot: int = 2000, seed: int = 0,
+                         level: float = 0.95) -> tuple[float, float, float]:
     """(value, low, high) of measure(*scores), each [n_runs, n_tasks]; runs are drawn again within each task."""
     tables = [_table(x, "scores") for x in scores]
     rng, drawn = np.random.default_rng(seed), []
@@ -99,7 +106,7 @@ def stratified_bootstrap(measure, *scores, n_boot=2000, seed=0, level=0.95):
     return measure(*tables), float(low), float(high)
 
 
-def minimum_detectable_effect(diffs, power=0.8, alpha=0.05):
+def minimum_detectable_effect(diffs: ArrayLike, power: float = 0.8, alpha: float = 0.05) -> float:
     """Smallest true mean difference that a two-sided normal test at `alpha` finds with chance `power`.
 
     `diffs`: paired differences [n_problems] or [n_problems, n_seeds]; the answer has their unit. The
@@ -124,28 +131,28 @@ def _detection(scores, labels):
     return scores, labels == 1
 
 
-def auroc(scores, labels):
+def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """Chance that a positive outscores a negative (ties half): [n] and [n] of 0/1; NaN without both."""
-    scores, positive = _detection(scores, labels)
+    values, positive = _detection(scores, labels)
     if positive.all() or not positive.any():
         return float("nan")
-    u = stats.mannwhitneyu(scores[positive], scores[~positive], method="asymptotic").statistic
+    u = stats.mannwhitneyu(values[positive], values[~positive], method="asymptotic").statistic
     return float(u / (positive.sum() * (~positive).sum()))
 
 
-def average_precision(scores, labels):
+def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     """Sum over thresholds of precision x recall gained; ties share a threshold. NaN without a positive."""
-    scores, positive = _detection(scores, labels)
+    values, positive = _detection(scores, labels)
     if not positive.any():
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    last_of_tie = np.append(np.diff(scores[order]) != 0, True)
+    order = np.argsort(-values, kind="stable")
+    last_of_tie = np.append(np.diff(values[order]) != 0, True)
     hits = np.cumsum(positive[order])[last_of_tie]
     precision = hits / (np.flatnonzero(last_of_tie) + 1)
     return float((precision * np.diff(hits, prepend=0)).sum() / positive.sum())
 
 
-def holm(p_values):
+def holm(p_values: ArrayLike) -> np.ndarray:
     """Holm's step-down adjusted p-values [m], to compare with alpha (scipy has none but FDR)."""
     p = as_floats(p_values, "p-values")
     if p.ndim != 1 or ((p < 0) | (p > 1)).any():

@@ -6,20 +6,21 @@ Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
 from heal_lib import baselines, gear, pace, stats
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
-from heal_lib.store import read_json
 
 POOLED = "hard, pooled"
 SAMPLED = ("correct", "matched", "limo", "paced")  # what Base may hold that the teacher wrote
 _CELL = ["n_problems", "n_seeds", "n_samples"]
 
 
-def with_pooled(samples, suffix="-hard", name=POOLED):
+def with_pooled(samples: pd.DataFrame, suffix: str = "-hard", name: str = POOLED) -> pd.DataFrame:
     """The samples, and those of all benchmarks that end in `suffix` once more under one name.
 
     All of them count, `countdown` too: which worlds to pool is not chosen by their results."""
@@ -27,13 +28,13 @@ def with_pooled(samples, suffix="-hard", name=POOLED):
     return pd.concat([samples, hard.assign(benchmark=name)], ignore_index=True)
 
 
-def only_pooled(samples):
+def only_pooled(samples: pd.DataFrame) -> pd.DataFrame:
     """The samples of the hard benchmarks under one name, and no others."""
     samples = with_pooled(samples)
     return samples[samples["benchmark"] == POOLED]
 
 
-def verdict(low, high):
+def verdict(low: float, high: float) -> str:
     """Where an interval of a difference lies, in words."""
     return "above zero" if low > 0 else "below zero" if high < 0 else "includes zero"
 
@@ -44,19 +45,20 @@ def _cells(samples):
     return {key: score_matrix(part, *key, reduce=lambda draws: draws) for key, part in groups}
 
 
-def accuracies(samples, *, n_boot, by="method"):
+def accuracies(samples: pd.DataFrame, *, n_boot: int, by: str = "method") -> pd.DataFrame:
     """Mean and interval of every `by` (method, or another column such as "stage") on every benchmark."""
     rows = [[*key, *bootstrap_mean(cell.mean(-1), n_boot=n_boot), *cell.shape]
             for key, cell in _cells(samples.assign(method=samples[by])).items()]
     return pd.DataFrame(rows, columns=[by, "benchmark", "mean", "ci_low", "ci_high", *_CELL])
 
 
-def differences(samples, pairs, *, n_boot):
+def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_boot: int) -> pd.DataFrame:
     """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction for
     the pairs on that benchmark (`p_holm`), and the smallest one that would be found with 80 % power at 5 %
-    (`detectable`)."""
+    (`detectable`). A pair of which one was not evaluated has no row."""
     cells, rows = _cells(samples), []
-    for method, against in pairs:
+    there = set(samples["method"])
+    for method, against in (pair for pair in pairs if there.issuperset(pair)):
         for benchmark in samples["benchmark"].unique():
             a, b = cells[method, benchmark], cells[against, benchmark]
             difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
@@ -70,7 +72,8 @@ def differences(samples, pairs, *, n_boot):
     return table
 
 
-def aggregates(samples, *, n_boot, suffix="-hard", against="sft-rs"):
+def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
+               against: str = "sft-rs") -> pd.DataFrame:
     """One row per method over the benchmarks that end in `suffix`: interquartile mean of the runs' accuracies, and
     the chance that a run beats one of `against`; runs (seeds) are resampled within benchmarks."""
     hard = samples[samples["benchmark"].str.endswith(suffix)]
@@ -164,7 +167,7 @@ def training_logs(run, methods):
     for method in methods:
         for seed in run.cfg.ablation_seeds:
             seen = 0
-            for part in read_json(run.student(method, seed) / "training.json")["stages"]:
+            for part in run.training_log(method, seed)["stages"]:
                 last = max((step for step, _ in part["loss"]), default=1)
                 stage = [method, seed, part["stage"], part["rows"], part["tokens"]]
                 rows += [[*stage, seen + part["tokens"] * step / last, loss] for step, loss in part["loss"]]
@@ -189,7 +192,8 @@ def method_costs(run, methods):
     for name in methods:
         spec = baselines.get(name)
         its = run.variant(dict(spec.switches))
-        tokens = {"pool": sum(run.pool()["n_generated"]) if spec.trained and spec.base in SAMPLED else 0,
+        sampled = spec.trained and (callable(spec.base) or spec.base in SAMPLED)
+        tokens = {"pool": sum(run.pool()["n_generated"]) if sampled else 0,
                   "matched": sum(run.matched()["n_generated"]) if spec.base == "matched" else 0,
                   "hinted": 0, "repairs": 0}
         if spec.hint:
@@ -211,11 +215,10 @@ def _training(run, name, spec):
     if not spec.trained:
         return {"rows": 0, "trained_tokens": 0, "training_seconds": 0.0}
     seeds = run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds
-    logs = [read_json(run.student(name, seed) / "training.json")["stages"] for seed in seeds]
-    seconds = [_seconds(run, f"student {name} seed {seed}") for seed in seeds]
+    logs = [run.training_log(name, seed) for seed in seeds]
     return {"rows": sum(map(len, run.training_sources(name).values())),
-            "trained_tokens": sum(part["tokens"] for log in logs for part in log) / len(logs),
-            "training_seconds": sum(seconds) / len(seconds)}
+            "trained_tokens": np.mean([sum(part["tokens"] for part in log["stages"]) for log in logs]),
+            "training_seconds": np.mean([log["seconds"] for log in logs])}
 
 
 def _seconds(run, stage):

@@ -1,12 +1,30 @@
-"""The one supervised fine-tuning path: TRL's SFTTrainer on token ids, loss on the completion only."""
+"""The one supervised fine-tuning path: TRL's SFTTrainer on token ids, loss on the completion only.
+
+    train(base, stages) = backends.load -> fit(stage) -> backends.save, for each stage in turn, on the same weights
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import shutil
+import sys
 import tempfile
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 
-from heal_lib.errors import HealError
+from heal_lib import backends, progress
+from heal_lib.backends import Finetune
+from heal_lib.engines import device
+from heal_lib.errors import HealError, out_of_memory
+from heal_lib.store import facts_of, hash_of, read_json, write_json
+
+SAVE_EVERY = 100  # updates, at least
+SEAL = "sealed.json"  # the last file of a checkpoint: without it, the process was killed while it wrote
 
 
 @dataclass(frozen=True)
@@ -22,13 +40,59 @@ class TrainConfig:
     in_order: bool = False  # rows as given, rather than shuffled with like lengths together
 
 
+def train(base: str, stages: list[list[dict]], configs: list[TrainConfig], folder, how: Finetune,
+          checkpoints=None) -> list[list[dict]]:
+    """Trains the model in `base` on one stage after the other; folder/stage-1 .. stage-n hold the weights after each.
+
+    Returns the log of each stage. With Unsloth all of it happens in a process of its own; more than one process share
+    every batch (`heal_lib.distributed`), and these start anew when killed. Otherwise a killed run goes on from what it
+    left in the folder `checkpoints`, and ends with the same weights."""
+    backends.check(how)
+    if how.processes > 1:
+        from heal_lib import distributed
+
+        return distributed.train(base, stages, configs, str(folder), how)
+    parts = 1
+    while True:
+        try:
+            return _attempt(base, stages, configs, str(folder), how, checkpoints, parts)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            parts *= 2
+            if size := next((c.batch_size for c in configs if c.batch_size % parts), 0):
+                raise HealError(f"training: {2 * size // parts} rows at a time do not fit into memory; use "
+                                "finetune='lora', or a smaller student") from None
+        # The same updates, each from more and smaller batches; from the start, for the weights may be half updated.
+        warnings.warn(f"memory is full: training starts again with each batch in {parts} parts", stacklevel=2)
+
+
+def _attempt(*given):
+    *_, how, _, _ = given
+    if how.backend != "unsloth":
+        return _train(*given)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_train, *given).result()
+
+
+def _train(base, stages, configs, folder, how, checkpoints, parts):
+    model, tokenizer = backends.load(base, how, configs[0].seed)
+    logs = []
+    for i, (rows, config) in enumerate(zip(stages, configs, strict=True), 1):
+        saved = checkpoints and os.path.join(checkpoints, f"stage-{i}")
+        logs.append(fit(model, tokenizer, rows, config, checkpoints=saved, parts=parts))
+        backends.save(model, tokenizer, os.path.join(folder, f"stage-{i}"), how)
+    return logs
+
+
 def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=None,
-        checkpoints: str | None = None) -> list[dict]:
+        checkpoints: str | None = None, folder: str | None = None, parts: int = 1) -> list[dict]:
     """Trains `model` in place on rows {input_ids, completion_mask} in one pass; returns the log (step, loss).
 
     The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
-    to save to and resume from.
-    Raises HealError for no rows, or where the pad token would be learned as the end of text."""
+    to save to, about ten times, and resume from: on a CPU the weights are the same, bit by bit, as without a break;
+    `folder` is written by the trainer, which knows how to gather what processes share. A batch is read in `parts`.
+    Raises HealError for no rows, where the pad token would be learned as the end of text, and for a NaN loss."""
     if not rows:
         raise HealError("nothing to train on: the data set is empty; check the stage before "
                         "(a filter may have dropped all)")
@@ -41,13 +105,47 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
 
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = SFTTrainer(model=model, args=_arguments(config, len(rows), checkpoints or scratch, bool(checkpoints)),
-                             train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
-                             optimizers=(optimizer, None))
+        arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts)
+        trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
+                             processing_class=tokenizer, optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
-        found = checkpoints and any(name.startswith("checkpoint-") for name in os.listdir(checkpoints))
-        trainer.train(resume_from_checkpoint=True if found else None)
+        trainer.add_callback(_finite())
+        found = None
+        if checkpoints:
+            of = hash_of([config, rows, parts])
+            trainer.add_callback(_sealing(of))
+            found = _last_whole(checkpoints, of)
+        with progress.updates(trainer, "training", sum(len(row["input_ids"]) for row in rows)):
+            trainer.train(resume_from_checkpoint=found)
+        if folder:
+            trainer.save_model(folder)
+            trainer.accelerator.wait_for_everyone()  # one process writes, all read
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _sealing(of: str):
+    """A callback that closes each checkpoint with the checksums of its files and what it is a checkpoint `of`."""
+    from transformers import TrainerCallback
+
+    class Sealing(TrainerCallback):
+        def on_save(self, args, state, control, **others):
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if state.is_world_process_zero:
+                write_json({"of": of, "files": facts_of(folder)}, folder / SEAL)
+
+    return Sealing()
+
+
+def _last_whole(folder, of: str) -> str | None:
+    """The newest checkpoint that is whole and of this very run; the others are thrown away, by name."""
+    found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for path in found:
+        with contextlib.suppress(OSError, ValueError):
+            if read_json(path / SEAL) == {"of": of, "files": facts_of(path, besides=SEAL)}:
+                return str(path)
+        print(f"{path.parent.name}/{path.name} is not whole, or of another run; not used", file=sys.stderr)
+        shutil.rmtree(path)
+    return None
 
 
 def fit_to_logits(model, tokenizer, teacher, prompts: list[str], config: TrainConfig,
@@ -72,28 +170,47 @@ def fit_to_logits(model, tokenizer, teacher, prompts: list[str], config: TrainCo
         trainer = DistillationTrainer(model=model, teacher_model=teacher, args=arguments, processing_class=tokenizer,
                                       train_dataset=Dataset.from_dict({"prompt": prompts}))
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
+        trainer.add_callback(_finite())
+        with progress.updates(trainer, "training"):
+            trainer.train()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
-def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool):
+def _finite():
+    """A callback that stops training whose loss is no number."""
+    from transformers import TrainerCallback
+
+    class Finite(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            if not math.isfinite(loss := (logs or {}).get("loss", 0.0)):
+                raise HealError(f"training: the loss is {loss} at step {state.global_step}; lower the learning rate")
+
+    return Finite()
+
+
+def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts: int):
     """TRL's settings for one pass in fp32; everything that TRL turns on by itself and we do not want is off."""
     from trl import SFTConfig
 
     updates = -(-n_rows // config.batch_size)
     return SFTConfig(
-        output_dir=folder, per_device_train_batch_size=config.batch_size, num_train_epochs=1,
-        learning_rate=config.learning_rate, lr_scheduler_type=config.schedule, warmup_steps=config.warmup,
-        weight_decay=config.weight_decay, max_grad_norm=1.0, seed=config.seed, data_seed=config.seed,
-        train_sampling_strategy="sequential" if config.in_order else "group_by_length", completion_only_loss=True,
-        max_length=None, packing=False, save_strategy="steps" if save else "no", save_steps=max(1, updates // 10),
-        save_total_limit=1, **_common(updates),
+        output_dir=folder, gradient_accumulation_steps=parts, num_train_epochs=1,
+        per_device_train_batch_size=max(1, config.batch_size // parts // int(os.environ.get("WORLD_SIZE", 1))),
+        learning_rate=config.learning_rate, lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup, weight_decay=config.weight_decay, max_grad_norm=1.0, seed=config.seed,
+        data_seed=config.seed, completion_only_loss=True,
+        train_sampling_strategy="sequential" if config.in_order else "group_by_length",
+        max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save else "no",
+        save_steps=_every(updates) * max(5, -(-SAVE_EVERY // _every(updates))), save_total_limit=2, **_common(updates),
     )
 
 
-def _common(updates: int) -> dict:
-    import torch
+def _every(updates: int) -> int:
+    """Updates between two entries of the log. A checkpoint must not part those that one is the mean of."""
+    return max(1, updates // 50)
 
-    return {"bf16": False, "gradient_checkpointing": False, "use_cpu": not torch.cuda.is_available(),
-            "logging_steps": max(1, updates // 50), "report_to": "none", "disable_tqdm": True,
-            "dataloader_pin_memory": False}
+
+def _common(updates: int) -> dict:
+    return {"bf16": False, "gradient_checkpointing": False, "use_cpu": device() == "cpu",
+            "logging_steps": _every(updates), "report_to": "none", "disable_tqdm": True,
+            "dataloader_pin_memory": False, "logging_nan_inf_filter": False}

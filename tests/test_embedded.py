@@ -40,8 +40,15 @@ def test_a_model_and_its_tokenizer_are_loaded(folder, models_folder, words):
         model, tokenizer = heal_lib.load_model(name)
         assert not model.training and next(model.parameters()).dtype == torch.float32
         assert tokenizer.get_vocab() == words.get_vocab() and tokenizer.pad_token_id != tokenizer.eos_token_id
-    ids = torch.tensor([words.encode("facts\n\n")])
-    assert torch.equal(model(ids).logits, models.new_model("student", words, 0).eval()(ids).logits)
+    made = models.new_model("student", words, 0).state_dict()
+    torch.testing.assert_close(dict(model.state_dict()), dict(made))
+
+
+def test_a_folder_without_a_tokenizer_is_named(folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(HealError, match="holds no tokenizer; save one there"):
+        heal_lib.load_model(str(folder))
 
 
 def one_line(call):
@@ -71,6 +78,26 @@ def test_an_altered_weight_file_is_named_with_its_mend(folder, change):
 def test_an_altered_card_is_named_with_its_mend(folder, text):
     (folder / "card.json").write_text(text)
     assert re.search(r"teacher/card\.json.*restore", one_line(embedded.load))
+
+
+def test_a_model_in_several_files_is_known_by_all_of_them(models_folder, tmp_path):
+    model, words = embedded.load(str(models_folder / "student"))
+    model.save_pretrained(tmp_path, max_shard_size="200KB")
+    words.save_pretrained(tmp_path)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    before = embedded.weights_hash(str(tmp_path))
+    assert len(shards) > 1 and before != embedded.weights_hash(str(models_folder / "student"))
+    again = embedded.load(str(tmp_path))[0].state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+    shards[-1].write_bytes(shards[-1].read_bytes()[:-1] + b"x")
+    embedded.weights_hash.cache_clear()
+    assert embedded.weights_hash(str(tmp_path)) != before
+
+
+def test_a_model_of_the_hub_that_is_not_to_be_had_is_one_line(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = one_line(lambda: embedded.load("nobody/no-such-model"))
+    assert said.startswith("nobody/no-such-model: no such folder") and "check the name and the network" in said
 
 
 def test_a_failed_check_is_not_remembered(folder):
@@ -113,7 +140,17 @@ def test_new_models_are_seeded_and_small(size, words):
     one, again, other = (models.new_model(size, words, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.values(), again.values(), strict=True))
     assert not torch.equal(*(x["model.embed_tokens.weight"] for x in (one, other)))
-    assert models.new_model(size, words, 0).num_parameters() < 5e6
+    assert models.new_model(size, words, 0).num_parameters() < (50e6 if size.startswith("big") else 5e6)
+
+
+def test_edges_start_out_alike_where_they_share_a_letter_in_the_same_place(words):
+    table = models.new_model("student", words, 0).get_input_embeddings().weight
+
+    def alike(a, b):
+        return torch.cosine_similarity(*(table[words.convert_tokens_to_ids(f" {edge}")] for edge in (a, b)), 0).item()
+
+    assert min(alike("A>B", "A>C"), alike("A>B", "C>B")) > 0.3 > 0.2 > abs(alike("A>B", "C>D"))
+    assert abs(alike("A>B", "B>A")) < 0.3  # which end a letter is on matters
 
 
 @pytest.mark.parametrize("recipe", [corpus.TEACHER, corpus.STUDENT])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from heal_lib.engines import Sample, SamplingParams
+from heal_lib import engines
+from heal_lib.engines import Sample, SamplingParams, reading
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 
@@ -132,6 +133,20 @@ def test_draws_do_not_depend_on_the_batch_size(tiny, words, ending, prompts, dra
             same(x, y)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_draws_do_not_depend_on_the_number_of_threads(ending, prompts, drawn, threads):
+    """The tokens are the same; entropy may differ in its last digits, as `same` allows."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = ending.sample(prompts, 6, LONG, seed=3)
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(drawn, found, strict=True):
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+
+
 def test_draws_do_not_depend_on_other_prompts_or_on_n(ending, prompts, drawn):
     for i in (0, 3):
         alone = ending.sample([prompts[i]], 2, LONG, seed=3, keys=[str(i)])[0]
@@ -207,6 +222,25 @@ def test_tail_nll_is_one_forward_per_step(real, prompts, drawn):
         np.testing.assert_allclose(real.tail_nll([prompt], [completion], [its_ends], [tail])[0], found, atol=1e-4)
 
 
+@pytest.mark.parametrize("tokens", [1, 7, 64])
+def test_texts_read_in_slices_read_the_same(monkeypatch, real, prompts, drawn, tokens):
+    """A large vocabulary is read some tokens at a time, tails too."""
+    completions = [max((d.token_ids for d in group), key=len) for group in drawn]
+    ends = [[0, len(c) // 3, len(c) // 2, len(c)] for c in completions[:-1]] + [[1]]
+    tails = [real.encode("\\boxed{12}"), *[real.encode("\\boxed{7}")] * (len(ends) - 2), [5]]
+    scores, nll = real.score(prompts, completions), real.tail_nll(prompts, completions, ends, tails)
+    seen = []
+    forward = real.model.forward
+    monkeypatch.setattr(real.model, "forward", lambda *a, **k: seen.append(k["input_ids"].numel()) or forward(*a, **k))
+    monkeypatch.setattr(reading, "SLICE", 4 * real.model.config.vocab_size * tokens)
+    for a, b in zip(scores, real.score(prompts, completions), strict=True):
+        for x, y in zip(vars(a).values(), vars(b).values(), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-4)
+    for a, b in zip(nll, real.tail_nll(prompts, completions, ends, tails), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert max(seen) <= max(tokens, len(prompts) * max(map(len, tails)))
+
+
 # --- bad input
 
 def test_bad_input_is_named(real, prompts):
@@ -222,3 +256,60 @@ def test_bad_input_is_named(real, prompts):
     for text in ("hello", "equation x*400=1\n\n", "\u0663"):
         with pytest.raises(HealError, match="cannot write this text"):
             real.encode(text)
+
+
+@pytest.mark.parametrize(("name", "said"), [("tpu", "use cpu or cuda"), ("cuda", "sees no CUDA GPU")])
+def test_a_device_that_is_not_there_is_named(monkeypatch, name, said):
+    monkeypatch.setenv("DEVICE", name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HealError, match=said):
+        engines.device()
+
+
+# --- memory
+
+class Narrow(HFEngine):
+    """Has room for so many rows, or tokens read, and no more."""
+
+    rows, tokens = 2, 60
+
+    def _decode(self, prompts, n, noise, params):
+        if len(noise) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super()._decode(prompts, n, noise, params)
+
+    def _in_batches(self, sizes, read):
+        def narrow(chosen):
+            if sum(sizes[i] for i in chosen) > self.tokens:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            yield from read(chosen)
+
+        return super()._in_batches(sizes, narrow)
+
+
+def test_rows_that_do_not_fit_are_drawn_and_read_in_halves_all_the_same(tiny, words, ending, prompts, drawn):
+    narrow = Narrow(tiny, words)
+    narrow.eos = ending.eos
+    with pytest.warns(UserWarning, match="rows are decoded together from now on"):
+        found = narrow.sample(prompts, 6, LONG, seed=3)
+    for a, b in zip(drawn, found, strict=True):
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    texts = [[5, 6, 7]] * len(prompts)
+    narrow.tokens = max(map(len, prompts)) + 3
+    with pytest.warns(UserWarning, match="tokens are read together from now on"):
+        scores = narrow.score(prompts, texts)
+    for a, b in zip(scores, ending.score(prompts, texts), strict=True):
+        np.testing.assert_allclose(a.nll, b.nll, atol=1e-4)
+
+
+def test_one_row_that_does_not_fit_is_said(tiny, words, prompts):
+    narrow = Narrow(tiny, words)
+    narrow.rows = narrow.tokens = 0
+    with pytest.warns(UserWarning), pytest.raises(HealError, match="one row of 5 new tokens does not fit into memory"):
+        narrow.sample(prompts[:1], 2, SamplingParams(5), seed=0)
+    with pytest.raises(HealError, match="does not fit into memory; lower max_new_tokens"):
+        narrow.score(prompts[:1], [[5]])
+    narrow._decode = lambda *_: (_ for _ in ()).throw(RuntimeError("another error"))
+    with pytest.raises(RuntimeError, match="another error"):
+        narrow.sample(prompts[:1], 1, SamplingParams(5), seed=0)

@@ -3,10 +3,12 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heal_lib import evaluation
 from heal_lib.errors import HealError
 from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
 from heal_lib.gear import eligible
@@ -90,3 +92,16 @@ def test_shares():
     for share in (unsolved_share, truncation_rate):
         with pytest.raises(HealError, match="empty"):
             share([])
+
+
+def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
+    rows = [(m, s, "a-hard", f"p{p}", k, int((p + k + s) % 3 == 0), 1, -1, 7, "a long text")
+            for m in ("heal", "sft-rs") for s in (1, 0) for p in range(4) for k in range(2)]
+    samples = pd.DataFrame(rows, columns=[*evaluation.SAMPLE, "text"])
+    evaluation.save_samples(samples, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "per_sample").iterdir()) == ["heal.parquet", "sft-rs.parquet"]
+    kept = pd.read_parquet(tmp_path / "per_sample" / "heal.parquet")
+    assert list(kept.columns) == evaluation.SAMPLE and len(kept) == 16
+    table = evaluation.results_table(samples, temperature=1.0, n_boot=10)
+    cell = table[(table["method"] == "heal") & (table["metric"] == "avg@2")]["mean"].item()
+    assert kept["correct"].mean() == pytest.approx(cell)

@@ -126,3 +126,41 @@ def test_the_hint_is_recognised_when_it_is_spoken_of():
     with pytest.raises(HealError, match="first_step"):
         MATH.hint(problem, "first_step")
     assert MATH.check_steps(problem, "x") is None
+
+
+def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monkeypatch):
+    from heal_lib import scales
+    from heal_lib.pipeline import Pipeline
+    from heal_lib.store import Store
+
+    rows = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(60)]
+    files = {"mine": rows, "test": [{**row, "problem": row["problem"].upper()} for row in rows]}
+    for name, part in files.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    mine, test = (str(tmp_path / f"{name}.jsonl") for name in files)
+    monkeypatch.setitem(mathematics.TEST, "aime24", mathematics.Source(test))  # all of it is for testing
+
+    def distil(benchmark):
+        cfg = scales.get("smoke", worlds=["math"], difficulties=[mine], n_distil=99, n_test=99, benchmarks=[benchmark])
+        return Pipeline(cfg, Store(tmp_path)).distil()
+
+    assert distil(mine) and distil(test)  # files are parted by a hash of the question, the same problem alike
+    with pytest.raises(HealError, match=r"problems to distil from are in aime24 too, such as 'What is \d+ \+ \d+\?'"):
+        distil("aime24")
+
+
+def _compare():
+    return equal("1/2", "0.5")
+
+
+def test_a_worker_that_compared_answers_ends():
+    """Its own process for comparing must not keep it: a pool of such workers has to close."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    pool = ProcessPoolExecutor(1, get_context("spawn"))
+    assert pool.submit(_compare).result(timeout=60)
+    (worker,) = pool._processes.values()
+    pool.shutdown(wait=False)
+    worker.join(timeout=30)
+    assert worker.exitcode == 0

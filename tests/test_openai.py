@@ -117,6 +117,8 @@ def test_what_was_answered_is_kept_and_not_asked_again(server, local, prompts, t
 
 @pytest.mark.parametrize("fault, message", [
     (401, "the server says 401 .*injected"), (404, "the server says 404"), ("drop", "no answer after 0 retries"),
+    ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [9, 3]}]}, "its token ids spell another text"),
+    ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": "x"}]}, "no completion"),
     ({"hello": 1}, "no completion"), ({"choices": []}, "no completion"),
     ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [10**6]}]}, "token ids beyond this tokenizer's"),
     ({"choices": [{"text": "", "finish_reason": "length", "token_ids": []}]}, "an empty completion")])
@@ -125,6 +127,14 @@ def test_bad_servers_are_named_in_one_line(server, local, prompts, fault, messag
     with pytest.raises(HealError, match=message) as error:
         OpenAIEngine(local, server.url, "student", retries=0).sample(prompts[:1], 1, PARAMS, 5)
     assert "\n" not in str(error.value) and server.url in str(error.value)
+
+
+def test_nonsense_is_not_kept(server, local, prompts, tmp_path):
+    there = OpenAIEngine(local, server.url, "student", retries=0, journal=tmp_path / "journal.jsonl")
+    server.faults += [{"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [10**6]}]}]
+    with pytest.raises(HealError, match="token ids beyond"):
+        there.sample(prompts[:1], 1, PARAMS, 5)
+    assert same(there.sample(prompts[:1], 1, PARAMS, 5), local.sample(prompts[:1], 1, PARAMS, 5))
 
 
 def test_no_server_at_all(local, prompts):

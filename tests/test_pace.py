@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
 from heal_lib.pace import STAGES, budgets, curriculum, fill
+from heal_lib.trajectory import rng_of
 
 SOURCES = {"repair": ["r1", "r2"], "base": ["b1", "b2", "b3"], "hint": ["h1"]}
 
@@ -18,6 +19,7 @@ def test_three_stages_cumulative():
 
 def test_other_orders():
     assert curriculum(SOURCES, cumulative=False) == [["b1", "b2", "b3"], ["h1"], ["r1", "r2"]]
+    assert curriculum(SOURCES, order="separate") == curriculum(SOURCES, cumulative=False)
     assert curriculum(SOURCES, order="reversed") == [["r1", "r2"], ["r1", "r2", "h1"],
                                                      ["r1", "r2", "h1", "b1", "b2", "b3"]]
     for cumulative in (True, False):
@@ -39,7 +41,7 @@ def test_nothing_at_all_and_an_unknown_order_are_refused():
     for nothing in ({}, {"base": []}, {"base": [], "hint": [], "repair": []}):
         with pytest.raises(HealError, match="nothing to train on"):
             curriculum(nothing)
-    with pytest.raises(HealError, match="'shuffled'; choose staged, mixed, interleaved or reversed"):
+    with pytest.raises(HealError, match="'shuffled'; choose staged, separate, mixed, interleaved or reversed"):
         curriculum(SOURCES, order="shuffled")
 
 
@@ -83,3 +85,21 @@ def test_fill_of_nothing_is_an_error_not_an_endless_loop():
 def test_interleaving_gives_every_source_the_same_weight():
     stages = curriculum({"base": [1, 2, 3, 4], "hint": [5], "repair": [6, 7]}, order="interleaved")
     assert stages == [[1, 5, 6, 2, 5, 7, 3, 5, 6, 4, 5, 7]]
+
+
+def test_no_budget_is_no_rows():
+    assert fill(["b1", "b2"], 0, seed=0) == [] == fill([], 0, seed=0) == fill(["", ""], 0, seed=0)
+
+
+def test_every_pass_is_shuffled_by_a_stream_of_its_own():
+    rows, passes = list("abcdefgh"), []
+    for epoch in (0, 1, 2):
+        passes.append(list(rows))
+        rng_of(7, "epoch", epoch).shuffle(passes[-1])
+    assert fill(rows, 24, seed=7) == [*passes[0], *passes[1], *passes[2]]
+
+
+def test_a_budget_of_one_token_needs_a_token():
+    assert fill(["a", "b"], 1, seed=0) in (["a"], ["b"]) and fill([""], 0, seed=0) == []
+    with pytest.raises(HealError, match="hold no tokens"):
+        fill([""], 1, seed=0)

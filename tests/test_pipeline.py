@@ -1,15 +1,23 @@
 """The stages at a micro scale, with a teacher that is told what to say and a tiny student that is really trained."""
 
+import contextlib
 import functools
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from heal_lib import baselines, embedded, scales, stages, store, worlds
+from heal_lib import baselines, embedded, evaluation, gear, progress, report, scales, stages, store, tables, worlds
 from heal_lib.errors import HealError
 from heal_lib.pipeline import Pipeline
-from heal_lib.store import Store, read_json
+from heal_lib.store import Store, key_of, read_json
 from heal_lib.trajectory import COLUMNS, rng_of
 
 MICRO = {"worlds": ["equations"], "n_distil": 3, "n_samples": 5, "n_hinted": 6, "n_failed": 2, "n_candidates": 6,
@@ -62,7 +70,7 @@ def says(monkeypatch, cache, models_folder, scripted, words):
 
     def install(**knobs):
         engine = teacher(scripted, words, **knobs)
-        monkeypatch.setattr(stages, "engine", lambda name: engine)
+        monkeypatch.setattr(stages, "engine", lambda name, kind="hf": engine)
         return engine
 
     install()
@@ -105,6 +113,21 @@ def test_only_what_depends_on_a_change_is_made_again(says, tmp_path):
     assert made(n_samples=4) == everything
 
 
+def test_a_control_is_not_made_again_for_a_switch_that_it_does_not_read(says, tmp_path):
+    def what(rule, **overrides):
+        run = Pipeline(micro(**overrides), Store(tmp_path))
+        rows = run.repairs(rule)
+        return run.store.events[-1].what, rows["token_ids"]
+
+    for rule, unread in gear.UNREAD.items():
+        _, rows = what(rule)
+        for switch, value in (("surge", "value"), ("window", 1.0), ("window_unit", "tokens"), ("backoff", 0)):
+            assert what(rule, **{switch: value})[0] == ("reused" if switch in unread else "made")
+        changed = {"surge": "value", "window": 1.0, "window_unit": "tokens", "backoff": 0}
+        other = Pipeline(micro(**{switch: changed[switch] for switch in unread}), Store(tmp_path / rule))
+        assert other.repairs(rule)["token_ids"] == rows  # and it does not read them indeed
+
+
 def test_other_models_make_everything_again(says, tmp_path, words, monkeypatch):
     from heal_lib.embedded import models
 
@@ -114,6 +137,94 @@ def test_other_models_make_everything_again(says, tmp_path, words, monkeypatch):
     monkeypatch.setenv("HEAL_MODELS", str(tmp_path))
     embedded.weights_hash.cache_clear()
     assert set(used(cache, micro()).values()) == {"made"}
+
+
+class Keys(Store):
+    """Notes every stage's key; students and evaluations are not made, for their keys are all that is asked."""
+
+    def stage(self, name, key_parts, make, code=()):
+        self.__dict__.setdefault("keys", {})[name] = key_of(name, key_parts, code)[1]
+        if name.startswith("evaluation"):
+            raise StopIteration
+        return super().stage(name, key_parts, make, code)
+
+
+def keys(cfg, root):
+    """Kind of stage -> key, of all that the table's row of `heal` goes through."""
+    run = Pipeline(cfg, Keys(root))
+    run.training_sources("heal")
+    with pytest.raises(StopIteration):
+        run.evaluation("student", 0)
+    of = {"student": key_of(*run._of_student("heal", 0, None))[1]}
+    for name, key in run.store.keys.items():
+        of[name.split(" ")[0] + (" " + name.split(" ")[1]) * name.startswith("readings")] = key
+    return of
+
+
+TEACHER = {"pool", "hinted", "repairs", "readings hinted", "readings repairs"}
+ON_HINTS, ON_REPAIRS = {"hinted", "readings hinted"}, {"repairs", "readings repairs"}
+# Every field of a scale: another value, and the stages whose keys it must change (those after them may change too).
+MATTERS = {
+    "worlds": (("paths",), {*TEACHER, "evaluation"}), "difficulties": (("hard",), TEACHER),
+    "n_distil": (2, TEACHER), "n_samples": (4, TEACHER), "temperature": (0.9, {*TEACHER, "evaluation"}),
+    "top_p": (0.9, {*TEACHER, "evaluation"}), "max_new_tokens": (99, {*TEACHER, "evaluation"}),
+    "teacher_seed": (1, {*TEACHER, "student"}), "n_hinted": (5, ON_HINTS),
+    "stage_hint_below": (0.9, ON_HINTS), "hint": ("first_step", ON_HINTS | ON_REPAIRS),
+    "n_failed": (1, ON_REPAIRS), "n_candidates": (5, ON_REPAIRS), "eligible_max_correct": (0, ON_REPAIRS),
+    "surge": ("value", ON_REPAIRS), "window": (0.5, ON_REPAIRS), "window_unit": ("tokens", ON_REPAIRS),
+    "backoff": (0, ON_REPAIRS), "step_delimiter": (" ", {"readings hinted", *ON_REPAIRS}),
+    "n_test": (3, {"evaluation"}), "k_eval": (3, {"evaluation"}), "benchmarks": (("easy",), {"evaluation"}),
+    "train_tokens": (999, {"student"}), "batch_size": (4, {"student"}), "learning_rates": ((1e-3,), {"student"}),
+    "finetune": ("lora", {"student"}), "stages_cumulative": (False, {"student"}),
+    "per_problem_cap": (2, {"student"}),
+    "pure_lambda": (0.6, {"student"}), "pure_rule": ("threshold", {"student"}), "pure_pool": (("hint",), {"student"}),
+    "pure_aggregate": ("max", set()), "pure_uncertainty": ("after", set()), "pure_eps": (9.0, set()),  # by the data
+}
+ELSEWHERE = {"name", "teacher", "student", "entropy", "seeds", "n_ablation_seeds", "n_boot", "all_methods", "engine",
+             "n_development", "backend", "lora_rank", "processes"}  # models by their weights' hash; counts of stages
+
+
+def test_every_field_of_a_scale_reaches_the_keys_that_it_must_and_no_stage_before(says, tmp_path):
+    import dataclasses
+
+    fields = {field.name for field in dataclasses.fields(scales.Scale) if not field.name.startswith("sweep_")}
+    assert fields == MATTERS.keys() | ELSEWHERE
+    usual, first = micro(difficulties=["easy", "hard"]), keys(micro(), tmp_path)
+    for field, (value, must) in MATTERS.items():
+        changed = keys(dataclasses.replace(usual, **{field: value}), tmp_path)
+        differ = {kind for kind, key in changed.items() if key != first[kind]}
+        may = must if must == {"evaluation"} else {*must, "student"}
+        assert must <= differ <= may, field
+
+
+@pytest.mark.parametrize("library", store.LIBRARIES)
+def test_another_version_of_a_library_makes_all_keys_new(says, tmp_path, monkeypatch, library):
+    first = keys(micro(), tmp_path)
+    found = store.versions()
+    monkeypatch.setattr(store, "versions", lambda *_: {**found, library: "0.0"})
+    assert not set(keys(micro(), tmp_path).items()) & set(first.items())
+
+
+def test_problems_of_a_file_are_known_by_what_it_holds(says, tmp_path, monkeypatch):
+    """A file that changes under the same name must not find the results of the old one; nor another checker."""
+    from heal_lib.worlds import mathematics
+
+    monkeypatch.setattr(Store, "stage", lambda self, name, parts, make, code=(): self.events.append(
+        store.Event("made", name, key_of(name, parts, code)[1], 0)) or tmp_path)
+    file = tmp_path / "mine.jsonl"
+
+    def key():
+        run = Pipeline(micro(worlds=["math"], difficulties=[str(file)], benchmarks=["own"]), Store(tmp_path / "c"))
+        run._stage("pool", {}, None)
+        return run._key("pool")
+
+    file.write_text('{"problem": "1+1?", "answer": "2"}\n')
+    first = key()
+    assert key() == first
+    file.write_text('{"problem": "1+1?", "answer": "3"}\n')
+    other = key()
+    monkeypatch.setattr(mathematics, "versions", lambda names: {"math-verify": "0.0"})
+    assert len({first, other, key()}) == 3
 
 
 # --- the teacher's data
@@ -302,6 +413,21 @@ def test_no_verified_sample_is_a_one_line_error_and_leaves_nothing(says, tmp_pat
     assert run.training_sources("heal")["repair"]  # what sampling never solves, repair does
 
 
+def test_a_method_with_nothing_to_train_on_is_named_and_missing(says, tmp_path, capsys):
+    says(solved=0)
+    cfg = micro()
+    samples = Pipeline(cfg, Store(tmp_path)).evaluations(["student", "sft-rs", "heal"])
+    assert set(samples["method"]) == {"student", "heal"}
+    assert "sft-rs: no verified sample in any source, nothing to train on" in capsys.readouterr().out
+    results = evaluation.results_table(samples, temperature=1.0, n_boot=50)
+    assert results["diff_vs_sft_rs"].isna().all()
+    table = report.accuracy_table(results, ["student", "sft-rs", "heal"])
+    assert set(table["sft-rs"]) == {"n/a"} and set(table["heal − sft-rs"]) == {"n/a"}
+    gain = tables.differences(samples, [("heal", "sft-rs"), ("heal", "student")], n_boot=50)
+    assert set(gain["against"]) == {"student"}
+    assert len(tables.differences(samples, [("heal", "sft-rs")], n_boot=50)) == 0
+
+
 def test_one_sample_that_is_right_makes_an_eligible_problem_without_failure(says, tmp_path):
     says(solved=1)
     run = Pipeline(micro(n_samples=1), Store(tmp_path))
@@ -312,7 +438,7 @@ def test_random_models_go_all_the_way(says, tmp_path, monkeypatch):
     """Nothing scripted: models that know nothing solve nothing, and every stage says so."""
     from heal_lib.engines.hf import HFEngine
 
-    monkeypatch.setattr(stages, "engine", lambda name: HFEngine(*embedded.load(name)))
+    monkeypatch.setattr(stages, "engine", lambda name, kind="hf": HFEngine(*embedded.load(name)))
     run = Pipeline(micro(difficulties=["easy"], n_distil=2, n_samples=2, n_hinted=1, n_failed=1, n_candidates=1,
                          n_test=1, k_eval=1), Store(tmp_path))
     assert len(run.pool()) == 4 and not any(run.pool()["correct"])
@@ -341,12 +467,43 @@ def test_heal_trains_in_three_stages_within_the_budget(run):
         run.student("teacher", 0)
 
 
+def test_an_evaluated_student_is_known_without_its_weights(says, tmp_path):
+    run = Pipeline(micro(train_tokens=300), Store(tmp_path))
+    before, log = run.evaluation("sft-rs", 0).to_pandas(), run.training_log("sft-rs", 0)
+    assert log["method"] == "sft-rs" and log["seconds"] > 0 and log["stages"][0]["tokens"] >= 300
+    for folder in tmp_path.glob("student-*"):
+        shutil.rmtree(folder)
+    again = Pipeline(micro(train_tokens=300), Store(tmp_path))
+    assert again.evaluation("sft-rs", 0).to_pandas().equals(before) and again.training_log("sft-rs", 0) == log
+    assert not list(tmp_path.glob("student-*")) and not any(e.what == "made" for e in again.store.events)
+
+
+def test_a_student_of_adapters_is_another_one_and_is_evaluated_like_any(says, tmp_path):
+    keys = set()
+    for switches in ({}, {"finetune": "lora"}, {"finetune": "lora", "lora_rank": 2}):
+        run = Pipeline(micro(train_tokens=300, **switches), Store(tmp_path))
+        assert len(run.evaluation("sft-rs", 0)) > 0
+        keys.add(run.student("sft-rs", 0).name)
+    assert len(keys) == 3
+
+
 def test_students_are_reproducible_and_differ_by_seed(says, tmp_path):
     hashes = []
     for root, seed in (("a", 0), ("b", 0), ("b", 1)):
         folder = Pipeline(micro(train_tokens=600), Store(tmp_path / root)).student("sft-rs", seed)
         hashes.append(embedded.weights_hash(str(folder / "stage-1")))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_the_order_of_stages_changes_nothing(says, tmp_path):
+    """Each stage draws from streams of its own: one that runs late, or alone, gives what it always gives."""
+    found = []
+    stages_in_order = [("pool",), ("hinted",), ("repairs", "entropy"), ("matched",)]
+    for root, order in (("a", stages_in_order), ("b", stages_in_order[::-1])):
+        run = Pipeline(micro(), Store(tmp_path / root))
+        made = {stage: getattr(run, stage)(*arguments) for stage, *arguments in order}
+        found.append({stage: made[stage].to_pandas().to_json() for stage in sorted(made)})
+    assert found[0] == found[1]
 
 
 def test_evaluations_hold_every_method_seed_and_benchmark(says):
@@ -369,9 +526,96 @@ def test_work_done_ahead_goes_to_the_pipeline_s_own_store(says, tmp_path, monkey
     assert [e.name for e in run.store.events if e.what == "made"] == ["pool distil"]  # the rest was there
 
 
+def test_workers_end_with_the_process_that_started_them():
+    """A killed run must not leave workers that wait for work for ever."""
+    script = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from heal_lib import stages
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), stages._quiet_worker)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(60)
+"""
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        file.write(script)
+        file.flush()
+        parent = subprocess.Popen([sys.executable, file.name], stdout=subprocess.PIPE, text=True,
+                                  env={**os.environ, "PYTHONPATH": str(store.ROOT)})
+        worker = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(300):
+            os.kill(worker, 0)
+            if Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.1)
+        pytest.fail("the worker is still there")
+
+
 def test_unknown_names_are_refused(run):
     for call, words in [(lambda: run.training_sources("magic"), "unknown method 'magic'"),
                         (lambda: run.accepted("guesses"), "unknown source 'guesses'"),
                         (lambda: run.repairs("best"), "cut rule 'best'")]:
         with pytest.raises(HealError, match=words):
             call()
+
+
+def test_workers_stay_for_the_next_call_and_are_replaced_when_killed():
+    code = (
+        "import os, signal, time\n"
+        "from concurrent.futures import BrokenExecutor\n"
+        "from heal_lib import scales, stages\n"
+        "from heal_lib.pipeline import Pipeline\n"
+        "def job(self, name):\n"
+        "    if name == 'kill':\n"
+        "        os.kill(os.getpid(), signal.SIGINT)  # as a kernel does at its end: no word of it\n"
+        "        time.sleep(60)\n"
+        "    print(os.getpid(), flush=True)\n"
+        "class Told(Pipeline):\n"
+        "    said = job\n"
+        "    def _absent(self, job): return True\n"
+        "if __name__ == '__main__':\n"
+        "    os.sched_getaffinity = lambda pid: {0, 1}\n"
+        "    run = Told(scales.get('smoke'))\n"
+        "    run.prefetch([('said', i) for i in range(4)])\n"
+        "    run.prefetch([('said', i) for i in range(4)])\n"
+        "    try: run.prefetch([('said', 'kill'), ('said', 1)])\n"
+        "    except BrokenExecutor: print('broken')\n"
+        "    run.prefetch([('said', i) for i in range(2)])\n")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "run.py").write_text(code)
+        done = subprocess.run([sys.executable, "run.py"], cwd=folder, capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": str(store.ROOT)})
+    said = done.stdout.split()
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    end = said.index("broken")
+    assert 8 <= end <= 9 and len(set(said[:end])) <= 2 and len(said) == end + 3  # two processes for both calls
+    assert not {*said[:end]} & {*said[end + 1 :]}
+
+
+@pytest.mark.parametrize("small, expected", [(2**30, 8), (1, 1)])
+def test_only_small_models_share_a_gpu(says, tmp_path, monkeypatch, small, expected):
+    asked = []
+
+    class Pool:
+        def __init__(self, workers, *_):
+            asked.append(workers)
+
+        def submit(self, run, job):
+            done = Future()
+            done.set_result(None)
+            return done
+
+    stages._workers.cache_clear()
+    run = Pipeline(micro(), Store(tmp_path))
+    monkeypatch.setattr(stages, "device", lambda: "cuda")
+    monkeypatch.setattr(stages, "SMALL", small)
+    monkeypatch.setattr(stages, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(stages, "_run", lambda *_: asked.append(1))
+    monkeypatch.setattr(stages.os, "sched_getaffinity", lambda _: range(16))
+    monkeypatch.delenv(progress.IN_WORKER, raising=False)
+    run.prefetch([("pool",), ("pool", "development")])
+    assert asked == [expected] * len(asked) and asked
+    stages._workers.cache_clear()

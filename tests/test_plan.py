@@ -12,7 +12,8 @@ from heal_lib.plan import MODELS, PRESETS, Preset
 def test_weights_are_counted_on_the_model_itself():
     model, _ = embedded.load("student")
     every, ends = plan.parameters(str(embedded.folder("student")))
-    assert every == model.num_parameters() and ends == model.get_input_embeddings().weight.numel()
+    assert every == model.num_parameters()
+    assert ends == model.get_input_embeddings().weight.numel() + model.lm_head.weight.numel()  # untied
 
 
 @pytest.mark.parametrize("name, billions", [
@@ -80,3 +81,11 @@ def test_bad_input_is_one_line(capsys, arguments, message):
 
 def test_presets_name_known_models():
     assert all(isinstance(p, Preset) and {p.teacher, p.student} <= set(MODELS) for p in PRESETS.values())
+
+
+def test_the_paper_s_setting_is_shared_among_cards():
+    one, node, cluster = plan.on_paper(2.0)
+    alone = plan.plan(PRESETS[80])
+    assert one["tokens_drawn"] == cluster["tokens_drawn"] == 2 * alone["tokens_drawn"] == 2 * 900 * 30 * 6000
+    assert one["sampling_hours"] == 2 * alone["sampling_hours"] == 64 * cluster["sampling_hours"]
+    assert one["training_hours"] == 8 * node["training_hours"] == 8 * cluster["training_hours"]

@@ -1,9 +1,11 @@
 """GEAR's repair and PURE's reading with a scripted engine: they know engines and worlds by protocol only."""
 
+import inspect
+
 import numpy as np
 import pytest
 
-from heal_lib import gear, pure, worlds
+from heal_lib import gear, pure, scales, worlds
 from heal_lib.engines import SamplingParams
 from heal_lib.errors import HealError
 from heal_lib.trajectory import COLUMNS, Problem, step_spans, to_dataset
@@ -159,6 +161,18 @@ def test_rows_say_where_they_come_from(engine):
     keys = [call["key"] for call in engine.calls]
     assert len(set(keys)) == 2 and all(key.startswith("e/") for key in keys)  # no two trajectories share draws
     assert all(call["params"] is PARAMS and call["n"] == 3 and call["seed"] == 5 for call in engine.calls)
+
+
+def test_what_is_not_said_is_as_in_the_paper_and_in_the_scales(engine):
+    """A third of the trajectory, one step back, twenty candidates; a plain draw has no parent and no breakpoint."""
+    told = {name: p.default for name, p in inspect.signature(gear.repair).parameters.items()}
+    usual = scales.get("demo")
+    assert told["n_candidates"] == 20 and told["rule"] == "entropy" and told["window"] == pytest.approx(1 / 3)
+    for name in ("window", "window_unit", "surge", "backoff", "hint", "step_delimiter"):
+        assert told[name] == getattr(usual, name)
+    (draw,) = engine.sample([engine.encode("x\n\n")], 1, PARAMS, 0, ["k"])[0]
+    row = gear.candidate_row(engine, WORLD, PROBLEM, draw, source="sampled", sample=3)
+    assert (row["parent"], row["breakpoint"], row["n_kept"], row["sample"]) == (-1, -1, 0, 3)
 
 
 def test_a_world_without_oracle_marks_its_rows(engine, monkeypatch):

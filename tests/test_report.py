@@ -50,6 +50,21 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "- below its teacher, unhinted on: b-hard" in block
 
 
+def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results):
+    pooled = "hard, pooled"
+    rows = [["heal", "sft-rs", pooled, 0.2, 0.1, 0.3, 0.01], ["heal", "teacher", pooled, 0.2, 0.1, 0.3, 0.06],
+            ["heal", "star", pooled, 0.0, -0.1, 0.1, 1.0], ["heal", "sft-rs", "countdown-hard", -0.2, -0.3, -0.1, 0.01]]
+    table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "p_holm"])
+    write_table(table, results / "tables" / "main_pairs.csv")
+    found = report.claims(results).set_index("claim")
+    assert len(found) == len(report.CLAIMS)
+    assert found["strength"].to_dict() == dict.fromkeys(found.index, "not measured") | {
+        "HEAL beats rejection sampling on hard problems": "shown", "the student passes its teacher": "suggested",
+        "HEAL beats STaR": "not shown", "HEAL helps where the missing skill is search luck": "contradicted"}
+    assert "+20.0 [+10.0, +30.0]" in found.iloc[0]["evidence (points, 95 %)"]
+    assert "contradicted" in report.block(results)
+
+
 def test_without_results_the_block_says_so(tmp_path, readme):
     assert report.block(tmp_path / "nothing") == report.EMPTY
     report.write_readme(readme, tmp_path / "nothing")
@@ -106,7 +121,7 @@ def test_tables_and_figures_know_their_notebook(results):
 
 
 # --- the notebooks of this module, and README itself
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("0[0-7]_*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("0[0-8]_*.ipynb")), ids=lambda path: path.stem)
 def test_parameters_are_fields_of_the_scale_and_stand_at_their_defaults(path):
     fields = {field.name: field.default for field in dataclasses.fields(scales.Scale)}
     for name, default in declared(path).items():

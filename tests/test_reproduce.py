@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import random
+import signal
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -235,8 +239,91 @@ def test_values_are_read_as_data_and_never_run():
     assert notebooks.parse_value("__import__('os')") == "__import__('os')"
 
 
+def test_a_folder_that_mixes_runs_is_refused_by_the_name_of_the_file(project, executed, monkeypatch):
+    folder = project / "results" / "s"
+    with pytest.raises(HealError, match="s/run.json: missing"):
+        provenance.check(folder)
+
+    def refused(words, besides=()):
+        with pytest.raises(HealError, match=words) as caught:
+            provenance.check(folder, besides)
+        assert "make reproduce" in str(caught.value)
+
+    assert drive() == 0
+    provenance.check(folder)
+    table = folder / "tables" / "tour.csv"
+    written = table.read_text()
+    table.write_text(written + "one more line")
+    refused("s/tables/tour.csv: not what a notebook")
+    table.unlink()
+    refused("s/tables/tour.csv: missing")
+    table.write_text(written)
+    (folder / "tables" / "older.csv").write_text("left by somebody")
+    refused("s/tables/older.csv: not what a notebook")
+    (folder / "tables" / "older.csv").unlink()
+    provenance.check(folder)
+    monkeypatch.setattr(reproduce, "code_hash", lambda *files: "other code")
+    assert drive("--only", "02") == 0
+    refused("(01_ceiling|02_gear|99_report).ipynb: made with other code")
+    refused("made with other code", besides=("99_report",))
+
+
+@pytest.mark.parametrize("which", ["cache/runs/s.json", "results/s/run.json"])
+def test_a_damaged_note_of_a_run_costs_time_and_nothing_else(project, executed, which):
+    """Any byte flipped, cut anywhere, or JSON of another kind: the run is made again, and its record is whole."""
+    drive()
+    file, rng = project / which, random.Random(0)
+    whole = file.read_bytes()
+    flips = [whole[:i] + bytes([whole[i] ^ 1 << rng.randrange(8)]) + whole[i + 1 :]
+             for i in rng.sample(range(len(whole)), 12)]
+    kinds = [b"[]", b"3", b"null", b'{"notebooks": []}', b'{"02_gear": 1}', b'{"02_gear": {"fingerprint": 1}}']
+    for damaged in [*flips, *(whole[: rng.randrange(len(whole))] for _ in range(5)), *kinds]:
+        file.write_bytes(damaged)
+        assert drive("--only", "02") == 0
+        assert drive() == 0 and set(json.loads((project / "cache/runs/s.json").read_text())) >= set(BODIES) - {"08_llm"}
+
+
 def test_a_second_run_into_the_same_folder_is_refused(project, executed, capsys):
     run = reproduce.Run("s", notebooks.select(["02"], "s"), [])
     with reproduce.alone(run):
         assert drive() == 2
     assert "another run writes there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_how_to_go_on_and_leaves_no_kernel(project, how):
+    """The real thing, in a process of its own: the notebook sleeps, the driver is told to stop."""
+    started = project / "started"
+    notebook(project / "notebooks" / "02_gear.ipynb",
+             f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)", 'scale = "smoke"')
+    script = f"""
+import runpy, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, these tests perhaps, ignore it
+from heal_lib import notebooks, provenance, store
+store.ROOT = provenance.ROOT = Path({str(project)!r})
+notebooks.ROOT, notebooks.FOLDER = store.ROOT, store.ROOT / "notebooks"
+(store.ROOT / "heal_lib").mkdir()
+sys.argv = ["reproduce", "--scale", "smoke", "--only", "02"]
+runpy.run_module("heal_lib.reproduce", run_name="__main__")
+"""
+    driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    while not started.exists() or not started.read_text():
+        assert driver.poll() is None, driver.stderr.read()
+        time.sleep(0.05)
+    driver.send_signal(how)
+    said = driver.communicate(timeout=60)[1].splitlines()
+    assert driver.returncode == 130 and said[-1] == "heal: interrupted; the same command goes on from here"
+    assert not [line for line in said if "Traceback" in line]
+    assert gone(int(started.read_text()))
+    assert not list((project / "results").rglob("*02_gear*"))
+
+
+def gone(process):
+    """Whether a process ends, within a minute."""
+    for _ in range(600):
+        state = Path(f"/proc/{process}/stat")
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.1)
+    return False

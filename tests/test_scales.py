@@ -12,8 +12,11 @@ def no_results_folder(monkeypatch):
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
 
 
-def test_every_scale_is_valid_and_named_after_itself():
-    assert {"smoke", "demo", "full"} <= set(scales.names())
+def test_every_scale_is_valid_and_named_after_itself(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # or `llm` says what it lacks
+    assert {"smoke", "demo", "full", "llm"} <= set(scales.names())
     for name in scales.names():
         cfg = scales.get(name)
         assert cfg.name == name and cfg.results_dir == ROOT / "results" / name
@@ -32,7 +35,7 @@ def test_defaults_are_the_method_s():
     switches = ("window", "window_unit", "surge", "backoff", "hint", "eligible_max_correct", "pure_lambda", "pure_eps",
                 "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative", "temperature")
     for name in scales.names():
-        assert scales.get(name).pick(*switches) == cfg.pick(*switches)
+        assert scales.SCALES[name].pick(*switches) == cfg.pick(*switches)
     assert len(scales.get("full").seeds) == 10 and len(scales.get("demo").seeds) == 3
 
 
@@ -66,6 +69,8 @@ def test_overrides_are_taken_and_forgiving_where_it_is_safe():
     ("smoke", {"temperature": float("nan")}, "temperature is nan"),
     ("smoke", {"top_p": 0.0}, "top_p is 0.0"),
     ("smoke", {"top_p": 1.5}, "top_p is 1.5"),
+    ("smoke", {"window": 0.0}, "window is 0.0"),
+    ("smoke", {"window": 2.0}, "window is 2.0"),
     ("smoke", {"learning_rates": [-1.0]}, "learning_rates are (-1.0,)"),
 ])
 def test_bad_scales_are_refused_in_one_line(name, overrides, words):
@@ -103,3 +108,16 @@ def test_the_driver_names_the_results_folder(monkeypatch, tmp_path):
 
 def test_pick_names_the_fields():
     assert scales.get("demo").pick("window", "hint") == {"window": 1 / 3, "hint": "answer"}
+
+
+def test_the_variable_backend_chooses_what_trains_and_says_what_it_lacks(monkeypatch):
+    import torch
+
+    monkeypatch.setenv("BACKEND", "hf")
+    assert scales.get("demo") == scales.SCALES["demo"]
+    monkeypatch.setenv("BACKEND", "unsloth")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(HealError, match="BACKEND=hf works here"):
+        scales.get("demo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert scales.get("demo", finetune="lora").results_dir.name == "demo+backend=unsloth+finetune=lora"

@@ -238,3 +238,14 @@ def test_runs_are_drawn_again_within_their_task():
     assert any(set(x[:, 0] + 10) != set(x[:, 1]) for x in seen)  # each task draws for itself
     again = stats.stratified_bootstrap(lambda x: float(x.mean()), scores, n_boot=200)
     assert again == (value, low, high)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1, 95])
+def test_a_level_lies_between_none_and_all(level):
+    with pytest.raises(HealError):
+        bootstrap_mean([0.0, 1.0], level=level)
+
+
+def test_half_of_a_tie_is_an_improvement():
+    assert stats.probability_of_improvement(np.ones((2, 3)), np.ones((4, 3))) == 0.5
+    assert stats.probability_of_improvement(np.array([[1.0], [2.0]]), np.array([[1.0]])) == 0.75

@@ -22,6 +22,7 @@ from heal_lib.store import (
     load_dataset,
     read_json,
     save_dataset,
+    write_json,
     write_table,
 )
 
@@ -90,6 +91,34 @@ def test_a_damaged_result_is_named_and_made_again(store, capsys, harm):
     assert line.startswith(f"pool: {folder.name}/{file.relative_to(folder)} is damaged")
 
 
+def test_every_byte_of_a_result_counts(store, capsys):
+    """One bit of any byte of any file, the manifest's included; a file cut at any length; one file too many."""
+    make = writer()
+    folder = store.stage("pool", {"temperature": 0.5}, make)
+    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert len(whole) == 2
+    for path, data in whole.items():
+        spoilt = [data[:i] + bytes([byte ^ 1 << i % 8]) + data[i + 1 :] for i, byte in enumerate(data)]
+        for damage in [*spoilt, *(data[:i] for i in range(0, len(data), 7)), data + b" "]:
+            path.write_bytes(damage)
+            assert store._sound(folder, "pool") is None, damage
+            assert f"{folder.name}/{path.relative_to(folder)} is damaged" in capsys.readouterr().err
+            path.write_bytes(data)
+    (folder / "stage-4").write_text("put there by hand")
+    assert store._sound(folder, "pool") is None and "stage-4" in capsys.readouterr().err
+    store.stage("pool", {"temperature": 0.5}, make)
+    assert make.calls == 2 and not (folder / "stage-4").exists()
+
+
+def test_a_manifest_of_an_older_cache_still_counts(store):
+    """They say nothing of themselves; making a month's work again would be no gain."""
+    make = writer()
+    path = store.stage("pool", {}, make) / "manifest.json"
+    write_json({key: value for key, value in read_json(path).items() if key != "manifest"}, path)
+    store.stage("pool", {}, make)
+    assert make.calls == 1
+
+
 def failing(error):
     def make(folder):
         (folder / "half").write_text("half")
@@ -144,12 +173,13 @@ def test_a_key_part_that_is_not_plain_data_is_refused(store, part):
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(store):
-    for entry in ("dead-1", "alive-2"):
-        (store.root / f".tmp-{entry}").mkdir()
+    made = store.stage("made", {}, writer())
+    for left in (".tmp-dead-1", ".tmp-alive-2", ".part-dead-1", f".part-{made.name}"):
+        (store.root / left).mkdir()
     with open(store.root / ".locks" / "alive-2", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         Store(store.root)
-    assert left_over(store) == [".tmp-alive-2"]
+    assert sorted(left_over(store)) == [".part-dead-1", ".tmp-alive-2", made.name]
 
 
 def test_two_processes_make_a_thing_once(tmp_path):
@@ -198,6 +228,18 @@ def test_an_atomic_file_appears_whole_or_not(tmp_path):
         assert temporary.suffix == ".svg"
         temporary.write_text("whole")
     assert (tmp_path / "deep" / "a.svg").read_text() == "whole"
+
+
+def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / f".{gone.pid}.t.csv").write_text("half")
+    (tmp_path / f".{os.getppid()}.t.csv").write_text("being written")
+    (tmp_path / f".{gone.pid}.other.csv").write_text("half")
+    with atomic(tmp_path / "t.csv") as temporary:
+        temporary.write_text("whole")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"t.csv", f".{os.getppid()}.t.csv", f".{gone.pid}.other.csv"}
 
 
 def test_tables_are_written_alike_every_time(tmp_path):

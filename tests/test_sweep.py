@@ -1,5 +1,6 @@
 """The sweep over teachers, with models that know nothing."""
 
+import json
 import types
 
 import pandas as pd
@@ -9,7 +10,8 @@ from heal_lib import embedded, scales, sweep
 from heal_lib.embedded import corpus
 from heal_lib.store import Store
 
-GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts": 30}
+GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts": 30,
+        "sweep_sizes": ["small", "teacher"], "sweep_base_texts": 30}
 
 
 @pytest.fixture
@@ -21,13 +23,23 @@ def run(models_folder, monkeypatch, tmp_path):
 
 
 def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(run):
-    assert run.cells() == [(0.25, 0.003), (0.95, 0.003)]
-    folders = [str(run.teacher(*cell)) for cell in run.cells()]
+    cells = [cell[:2] for cell in run.cells() if cell[2] == sweep.SHIPPED]
+    assert cells == [(0.25, 0.003), (0.95, 0.003)]
+    folders = [str(run.teacher(*cell)) for cell in cells]
     hashes = {embedded.weights_hash(name) for name in ("teacher", *folders)}
     assert len(hashes) == 3
     around = run.around(0.25, 0.003)
     assert around.cfg.worlds == ("equations",) and around.cfg.teacher == folders[0]
     assert len(around.cfg.learning_rates) == 1
+
+
+def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run):
+    sized = [cell for cell in run.cells() if cell[2] != sweep.SHIPPED]
+    assert sized == [(h, 0.003, f"base-{size}") for size in ("small", "teacher") for h in (0.25, 0.95)]
+    sizes = [run.around(*cell).cfg.student for cell in sized[::2]]
+    small, large = (embedded.load(name)[0].num_parameters() for name in sizes)
+    assert small < large / 5
+    assert list(json.loads((run.base("small") / "known_facts.json").read_text())) == ["equations"]
 
 
 def test_a_corpus_can_be_of_one_world():

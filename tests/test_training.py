@@ -5,12 +5,19 @@ import copy
 import pytest
 import torch
 
+from heal_lib import training
 from heal_lib.embedded import models, tokenizer
 from heal_lib.errors import HealError
-from heal_lib.training import TrainConfig, fit, fit_to_logits
+from heal_lib.training import SEAL, TrainConfig, fit, fit_to_logits
 
 TEXT = ("equation x*3+2=23\n\n", "23-2=21\n\n21/3=7\n\n\\boxed{7}")
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch):
+    """Checkpoints in a run of a few updates."""
+    monkeypatch.setattr(training, "SAVE_EVERY", 1)
 
 
 @pytest.fixture
@@ -73,13 +80,35 @@ def test_a_run_leaves_no_files(model, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpointed_run_is_resumed(model, words, tmp_path):
-    rows = [row(words)] * 16
-    log = fit(model, words, rows, CONFIG, checkpoints=str(tmp_path))
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
-    fresh = models.new_model("student", words, 1)
-    assert fit(fresh, words, rows, CONFIG, checkpoints=str(tmp_path)) == log  # nothing left to do
-    assert torch.equal(fresh.state_dict()["model.norm.weight"], model.state_dict()["model.norm.weight"])
+@pytest.mark.parametrize("harm", ["none", "cut", "unsealed", "other run", "all"])
+def test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint(words, tmp_path, capsys, harm):
+    rows = [{**row(words), "input_ids": row(words)["input_ids"][: 12 + i % 5],
+             "completion_mask": row(words)["completion_mask"][: 12 + i % 5]} for i in range(40)]
+    config = TrainConfig(1e-3, 4, seed=3)
+    plain, first, second = (models.new_model("student", words, seed) for seed in (1, 1, 1))
+    log = fit(plain, words, rows, config)
+    assert fit(first, words, rows, config, checkpoints=str(tmp_path)) == log
+    last, before = (tmp_path / f"checkpoint-{n}" for n in (10, 5))
+    assert set(tmp_path.glob("checkpoint-*")) == {last, before}
+    if harm in ("cut", "all"):
+        weights = (last / "model.safetensors").read_bytes()
+        (last / "model.safetensors").write_bytes(weights[:-1])
+    if harm in ("unsealed", "all"):
+        ((last if harm == "unsealed" else before) / SEAL).unlink()
+    capsys.readouterr()
+    other = TrainConfig(1e-3, 4, seed=4) if harm == "other run" else config
+    again = fit(second, words, rows, other, checkpoints=str(tmp_path))
+    said, unused = capsys.readouterr().err, {"none": 0, "other run": 2, "all": 2}.get(harm, 1)
+    assert said.count("not used") == unused and (unused == 0 or last.name in said)
+    same = [torch.equal(a, b) for a, b in zip(plain.state_dict().values(), second.state_dict().values(), strict=True)]
+    losses = [[(entry["step"], entry["loss"]) for entry in part] for part in (log, again)]
+    assert all(same) == (losses[0] == losses[1]) == (harm != "other run")
+
+
+def test_a_checkpoint_never_parts_the_updates_whose_mean_loss_is_logged(tmp_path):
+    for n_rows in (1, 7, 400, 1520, 9999):
+        arguments = training._arguments(CONFIG, n_rows, str(tmp_path), True, 1)
+        assert arguments.save_steps % arguments.logging_steps == 0
 
 
 def test_bad_input_is_refused(model):

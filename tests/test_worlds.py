@@ -326,3 +326,16 @@ def test_only_finished_right_texts_without_the_hint_are_accepted(name, level):
     assert not gear.accepts(world, problem, text, False)
     assert not gear.accepts(world, problem, world.hint(problem) + text, True)
     assert not gear.accepts(world, problem, text.removesuffix("}"), True)
+
+
+def test_splits_part_all_problems_between_them():
+    """The shares that the shipped models were trained with; nothing is left out, nothing in two."""
+    assert list(SPLITS.items()) == [("pretrain", (0, 70)), ("distil", (70, 85)), ("development", (85, 90)),
+                                    ("test", (90, 100))]
+
+
+@levels
+def test_a_world_knows_its_difficulties_and_how_long_a_sample_may_be(name, level):
+    world = worlds.get(name)
+    assert world.knows(level) and not world.knows("impossible")
+    assert world.longest(level) == world.max_new_tokens[level] > 20

@@ -42,15 +42,16 @@ def skills(engine, *, hinted: bool) -> dict:
     return out
 
 
-def drill_skill(engine, n: int = 150) -> dict:
-    """world -> share of isolated facts that are right when each is drawn once, the facts before it being right."""
+def drill_skill(engine, n: int = 150, of: tuple[str, ...] = ()) -> dict:
+    """world (all, or those named) -> share of isolated facts that are right when each is drawn once, the facts before
+    it being right."""
     out = {}
-    for world in map(worlds.get, worlds.names()):
+    for world in map(worlds.get, of or worlds.names()):
         prompts, asked = [], []
         for i in range(n):
             head, *facts = split_steps(world.drill(rng_of("card", world.name, i)))
             for at, fact in enumerate(facts):
-                opening = re.match(r"(into|from) [A-Z]|.*?(?=[=:])", fact).group(0)
+                opening = re.match(r"(into|from) [A-Z]|.*?(?=[=:])", fact).group(0)  # type: ignore[union-attr]  # it matches
                 prompts.append(engine.encode("\n\n".join([head, *facts[:at], opening])))
                 asked.append((head, fact, opening))
         draws = engine.sample(prompts, 1, SamplingParams(8), 1, [f"card/{world.name}/{i}" for i in range(len(asked))])

@@ -28,7 +28,8 @@ class Muon(torch.optim.AdamW):
     def __init__(self, model, lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
         matrices, rest = [], []
         for name, parameter in model.named_parameters():
-            (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
+            of_words = "embed" in name or "lm_head" in name
+            (matrices if parameter.ndim == 2 and not of_words else rest).append(parameter)
         self.momentum, self.matrices = momentum, matrices
         super().__init__([{"params": rest, "lr": lr}, {"params": matrices, "lr": lr}], betas=(0.9, 0.98),
                          weight_decay=weight_decay)

@@ -12,23 +12,23 @@ from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
 from heal_lib.store import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
-TEXTS = {"teacher": 46_000, "student": 45_000}
-ROUNDS = {"teacher": 3, "student": 3}  # how often new text of that size is read, each time from full learning rate
 LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
+TEXTS = {"teacher": (46_000, 46_000, 110_000, 46_000), "student": (45_000, 45_000, 110_000)}  # the others; each anneals
 CONFIG = {
-    "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=24, warmup=0.02),
-    "student": training.TrainConfig(learning_rate=1e-2, batch_size=16, warmup=0.02),
+    "teacher": training.TrainConfig(learning_rate=1e-2, batch_size=12, warmup=0.02),
+    "student": training.TrainConfig(learning_rate=1e-2, batch_size=8, warmup=0.02),
 }
 
 
-def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
+def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: str | None = None) -> None:
     """Generates the corpus, trains in phases, and writes model, tokenizer and training record to out/name.
 
-    Takes up where it was stopped. The first phase reads lookups only, the others all text."""
+    `size` scales the number of texts, `shape` is another of `models.SIZES`. Takes up where it was stopped. The first
+    phase reads lookups only."""
     start, words = time.time(), tokenizer.build()
-    model, folder = models.new_model(name, words, seed), out / name
-    phases = [corpus.lookups(LOOKUPS[name], seed),
-              *(corpus.texts(RECIPES[name], n_texts, seed + i) for i in range(ROUNDS[name]))]
+    model, folder = models.new_model(shape or name, words, seed), out / name
+    lookups, *rounds = (round(size * n) for n in (LOOKUPS[name], *TEXTS[name]))
+    phases = [corpus.lookups(lookups, seed), *(corpus.texts(RECIPES[name], n, seed + i) for i, n in enumerate(rounds))]
     rows, curve = [], []
     for phase, texts in enumerate(phases, 1):
         rows.append([corpus.encode(words, text) for text in texts])
@@ -37,14 +37,14 @@ def pretrain(name: str, out: Path, *, n_texts: int, seed: int) -> None:
         log = training.fit(model, words, rows[-1], CONFIG[name], checkpoints=str(checkpoints),
                            optimizer=muon.Muon(model, CONFIG[name].learning_rate))
         curve.append([[entry["step"], round(float(entry["loss"]), 4)] for entry in log])
-    rows = sum(rows, [])
+    read = [row for part in rows for row in part]
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     record = {
-        "recipe": vars(RECIPES[name]), "lookups": LOOKUPS[name], "texts": n_texts,
-        "rounds": ROUNDS[name], "seed": seed, "parameters": model.num_parameters(),
-        "tokens": sum(len(row["input_ids"]) for row in rows),
-        "tokens_learned": sum(sum(row["completion_mask"]) for row in rows),
+        "recipe": vars(RECIPES[name]), "lookups": lookups, "texts": rounds, "seed": seed,
+        "parameters": model.num_parameters(),
+        "tokens": sum(len(row["input_ids"]) for row in read),
+        "tokens_learned": sum(sum(row["completion_mask"]) for row in read),
         "training": vars(CONFIG[name]), "seconds": round(time.time() - start),
         "loss_curves": curve,
     }
@@ -58,11 +58,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m heal_lib.embedded.pretrain", description=__doc__)
     parser.add_argument("model", choices=[*RECIPES, "all"])
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder to write to")
-    parser.add_argument("--texts", type=int, help="number of training texts (default: as shipped)")
+    parser.add_argument("--size", type=float, default=1.0, help="share of the shipped models' texts (default: 1)")
+    parser.add_argument("--shape", choices=models.SIZES, help="architecture (default: the model's own)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     for name in RECIPES if args.model == "all" else [args.model]:
-        pretrain(name, args.out, n_texts=args.texts or TEXTS[name], seed=args.seed)
+        pretrain(name, args.out, size=args.size, seed=args.seed, shape=args.shape)
         card.write(args.out / name)
 
 

@@ -5,11 +5,33 @@ in a second pass instead (METHOD section 0)."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from heal_lib.errors import HealError
+
+
+def device() -> str:
+    """Where models run: the variable DEVICE, "cpu" (the default) or "cuda". Raises HealError for what is not there."""
+    import torch
+
+    name = os.environ.get("DEVICE") or "cpu"
+    if name not in ("cpu", "cuda"):
+        raise HealError(f"DEVICE={name}: use cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise HealError("DEVICE=cuda: this torch sees no CUDA GPU; leave DEVICE out to run on the CPU")
+    return name
+
+
+def needs(package: str) -> None:
+    """Raises HealError where the package of an engine is not installed; the extra is called as the package."""
+    if importlib.util.find_spec(package) is None:
+        raise HealError(f"engine '{package}' needs a package that is not here; run: pip install '.[{package}]'")
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,13 @@ class Score:
 
 
 class Engine(Protocol):
-    """What GEAR, PURE and evaluation ask of a model."""
+    """What GEAR, PURE and evaluation ask of a model. tokenizer: that of `transformers`; vocabulary: its fingerprint."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def vocabulary(self) -> str: ...
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special tokens."""

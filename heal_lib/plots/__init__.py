@@ -6,25 +6,47 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from heal_lib import baselines
+from heal_lib.plots import captions
 from heal_lib.store import atomic
 
 _PALETTE = sns.color_palette("colorblind", 10)
-_MAIN_COLOURS = dict(zip(baselines.MAIN, (_PALETTE[i] for i in (7, 9, 8, 3, 0, 4, 5, 6, 1, 2)), strict=True))
-COLOURS = {name: _MAIN_COLOURS.get(name, _PALETTE[3 + i % 4]) for i, name in enumerate(baselines.METHODS)}
+_MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4, "limo": 5,
+                 "paced": 6, "star": 1, "heal": 2}
+COLOURS = {name: _PALETTE[_MAIN_COLOURS.get(name, 3 + i % 4)] for i, name in enumerate(baselines.METHODS)}
 _SHAPES = "s^hpoPdXvD<>8*H"  # readable in greyscale; the main methods each have their own
 MARKERS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(baselines.METHODS)}
 VERDICT_COLOURS = {"genuine": _PALETTE[2], "spurious": _PALETTE[3], "failed": _PALETTE[7]}
 
 
+SINGLE, DOUBLE = 3.5, 7.2  # inches: one column of a paper, and both
+
+
 def style() -> None:
-    """The look of all figures: seaborn's white grid, a size that a page can take, fonts that embed."""
-    sns.set_theme(context="paper", style="whitegrid", palette="colorblind", font_scale=1.1)
-    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "svg.fonttype": "path",
-                         "svg.hashsalt": "heal", "figure.constrained_layout.use": True})
+    """The look of all figures: seaborn's white grid, text of 7 to 9 points at the size printed, fonts that embed."""
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({
+        "font.size": 8.5, "axes.titlesize": 8.5, "axes.labelsize": 8.5, "figure.labelsize": 8.5, "legend.fontsize": 7.5,
+        "legend.title_fontsize": 7.5, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
+        "figure.dpi": 110, "savefig.dpi": 200, "svg.fonttype": "path", "svg.hashsalt": "heal", "pdf.fonttype": 42,
+        "figure.constrained_layout.use": True})
 
 
-def save(figure, results_dir, name: str) -> None:
-    """Writes results_dir/figures/name.png and .svg, each whole or not at all, the same bytes for the same figure."""
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+def save(figure, results_dir, name: str, caption: str, *, data: str = "", seeds=(), width: float = DOUBLE) -> None:
+    """Writes results_dir/figures/name.pdf, .png and .svg, and its caption as .txt, each whole or not at all.
+
+    The same figure gives the same bytes. caption: one or two sentences; data: the table (its name) that is drawn;
+    seeds: those of what is drawn, where the table does not count them; width: inches, SINGLE or DOUBLE."""
+    figure.set_size_inches(width, figure.get_figheight())
+    kinds = {"pdf": {"CreationDate": None}, "png": {"Software": None}, "svg": {"Date": None}}
+    for kind, metadata in kinds.items():
         with atomic(results_dir / "figures" / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=metadata)
+    with atomic(results_dir / "figures" / f"{name}.txt") as path:
+        path.write_text(captions.text(results_dir, name, caption, data, seeds), encoding="utf-8")
+
+
+def show(*rows, **options):
+    """Trajectories (data-set rows) as a widget in a notebook; two stand side by side. See `explorer.show`."""
+    from heal_lib.plots import explorer
+
+    return explorer.show(*rows, **options)

@@ -1,4 +1,4 @@
-"""Figures of notebooks 04-07, from the tables of `heal_lib.tables`: shares come in, per cent are drawn."""
+"""Figures of notebooks 04-07, 09 and 10, from the tables of `heal_lib.tables`: shares come in, per cent are drawn."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 import seaborn as sns
 
 from heal_lib import baselines
-from heal_lib.plots import COLOURS, MARKERS
+from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE
+from heal_lib.plots.trajectories import world_style
 
 
 def label(method):
@@ -32,7 +33,7 @@ def main_results(table, methods, baseline="sft-rs"):
 
     `table`: avg@k rows of `evaluation.results_table`."""
     benchmarks = list(table["benchmark"].unique())
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(9.5, 6), sharex=True, height_ratios=(3, 2))
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.2), sharex=True, height_ratios=(3, 2))
     for shift, method in zip(_dodge(len(methods)), methods, strict=True):
         rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
         x = np.arange(len(benchmarks)) + shift
@@ -64,8 +65,8 @@ def forest(table, methods, panels, *, columns=None, groups=(), xlabel=None):
     columns = columns or len(panels)
     lines = _lines(methods, groups)
     n_rows = -(-len(panels) // columns)
-    size = (2.2 + (4.6 if columns == 1 else 2.0 * columns), n_rows * (0.9 + 0.28 * len(lines)))
-    fig, axes = plt.subplots(n_rows, columns, figsize=size, sharey=True, sharex=columns > 1, squeeze=False)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 0.4 + n_rows * (0.45 + 0.2 * len(lines))), sharey=True,
+                             sharex=columns > 1, squeeze=False)
     for ax, panel in zip(axes.flat, panels, strict=False):
         rows = table[table["benchmark"] == panel].set_index("against")
         ax.axvline(0, color="0.3", linewidth=1)
@@ -73,7 +74,7 @@ def forest(table, methods, panels, *, columns=None, groups=(), xlabel=None):
             if method in rows.index:
                 mean, low, high = 100 * rows.loc[method, ["difference", "ci_low", "ci_high"]].astype(float)
                 ax.plot([low, high], [y, y], color=COLOURS[method], linewidth=1.6)
-                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=8, markeredgecolor="white",
+                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=6, markeredgecolor="white",
                         markeredgewidth=0.5)
         ax.set_title(panel, fontsize="medium")
         ax.grid(False, axis="y")
@@ -103,7 +104,7 @@ def stage_accuracy(table, stages, columns=3):
     """Accuracy after each stage, one panel per benchmark. `stages`: names of the stages, 0 first."""
     benchmarks = list(table["benchmark"].unique())
     n_rows = -(-len(benchmarks) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(9.5, 2.2 * n_rows), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 1.7 * n_rows), sharex=True, sharey=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=False):
         rows = table[table["benchmark"] == benchmark].sort_values("stage")
         ax.plot(rows["stage"], 100 * rows["mean"], color=COLOURS["heal"], linewidth=1, zorder=1)
@@ -119,7 +120,7 @@ def stage_accuracy(table, stages, columns=3):
 
 def loss_curves(logs, methods):
     """Training loss against tokens seen, one panel per method, one line per seed; stages are set apart."""
-    fig, axes = plt.subplots(1, len(methods), figsize=(9.5, 2.8), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(methods), figsize=(DOUBLE, 2.4), sharex=True, sharey=True, squeeze=False)
     for ax, method in zip(axes.flat, methods, strict=True):
         part = logs[logs["method"] == method]
         for seed, line in part.groupby("seed"):
@@ -142,7 +143,7 @@ def accuracy_per_token(table, benchmarks):
     apart = 0.025 * cost.max()
     for before, after in zip(cost.index, cost.index[1:], strict=False):
         cost[after] = max(cost[after], cost[before] + apart)
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(9.5, 3.6), sharex=True, squeeze=False)
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
             _points(ax, cost[row["method"]], [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
@@ -159,7 +160,7 @@ def accuracy_per_token(table, benchmarks):
 
 def token_bars(costs):
     """Teacher tokens per method, by source."""
-    fig, ax = plt.subplots(figsize=(7, 0.9 + 0.32 * len(costs)))
+    fig, ax = plt.subplots(figsize=(DOUBLE, 0.9 + 0.25 * len(costs)))
     styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
     left = np.zeros(len(costs))
     for source, (shade, hatch) in styles.items():
@@ -174,36 +175,59 @@ def token_bars(costs):
     return fig
 
 
-def sweep_map(table, rows="derive_hinted", columns="derive_unprompted"):
+def sweep_map(table, columns, xlabel, rows="derive_hinted"):
     """HEAL's gain in every cell of the sweep, with its interval; a frame where the interval excludes zero."""
     cells = table.pivot(index=rows, columns=columns, values=["difference", "ci_low", "ci_high"])
     cells = cells.sort_index(ascending=False)
     mean, low, high = (100 * cells[name] for name in ("difference", "ci_low", "ci_high"))
     words = [[f"{m:+.1f}\n[{a:+.1f}, {b:+.1f}]" for m, a, b in zip(*line, strict=True)]
              for line in zip(mean.to_numpy(), low.to_numpy(), high.to_numpy(), strict=True)]
-    fig, ax = plt.subplots(figsize=(2 + 1.4 * mean.shape[1], 1.2 + 0.75 * mean.shape[0]))
+    fig, ax = plt.subplots(figsize=(DOUBLE, 1.2 + 0.5 * mean.shape[0]))
     reach = max(1.0, float(mean.abs().max().max()))
     sns.heatmap(mean, annot=np.array(words), fmt="", cmap="PuOr_r", vmin=-reach, vmax=reach, ax=ax, linewidths=1,
                 annot_kws={"fontsize": "small"}, cbar_kws={"label": "HEAL minus rejection sampling (points)"})
     for i, j in zip(*np.nonzero((low > 0).to_numpy() | (high < 0).to_numpy()), strict=True):
         ax.add_patch(plt.Rectangle((j, i), 1, 1, fill=False, edgecolor="black", linewidth=2))
-    ax.set(xlabel="derivations in the teacher's unhinted text (share)",
-           ylabel="derivations in its\nhinted text (share)")
+    ax.set(xlabel=xlabel, ylabel="derivations in the teacher's\nhinted text (share)")
     return fig
 
 
 def gain_against(table, x, xlabel, named=()):
-    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) by name."""
-    fig, ax = plt.subplots(figsize=(5, 3.2))
-    for look, part in (({"color": "0.55", "fmt": "o"}, table[~table["name"].isin(named)]),
-                       ({"color": COLOURS["heal"], "fmt": "D"}, table[table["name"].isin(named)])):
-        mean = 100 * part["difference"]
+    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever."""
+    fig, ax = plt.subplots(figsize=(SINGLE, 2.6))
+    grey = {"color": "0.55", "marker": "o"}
+    looks = [("sweep", ~table["name"].isin(named), grey), *((n, table["name"] == n, world_style(n)) for n in named)]
+    for name, which, look in looks:
+        part, mean = table[which], 100 * table.loc[which, "difference"]
         bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
-        ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=5, **look)
-    for i, row in enumerate(table[table["name"].isin(named)].itertuples()):  # names in steps
-        at = (100 * getattr(row, x), 100 * row.difference)
-        ax.annotate(row.name, at, xytext=(6, 4 + 12 * i), textcoords="offset points")
-    ax.margins(x=0.2)
+        if len(part):
+            ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=6, label=name,
+                        **{**look, "linestyle": ""})
     ax.axhline(0, color="0.3", linewidth=1)
+    ax.margins(0.1)
+    ax.legend(loc="best")
     ax.set(xlabel=xlabel, ylabel="HEAL minus rejection\nsampling (points)")
+    return fig
+
+
+def growth(table, fits):
+    """Seconds against every knob of `scaling.curves`; lines are the fitted powers, over the values they rest on."""
+    fig, axes = plt.subplots(-(-len(fits) // 3), 3, figsize=(DOUBLE, 1.9 * -(-len(fits) // 3)), squeeze=False)
+    for ax, fit in zip(axes.flat, fits.itertuples(), strict=False):
+        part = table[(table["curve"] == fit.curve) & (table["knob"] == fit.knob)]
+        ax.loglog(part["value"], part["seconds"], "o", color=COLOURS["heal"], markersize=4)
+        ends = np.array([fit.least, fit.most])
+        ax.plot(ends, fit.factor * ends**fit.exponent, color="0.4", linewidth=1)
+        ax.set_title(f"{fit.curve}: power {fit.exponent:.2f}", fontsize="medium")
+        ax.set_xlabel(fit.knob)
+        ax.grid(False, which="minor")
+        for axis, values in ((ax.xaxis, part["value"]), (ax.yaxis, part["seconds"])):
+            if values.max() > 10 * values.min():
+                axis.set_minor_formatter(plt.NullFormatter())
+            else:  # less than a decade has hardly a tick of its own
+                axis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:.3g}"))
+                axis.set_minor_locator(plt.LogLocator(subs=(2, 5)))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("seconds")
+    _hide(axes, len(fits))
     return fig

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from heal_lib.plots import VERDICT_COLOURS
+from heal_lib.plots import DOUBLE, VERDICT_COLOURS
 
 TOP = 2.5  # nats
 _PALETTE = sns.color_palette("colorblind", 10)
@@ -96,14 +96,18 @@ def show(pieces, entropy, marks=(), title=""):
 
 
 def token_figure(columns, font=8.5):
-    """The same for paper: columns of (title, pieces, entropy, marks), one line per step; returns the figure."""
+    """The same for paper: columns of (title, pieces, entropy, marks), one line per step; returns the figure.
+
+    It is DOUBLE inches wide; `font`, in points, shrinks to 7 where the lines need it."""
     grids = [_lines(pieces, entropy, marks) for _, pieces, entropy, marks in columns]
     widths = [max([sum(len(text) for text, _, _ in line) for line in grid], default=1) + 1 for grid in grids]
-    height, char = max(map(len, grids)), 0.66 * font / 72  # inches
+    height, room = max(map(len, grids)), (DOUBLE - 1.4) * 72 / 0.66  # room: characters across, times their points
+    font = min(font, max(7, room / sum(widths)))
+    spare = max(1, room / font / sum(widths))  # a box stays as wide as its text
     figure, axes = plt.subplots(1, len(columns), squeeze=False, gridspec_kw={"width_ratios": widths},
-                                figsize=(char * sum(widths) + 1.4, 0.028 * font * height + 0.8))
+                                figsize=(DOUBLE, 0.024 * font * height + 0.6))
     for ax, grid, width, (title, *_) in zip(axes[0], grids, widths, columns, strict=True):
-        ax.set(xlim=(-0.4, width), ylim=(height + 0.1, -0.1), title=title, xticks=[], yticks=[])
+        ax.set(xlim=(-0.4, width * spare), ylim=(height + 0.1, -0.1), title=title, xticks=[], yticks=[])
         ax.grid(False)
         for y, line in enumerate(grid):
             _draw_line(ax, y, line, font)
@@ -128,12 +132,13 @@ def _lines(pieces, entropy, marks) -> list[list[tuple]]:
 def _draw_line(ax, y, line, font) -> None:
     x = 0
     for text, nats, kind in line:
-        look = {"facecolor": _heat(nats) if kind is None else "white", "edgecolor": "0.8" if kind is None else "black",
-                "linestyle": "--" if kind == "hint" else "-", "linewidth": 0.4 if kind is None else 0.9}
+        look: dict = {"facecolor": _heat(nats) if kind is None else "white",
+                      "edgecolor": "0.8" if kind is None else "black",
+                      "linestyle": "--" if kind == "hint" else "-", "linewidth": 0.4 if kind is None else 0.9}
         ax.add_patch(Rectangle((x, y + 0.06), len(text), 0.88, **look))
         # A dollar sign would start mathematics.
         ax.text(x + len(text) / 2, y + 0.5, text.replace("$", r"\$"), ha="center", va="center", family="monospace",
-                fontsize=font if kind is None else font - 1, weight="normal" if kind is None else "bold")
+                fontsize=font if kind is None else max(7, font - 1), weight="normal" if kind is None else "bold")
         x += len(text)
 
 
@@ -148,7 +153,7 @@ def surge_bars(ax, step_entropy, surge, stop, breakpoint, kept):
         ax.plot(breakpoint + 1, surge[breakpoint], "k*", ms=13, label="breakpoint")
         ax.axvline(kept + 0.5, color="black", ls=":", label="cut")
     ax.set(xlabel="step", ylabel="nats", xticks=k[:: max(1, len(k) // 20)])
-    ax.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def reading_bars(axes, ppl, u, ratio, labels, title):
@@ -193,7 +198,7 @@ def position_histogram(ax, positions, window, world, unit="steps"):
     ax.axvspan(0, window, color="0.9", label="window")
     ax.hist(positions, bins=np.linspace(0, 1, 21), weights=np.full(len(positions), 1 / max(1, len(positions))),
             color=world_style(world)["color"], edgecolor="white")
-    ax.set(title=world, xlim=(0, 1), xlabel=f"breakpoint, share of the {unit} before it")
+    ax.set(title=world, xlim=(0, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
 
 
 def interval_points(ax, table, label, shift=0.0, **look):
@@ -226,7 +231,7 @@ def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
     for exponent in range(-2, 6):
         ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
     ax.set(xlim=(left, right), ylim=limits)
-    ax.legend(fontsize="x-small")
+    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)  # below: points abound
 
 
 def roc_curve(ax, scores, labels, label, **look):
@@ -258,5 +263,5 @@ def reading_style(name: str, chosen: str) -> dict:
     styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
               "certainty before": (5, ":"), "certainty after": (5, "--"), "min-token probability": (6, "--"),
               "token entropy": (9, ":"), "self-certainty": (9, "--"), "pure+": (3, "-")}
-    colour, line = styles.get(name, (7, "-"))
-    return {"color": _PALETTE[colour], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}
+    shade_of, line = styles.get(name, (7, "-"))
+    return {"color": _PALETTE[shade_of], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}

@@ -81,6 +81,14 @@ class World:
                             "ask for less")
         return list(found.values())
 
+    def knows(self, difficulty: str) -> bool:
+        """Whether there are problems of that difficulty."""
+        return difficulty in self.difficulties
+
+    def longest(self, difficulty: str) -> int:
+        """Tokens that a sample of that difficulty may have."""
+        return self.max_new_tokens[difficulty]
+
     def prompt(self, problem: Problem) -> str:
         """The text the model continues."""
         return problem.question + "\n\n"

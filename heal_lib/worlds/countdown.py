@@ -99,6 +99,7 @@ class Countdown(World):
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         numbers, target = parse(problem.question)
         verdicts, facts = [], []
+        verified = self.verify(problem, text)
         for step in split_steps(text):
             kind, valid, fruitless = "unknown", False, False
             if found := _FACT.fullmatch(step):
@@ -112,7 +113,7 @@ class Countdown(World):
             elif step == "give up":
                 kind, valid, fruitless = "stop", True, True
             elif step.startswith(self.answer_opening):
-                kind, valid = "answer", self.verify(problem, text)
+                kind, valid = "answer", verified
             verdicts.append(StepVerdict(step, kind, valid, fruitless))
         return StepReport(tuple(verdicts), _follows(boxed(text), facts))
 

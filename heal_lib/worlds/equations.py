@@ -136,6 +136,7 @@ class Equations(World):
         moves, e = parse(problem.question)
         collected, openings = collect(moves)
         guess, undone, value, verdicts, answer = None, 0, e, [], boxed(text)
+        verified = self.verify(problem, text)
         for step in split_steps(text):
             kind, valid, fruitless = "unknown", False, False
             if found := _FACT.fullmatch(step):
@@ -163,7 +164,7 @@ class Equations(World):
             elif step == "give up":
                 kind, valid, fruitless = "stop", True, True
             elif step.startswith(self.answer_opening):
-                kind, valid = "answer", self.verify(problem, text)
+                kind, valid = "answer", verified
             verdicts.append(StepVerdict(step, kind, valid, fruitless))
         derived = undone == len(collected) and answer == str(value)
         return StepReport(tuple(verdicts), derived)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
 from heal_lib.errors import HealError
+from heal_lib.store import code_hash, file_hash, hash_of, versions
 from heal_lib.trajectory import Problem, rng_of, seed_of
 from heal_lib.worlds.base import ANSWER_OPENING, World
 
 OWN = Path(__file__).with_name("own.jsonl")
 SECONDS = 10  # for one comparison; sympy can take for ever
 LONGEST = 500  # characters of an answer; longer ones are no answer
+LONGEST_SAMPLE = 8192  # tokens
 BOXES = 20  # of a text are looked at, from its end
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
@@ -53,7 +54,12 @@ TEST = {
 class Mathematics(World):
     name = "math"
     difficulties = {name: {} for name in ("own", *DISTIL, *TEST)}
-    max_new_tokens = dict.fromkeys(difficulties, 8192)
+
+    def knows(self, difficulty: str) -> bool:
+        return difficulty in self.difficulties or Path(difficulty).suffix in READERS
+
+    def longest(self, difficulty: str) -> int:
+        return LONGEST_SAMPLE
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
         """n problems of a data set in a seeded order, or all it has. A path to a file is a difficulty of its own.
@@ -120,11 +126,32 @@ def equal(right: str, said: str) -> bool:
         return False
     if _plain(right) == _plain(said):
         return True
+    process, line = _comparer()
     try:
-        return _pool().submit(_equal, right, said).result(timeout=SECONDS + 5)
-    except (TimeoutError, BrokenProcessPool):
-        _pool.cache_clear()
-        return False
+        line.send((right, said))
+        if line.poll(SECONDS + 5):
+            return line.recv()
+    except (EOFError, OSError):  # the process died
+        pass
+    process.kill()
+    _comparer.cache_clear()
+    return False
+
+
+@cache
+def _comparer():
+    """A process that compares, and the line to it; as a daemon it ends with this one, and nothing waits for it."""
+    here, there = get_context("spawn").Pipe()
+    process = get_context("spawn").Process(target=_compare, args=(there,), daemon=True)
+    process.start()
+    there.close()  # so that the end of either is seen by the other
+    return process, here
+
+
+def _compare(line) -> None:
+    with suppress(EOFError):  # the other end is gone
+        while True:
+            line.send(_equal(*line.recv()))
 
 
 def _equal(right: str, said: str) -> bool:
@@ -132,11 +159,6 @@ def _equal(right: str, said: str) -> bool:
 
     gold, target = (parse(f"\\boxed{{{text}}}", parsing_timeout=SECONDS // 2) for text in (right, said))
     return bool(gold and target) and bool(verify(gold, target, strict=True, timeout_seconds=SECONDS // 2))
-
-
-@cache
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"))
 
 
 def _plain(answer: str) -> str:
@@ -185,6 +207,24 @@ def load(source: Source) -> list[tuple[str, str]]:
         if not isinstance(answer, list) and int(row.get("Year") or 0) <= 2023:
             rows.append((str(question), str(answer).strip()))
     return rows
+
+
+def fingerprint(difficulties) -> list:
+    """What results in this world depend on besides settings and models: its code, math-verify, and the data itself."""
+    return [code_hash(Path(__file__)), versions(("math-verify",)), [_rows_hash(each) for each in sorted(difficulties)]]
+
+
+def _rows_hash(difficulty: str) -> str | None:
+    known = {**DISTIL, **TEST}
+    if difficulty in known:
+        return _hub_hash(known[difficulty])
+    path = OWN if difficulty == "own" else Path(difficulty)
+    return file_hash(path) if path.is_file() else None
+
+
+@cache
+def _hub_hash(source: Source) -> str:
+    return hash_of(load(source))
 
 
 @cache

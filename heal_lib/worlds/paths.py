@@ -122,6 +122,7 @@ class Paths(World):
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         edges, start, target = parse(problem.question)
         right, at, head, asserted, verdicts = path_to(edges, start, target), start, target, False, []
+        verified = self.verify(problem, text)
         for step in split_steps(text):
             kind, valid, fruitless = "unknown", False, False
             if found := re.fullmatch(r"into ([A-Z]): ([A-Z])>([A-Z])", step):
@@ -145,7 +146,7 @@ class Paths(World):
             elif step == "give up":
                 kind, valid, fruitless = "stop", True, True
             elif step.startswith(self.answer_opening):
-                kind, valid = "answer", self.verify(problem, text)
+                kind, valid = "answer", verified
             verdicts.append(StepVerdict(step, kind, valid, fruitless))
         return StepReport(tuple(verdicts), head == boxed(text) and head[0] == start)
 

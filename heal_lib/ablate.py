@@ -1,0 +1,90 @@
+"""A sweep over one switch: `make ablate SWITCH=window VALUES=0.33,0.5,1.0 SCALE=smoke`.
+
+HEAL is run at each value, on the same problems and seeds; a value re-makes only what depends on it, and the log says
+what was reused. Table and figure go to results/<scale>+<switch>=sweep/."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from heal_lib import notebooks, scales, tables
+from heal_lib.errors import HealError
+from heal_lib.store import ROOT, write_table
+
+
+def values(text: str) -> list:
+    """Comma-separated values of a switch as Python data; HealError if there is none."""
+    found = [notebooks.parse_value(part.strip()) for part in text.split(",") if part.strip()]
+    if not found:
+        raise HealError("VALUES is empty; give at least one, such as VALUES=0.33,0.5,1.0")
+    return found
+
+
+def settings(scale: str, switch: str, tried: list) -> dict:
+    """{"switch=value": Scale} of a sweep, all checked before anything runs; HealError names what cannot be."""
+    if switch not in tables.SWITCHES:
+        raise HealError(f"unknown switch {switch!r}; {notebooks.nearest(switch, list(tables.SWITCHES))}")
+    return {f"{switch}={value}": scales.get(scale, **{switch: value}) for value in tried}
+
+
+def sweep(configs: dict):
+    """All samples of HEAL at each setting, the setting in the column `method`."""
+    import pandas as pd
+
+    from heal_lib.pipeline import Pipeline
+
+    frames = [Pipeline(cfg).evaluations(["heal"], cfg.ablation_seeds).assign(method=name)
+              for name, cfg in configs.items()]
+    return pd.concat(frames, ignore_index=True)
+
+
+def run(scale: str, switch: str, tried: list):
+    """Runs a sweep and writes its table and figure; returns their folder."""
+    configs = settings(scale, switch, tried)
+    folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
+    table = tables.accuracies(tables.with_pooled(sweep(configs)), n_boot=n_boot)
+    write_table(table, folder / "tables" / f"ablate_{switch}.csv")
+    draw(table, folder, switch)
+    print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
+    return folder
+
+
+def draw(table, folder, switch: str) -> None:
+    """The figure of a sweep: accuracy at each value, one panel per benchmark."""
+    import matplotlib.pyplot as plt
+
+    from heal_lib import plots
+    from heal_lib.plots.trajectories import interval_points
+
+    plots.style()
+    panels, names = list(table["benchmark"].unique()), list(table["method"].unique())
+    figure, axes = plt.subplots(-(len(panels) // -3), 3, squeeze=False, sharex=True, sharey=True,
+                                figsize=(plots.DOUBLE, -(len(panels) // -3) * (0.6 + 0.25 * len(names))))
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        interval_points(ax, table[table["benchmark"] == panel].set_index("method").reindex(names), panel)
+        ax.set(title=panel, xlabel="accuracy", xlim=(-0.02, 1.02), yticks=range(len(names)), yticklabels=names)
+    for ax in list(axes.flat)[len(panels):]:
+        ax.set_visible(False)
+    plots.save(figure, folder, f"ablate_{switch}", f"HEAL's accuracy at each value of the switch {switch} on every "
+               "benchmark, with 95 % intervals over problems and seeds.", data=f"ablate_{switch}")
+    plt.close(figure)
+
+
+def main(arguments=None) -> int:
+    """Runs the command line; returns its exit code: 0 done, 2 bad input."""
+    it = argparse.ArgumentParser(prog="python -m heal_lib.ablate", description=__doc__.splitlines()[0])
+    it.add_argument("switch", help="one of " + ", ".join(tables.SWITCHES))
+    it.add_argument("values", help="comma-separated, such as 0.33,0.5,1.0")
+    it.add_argument("--scale", default="demo")
+    args = it.parse_args(arguments)
+    try:
+        print(f"results are in {run(args.scale, args.switch, values(args.values)).relative_to(ROOT)}")
+    except HealError as error:
+        print(f"heal: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Where trained weights come from and go to: transformers with peft ("hf"), or Unsloth on a CUDA GPU ("unsloth").
+
+    load(base, how) -> training.fit on the model, stage by stage -> save(model): plain safetensors, adapters merged
+
+Unsloth patches transformers and TRL for the whole process when it is imported, and has to come before them: a student
+that it trains is trained in a process of its own (`training.train`)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from heal_lib.errors import HealError
+
+# What LoRA adapts, by the names that Qwen, Llama and their kin share.
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """How a student is trained. method: full, lora, or qlora (the base in 4 bits); max_length: tokens of a row."""
+
+    backend: str = "hf"
+    method: str = "full"
+    rank: int = 32  # of LoRA; its alpha is the same, so that adapters weigh 1
+    max_length: int = 8192
+    processes: int = 1  # that share every batch, under `accelerate launch`
+
+
+def check(how: Finetune) -> None:
+    """Raises HealError, one line, for a backend or a method that is not known or cannot run here."""
+    import torch
+
+    if how.backend not in ("hf", "unsloth") or how.method not in ("full", "lora", "qlora"):
+        raise HealError(f"backend '{how.backend}' with '{how.method}': use hf or unsloth, with full, lora or qlora")
+    if how.backend == "unsloth" and not torch.cuda.is_available():
+        raise HealError("BACKEND=unsloth needs a CUDA GPU, and this torch sees none; BACKEND=hf works here")
+    if how.method == "qlora" and not torch.cuda.is_available():
+        raise HealError("qlora needs a CUDA GPU, and this torch sees none; use lora or full")
+    if how.processes > 1 and (how.backend, how.method) != ("hf", "full"):
+        raise HealError(f"{how.processes} processes train with backend hf and full; {how.backend} with {how.method} "
+                        "runs on one GPU")
+
+
+def load(base: str, how: Finetune, seed: int = 0):
+    """(model, tokenizer) in train mode, ready for `training.fit`; `base` is a folder of safetensors."""
+    check(how)
+    return (_unsloth if how.backend == "unsloth" else _hf)(os.path.abspath(base), how, seed)
+
+
+def save(model, tokenizer, folder, how: Finetune) -> None:
+    """Writes the whole model to a folder, adapters merged, and leaves `model` as it was for the next stage."""
+    if how.method == "full":
+        model.save_pretrained(folder)
+    elif how.backend == "unsloth":
+        model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
+    else:
+        import copy
+
+        copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _hf(base: str, how: Finetune, seed: int):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+
+    set_seed(seed)  # of the adapters' first weights
+    options: dict = {"local_files_only": True, "use_safetensors": True}
+    if how.method == "qlora":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(base, **options)
+    if how.method != "full":
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS),
+                                                 task_type="CAUSAL_LM"))
+    return model.train(), AutoTokenizer.from_pretrained(base, local_files_only=True)
+
+
+def _unsloth(base: str, how: Finetune, seed: int):
+    """Not run yet on a GPU: written after the signatures of the pinned version."""
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
+    from unsloth import FastLanguageModel
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        base, max_seq_length=how.max_length, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
+        full_finetuning=how.method == "full", use_exact_model_name=True, trust_remote_code=False, random_state=seed)
+    if how.method != "full":
+        model = FastLanguageModel.get_peft_model(
+            model, r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS), random_state=seed,
+            use_gradient_checkpointing="unsloth")
+    return model, tokenizer

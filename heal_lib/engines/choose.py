@@ -1,0 +1,47 @@
+"""Which engine runs a model: `hf`, or a file of this folder that has a function `build` (CONTRIBUTING).
+
+    build(name)   the engine around a model
+    check()       raises HealError where it cannot run; may be missing
+    LIKE_HF       true where its draws are those of hf, so that both share what is cached; may be missing
+
+What says where a server or a cluster is stays in the environment: no cache key, result or notebook holds it."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from types import ModuleType
+
+from heal_lib import embedded, engines
+from heal_lib.engines import Engine, elsewhere, hf
+from heal_lib.errors import HealError
+
+
+def names() -> list[str]:
+    """Names of all engines."""
+    modules = (found.name for found in pkgutil.iter_modules(engines.__path__) if found.name not in ("hf", "choose"))
+    return ["hf", *(name for name in modules if hasattr(_module(name), "build"))]
+
+
+def check(kind: str) -> None:
+    """Raises HealError, one line, for an engine that is not known or cannot run here."""
+    if kind != "hf" and kind not in names():
+        raise HealError(f"unknown engine '{kind}'; choose one of {', '.join(names())}")
+    if kind != "hf" and hasattr(_module(kind), "check"):
+        _module(kind).check()
+
+
+def code(kind: str) -> list[ModuleType]:
+    """The modules that an engine's draws depend on besides those of hf."""
+    return [] if kind == "hf" or getattr(_module(kind), "LIKE_HF", False) else [elsewhere, _module(kind)]
+
+
+@functools.cache
+def engine(name: str, kind: str = "hf") -> Engine:
+    """The engine around an embedded model, a folder or a model on the hub, made once per process."""
+    return hf.HFEngine(*embedded.load(name)) if kind == "hf" else _module(kind).build(name)
+
+
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(f"heal_lib.engines.{kind}")

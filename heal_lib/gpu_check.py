@@ -1,0 +1,161 @@
+"""What a CUDA GPU has to show: `make gpu-check WHEELS=folder PART=parity|bench|full|big` (all by default). Not run yet.
+
+    parity  Unsloth and TRL train the embedded student alike: losses of the first 20 steps, LoRA and full
+    bench   tokens/s and peak memory of training, HF against Unsloth: three sizes of Qwen3 x 2k and 8k tokens
+    full    the embedded pipeline at scale `full` on the GPU
+    big     a teacher of about 34 M and a student of about 5 M parameters through the whole pipeline, at scale `demo`
+
+Tables go to results/gpu/. `full` and `big` go on where they were stopped, so that nine minutes at a time will do;
+`bench` leaves out what its table already holds."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from heal_lib import backends, embedded, scales, training
+from heal_lib.backends import Finetune
+from heal_lib.errors import HealError
+from heal_lib.store import ROOT, versions, write_json, write_table
+
+OUT = ROOT / "results" / "gpu"
+STEPS, TOLERANCE = 20, 0.02  # of parity: updates, and nats per token
+SIZES = {  # Qwen3 with its own vocabulary, weights drawn at random
+    "0.1B": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1152},
+    "0.6B": {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 3072},
+    "1.7B": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 6144},
+}
+LENGTHS, VOCABULARY, ROWS = (2048, 8192), 151_936, 24
+
+
+def parity():
+    """Losses of both backends on the same rows in the same order, and the largest gap between them."""
+    import pandas as pd
+
+    from heal_lib.pipeline import Pipeline
+
+    run = Pipeline(scales.get("smoke"))
+    rows = [run._training_row(row) for part in run.training_sources("heal").values() for row in part]
+    rows = (rows * (8 * STEPS))[: 8 * STEPS]
+    config = training.TrainConfig(1e-3, batch_size=8, in_order=True)
+    table = []
+    for method in ("full", "lora"):
+        losses = {}
+        for backend in ("hf", "unsloth"):
+            with tempfile.TemporaryDirectory() as folder:
+                (log,) = training.train(str(embedded.folder("student")), [rows], [config], folder,
+                                        Finetune(backend, method))
+            losses[backend] = [entry["loss"] for entry in log]
+        table += [{"method": method, "step": i, "hf": a, "unsloth": b}
+                  for i, (a, b) in enumerate(zip(losses["hf"], losses["unsloth"], strict=True), 1)]
+    table = pd.DataFrame(table)
+    write_table(table, OUT / "parity.csv")
+    if (gap := (table["hf"] - table["unsloth"]).abs().max()) > TOLERANCE:
+        raise HealError(f"parity: losses differ by {gap:.3f} nats; see results/gpu/parity.csv")
+
+
+def bench():
+    """One process for each cell, so that peaks are its own."""
+    import pandas as pd
+
+    path = OUT / "training.csv"
+    done = pd.read_csv(path).to_dict("records") if path.is_file() else []
+    for size in SIZES:
+        for length in LENGTHS:
+            for backend in ("hf", "unsloth"):
+                cell = {"size": size, "length": length, "backend": backend}
+                if any(cell.items() <= row.items() for row in done):
+                    continue
+                ran = subprocess.run([sys.executable, "-m", "heal_lib.gpu_check", "--cell", size, str(length), backend],
+                                     capture_output=True, text=True)
+                found = ran.stdout.split()[-2:] if ran.returncode == 0 else [None, None]  # missing, never zero
+                done.append({**cell, "tokens_per_second": found[0], "peak_gib": found[1]})
+                write_table(pd.DataFrame(done), path)
+
+
+def measure(size: str, length: int, backend: str) -> tuple[float, float]:
+    """(tokens per second, peak GiB) of training a random model of that size with LoRA, two updates to warm up."""
+    if backend == "unsloth":
+        import unsloth  # noqa: F401  it has to come before transformers
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    cuda, how = torch.cuda.is_available(), Finetune(backend, "lora", max_length=length)
+    with tempfile.TemporaryDirectory() as folder:
+        shape = {**SIZES[size], "num_key_value_heads": SIZES[size]["num_attention_heads"] // 2}
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=64 if size == "0.1B" else 128, vocab_size=VOCABULARY,
+                                             max_position_embeddings=length, tie_word_embeddings=True))
+        (model.to(torch.bfloat16) if cuda else model).save_pretrained(folder)
+        embedded.load("student")[1].save_pretrained(folder)
+        del model
+        model, words = backends.load(folder, how)
+        row = {"input_ids": [5] * length, "completion_mask": [1] * length}
+        config = training.TrainConfig(1e-4, batch_size=2)
+        training.fit(model, words, [row] * 4, config)
+        start = time.perf_counter()
+        training.fit(model, words, [row] * ROWS, config)
+        seconds = time.perf_counter() - start
+    peak = torch.cuda.max_memory_reserved() / 2**30 if cuda else float("nan")
+    return ROWS * length / seconds, peak
+
+
+def full():
+    """Scale `full`, to results/full."""
+    _reproduce("full")
+
+
+def big():
+    """Pretrains larger embedded models, once, and runs the pipeline on them."""
+    folder = Path(os.environ.get("HEAL_CACHE") or ROOT / ".cache" / "heal") / "big"
+    for name in ("teacher", "student"):
+        if not (folder / name / "card.json").is_file():
+            _run("heal_lib.embedded.pretrain", name, "--out", str(folder), "--shape", f"big-{name}")
+    _reproduce("demo", HEAL_MODELS=str(folder), HEAL_RESULTS=str(OUT / "big"))
+
+
+def _reproduce(scale: str, **variables):
+    _run("heal_lib.reproduce", "--scale", scale, DEVICE="cuda", **variables)
+
+
+def _run(module: str, *arguments: str, **variables):
+    if subprocess.run([sys.executable, "-m", module, *arguments], env={**os.environ, **variables}).returncode:
+        raise HealError(f"gpu-check: {module} failed; mend what it says above, run again")
+
+
+PARTS = {"parity": parity, "bench": bench, "full": full, "big": big}
+
+
+def main(argv=None) -> int:
+    """Runs the parts asked for, and notes hardware and versions; exit code 2 where something is missing or differs."""
+    import torch
+
+    parser = argparse.ArgumentParser(prog="python -m heal_lib.gpu_check", description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, help="one part; all by default")
+    parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.cell:
+        print(*measure(args.cell[0], int(args.cell[1]), args.cell[2]))
+        return 0
+    try:
+        backends.check(Finetune("unsloth"))
+        card = torch.cuda.get_device_properties(0)
+        write_json({"card": card.name, "gib": round(card.total_memory / 2**30, 1), "cuda": torch.version.cuda,
+                    "versions": versions((*("torch", "transformers", "trl", "peft"), "unsloth", "unsloth_zoo"))},
+                   OUT / "hardware.json")
+        for name in [args.part] if args.part else PARTS:
+            print(f"gpu-check: {name}", flush=True)
+            PARTS[name]()
+    except HealError as error:
+        print(f"heal: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

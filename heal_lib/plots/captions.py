@@ -1,0 +1,38 @@
+"""What stands beside a figure: what it shows, the notebook and table behind it, and how much was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from heal_lib import report
+
+COUNTED = {"n_problems": "Problems", "n_trajectories": "Trajectories", "n_samples": "Samples per problem",
+           "n_seeds": "Seeds"}  # columns of tables, and what they count
+
+
+def counts(table) -> dict[str, str]:
+    """{what: how many, "1170" or "100 to 117"} of a table's columns that count something."""
+    found = {words: table[name].dropna() for name, words in COUNTED.items() if name in table}
+    return {words: f"{n.min():g}" + (f" to {n.max():g}" if n.max() > n.min() else "")
+            for words, n in found.items() if len(n)}
+
+
+def text(results_dir, name: str, caption: str, data: str = "", seeds=()) -> str:
+    """A caption file: the sentences, then one line each for notebook, scale, data and what was counted.
+
+    `data` is the name of a table of the results folder, which must be there; FileNotFoundError if it is not.
+    `seeds`, where given, are counted rather than the table's column."""
+    folder = Path(results_dir)
+    place = "tables/" if (folder / "tables").is_dir() else ""  # the benchmarks' tables lie beside their figures
+    file = f"{place}{data}.csv" if data else "the run itself; no table holds it"
+    facts = {"Notebook": report.maker(name) or "none", "Results": folder.name, "Data": file}
+    facts |= counts(pd.read_csv(folder / file)) if data else {}
+    facts |= {"Seeds": f"{len(seeds)}"} if len(seeds) else {}
+    return "\n".join([caption, "", *(f"{what}: {value}" for what, value in facts.items())]) + "\n"
+
+
+def sentences(path) -> str:
+    """The sentences of a caption file, without the facts."""
+    return Path(path).read_text(encoding="utf-8").partition("\n\n")[0]

@@ -1,0 +1,177 @@
+"""The trajectory explorer: one self-contained page in which trajectories are filtered, read and compared.
+
+    records(rows)  ->  page(records)   a file of its own, results/<scale>/explorer.html
+                   ->  show(*rows)     the same page as a widget of a notebook
+
+The page (explorer.html) fetches nothing and sets model text as text only; its data is JSON inside a script tag.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from heal_lib import entropy, gear, pure, worlds
+from heal_lib.plots.trajectories import TOP
+from heal_lib.store import atomic
+from heal_lib.trajectory import problem_of, step_spans
+
+TEMPLATE = Path(__file__).with_name("explorer.html")
+MOST_TOKENS = 120_000  # of all trajectories on a page: about 1 MB
+
+
+def identity(row: dict) -> str:
+    """What names a trajectory on the page, and in a link to it."""
+    return f"{row['problem_id']}/{row['source']}/{row['sample']}"
+
+
+def chosen(run, per_level: int = 10, most_tokens: int = MOST_TOKENS) -> tuple[list[dict], set[str]]:
+    """A sample of a pipeline's trajectories to look at, and the names of those that PURE drops.
+
+    Of each world and difficulty the first `per_level` problems, those with repairs first; of each problem two right
+    samples, three of the failed ones chosen for repair, three hinted samples and six repairs, what PURE drops first.
+    Problems are taken in turn from all levels until `most_tokens` tokens are on the page."""
+    failed, groups, dropped = run.failed(), {}, set()
+    for which in ("hinted", "repairs entropy"):
+        if rows := run.accepted(which):
+            kept = pure.keep(run.anomalies(which), run.cfg.pure_lambda, run.cfg.pure_rule,
+                             [row["problem_id"] for row in rows])
+            dropped |= {identity(row) for row, stays in zip(rows, kept, strict=True) if not stays}
+    for row in run.pool():
+        groups.setdefault(row["problem_id"], {"sampled": [], "hinted": [], "repaired": []})["sampled"].append(row)
+    for row in (*run.hinted(), *run.repairs()):
+        groups[row["problem_id"]][row["source"]].append(row)
+    levels: dict[tuple, list] = {}
+    for key in sorted(groups, key=lambda key: key not in failed):  # stable: otherwise in the pool's order
+        row = groups[key]["sampled"][0]
+        levels.setdefault((row["world"], row["difficulty"]), []).append(key)
+    rows, left = [], most_tokens
+    for rank in range(per_level):
+        for key in (keys[rank] for keys in levels.values() if rank < len(keys)):
+            mine = _of_problem(groups[key], failed.get(key, []), dropped)
+            left -= sum(len(row["token_ids"]) for row in mine)
+            if left < 0 and rows:
+                return rows, dropped
+            rows += mine
+    return rows, dropped
+
+
+def _of_problem(group: dict, failed: list, dropped: set) -> list[dict]:
+    """The rows of one problem that are shown: parents before their repairs."""
+    right = [row for row in group["sampled"] if row["correct"]][:2]
+    parents = failed or [row for row in group["sampled"] if not row["correct"]][:1]
+    told = [row for row in parents if row["sample"] in {r["parent"] for r in group["repaired"]}] or parents
+    first = {kind: sorted(group[kind], key=lambda row: (identity(row) not in dropped, not row["correct"]))
+             for kind in ("hinted", "repaired")}
+    repairs = [row for row in first["repaired"] if row["parent"] in {p["sample"] for p in told[:3]}]
+    return [*told[:3], *right, *first["hinted"][:3], *repairs[:6]]
+
+
+def records(rows: Iterable[dict], cfg, engine, dropped: Iterable[str] = (), parents: Iterable[dict] = ()) -> list[dict]:
+    """What the page knows of each data-set row (trajectory.COLUMNS), as plain JSON values.
+
+    Entropy in nats at the moment of drawing (of kept tokens, their parent's), step perplexity and U (nats per token)
+    without the hint, the oracle's word on each step. `parents`: failed rows that repairs among `rows` were cut from,
+    where they are not among `rows` themselves. `dropped`: names (`identity`) of rows that PURE drops."""
+    rows, dropped = list(rows), set(dropped)
+    known = {identity(row): row for row in (*parents, *rows)}
+    readings = pure.read(engine, rows, cfg.step_delimiter) if rows else []
+    return [_record(row, reading, known, cfg, engine, dropped) for row, reading in zip(rows, readings, strict=True)]
+
+
+def _record(row, reading, known, cfg, engine, dropped) -> dict:
+    world, problem, pieces = worlds.get(row["world"]), problem_of(row), engine.pieces(row["token_ids"])
+    parent = f"{problem.id}/sampled/{row['parent']}" if row["parent"] >= 0 else None
+    kept = list(known[parent]["entropy"])[: row["n_kept"]] if parent in known else [math.nan] * row["n_kept"]
+    nats, spans = np.array([*kept, *row["entropy"]], float), step_spans(pieces, cfg.step_delimiter)
+    steps = _steps(world, problem, row["text"], pieces, spans, reading)
+    for step, (start, end) in zip(steps, spans, strict=True):
+        step.update(entropy=_number(nats[start:end].mean()), end=end)
+    marks = _cut(row, nats, spans, cfg)
+    if row["source"] != "sampled":
+        marks.append([row["n_kept"], "hint", world.hint(problem, cfg.hint).strip()])
+    if row["source"] == "repaired":
+        marks.append([row["n_kept"], "repair", ""])
+    ratio = pure.anomaly(reading, cfg.pure_aggregate, cfg.pure_uncertainty, cfg.pure_eps)
+    return {"id": identity(row), "problem": problem.id, "world": row["world"], "difficulty": row["difficulty"],
+            "question": problem.question, "answer": problem.answer, "source": row["source"], "sample": row["sample"],
+            "parent": parent, "kept": row["n_kept"], "verdict": _verdict(row), "finished": row["finished"],
+            "dropped": identity(row) in dropped, "anomaly": _number(ratio), "pieces": pieces,
+            "entropy": [_number(h, 2) for h in nats], "marks": marks, "steps": steps}
+
+
+def _verdict(row) -> str:
+    return "failed" if not row["correct"] else {1: "genuine", 0: "spurious"}.get(row["genuine"], "correct")
+
+
+def _steps(world, problem, text, pieces, spans, reading) -> list[dict]:
+    """One dict per span: the oracle's kind and validity, PPL and U before and after; None where there is none."""
+    report = world.check_steps(problem, text)
+    verdicts, readings, steps = iter(report.steps if report else ()), iter(range(reading["n_steps"])), []
+    for start, end in spans:
+        said = "".join(pieces[start:end])
+        word = next(verdicts, None) if said.strip() else None
+        k = next(readings, None) if said.strip() and world.answer_opening not in said else None
+        u = (None, None) if k is None else (_number(reading["uncertainty"][i]) for i in (k, k + 1))
+        before, after = u
+        steps.append({"kind": word and word.kind, "valid": word and word.valid, "fruitless": word and word.fruitless,
+                      "ppl": None if k is None else _number(reading["ppl"][k]), "before": before, "after": after})
+    return steps
+
+
+def _cut(row, nats, spans, cfg) -> list[list]:
+    """Where GEAR would cut a failed sample: [token, kind, text] of the cut and the breakpoint."""
+    if row["source"] != "sampled" or row["correct"]:
+        return []
+    h = entropy.step_means(nats, spans)
+    at = gear.find_breakpoint(h, cfg.window, surge=cfg.surge, window_unit=cfg.window_unit,
+                              step_lengths=[end - start for start, end in spans])
+    stay = gear.kept_steps(at, cfg.backoff)
+    found = [] if at is None else [[spans[at][0], "breakpoint", ""]]
+    return [[spans[stay - 1][1] if stay else 0, "cut", ""], *found]
+
+
+def _number(value, digits=3):
+    """A float that JSON can hold: rounded, None for NaN and infinity."""
+    return round(float(value), digits) if np.isfinite(value) else None
+
+
+def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -> str:
+    """The explorer as HTML. `found`: from `records`. `widget`: without the page's own head, for a notebook."""
+    words = list(dict.fromkeys(piece for record in found for piece in record["pieces"]))
+    place = {word: i for i, word in enumerate(words)}  # a piece is stored once
+    told = [{**record, "pieces": [place[piece] for piece in record["pieces"]]} for record in found]
+    data = {"title": title, "widget": widget, "top": TOP, "words": words, "records": told}
+    # No "<" is left, so that no text can end the script tag or open a comment in it.
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text)
+
+
+def write(run, engine) -> Path:
+    """Writes results/<scale>/explorer.html from a sample of a pipeline's trajectories; returns its path."""
+    rows, dropped = chosen(run)
+    path = run.cfg.results_dir / "explorer.html"
+    with atomic(path) as temporary:
+        temporary.write_text(page(records(rows, run.cfg, engine, dropped), f"HEAL trajectories, {run.cfg.name}"),
+                             encoding="utf-8")
+    return path
+
+
+def show(*rows: dict, cfg=None, engine=None, parents: Iterable[dict] = (), height: int = 560):
+    """Data-set rows as the explorer, in a notebook; two rows stand side by side. `height` in pixels.
+
+    cfg: a `Scale` (default: demo's switches); engine: the rows' teacher (default: that of cfg)."""
+    from IPython.display import HTML
+
+    from heal_lib import scales, stages
+
+    cfg = cfg or scales.get("demo")
+    found = records(rows, cfg, engine or stages.engine(cfg.teacher), parents=parents)
+    # Without allow-same-origin the frame cannot reach the notebook, whatever it holds.
+    return HTML(f'<div><iframe title="trajectories" sandbox="allow-scripts" style="width:100%;height:{height}px;'
+                f'border:0" srcdoc="{escape(page(found, widget=True))}"></iframe></div>')

@@ -1,0 +1,93 @@
+"""The static site: `make site SCALE=demo` turns results/<scale> and docs/ into site/<scale>, read without a network.
+
+Sphinx with MyST-NB and the theme furo does the work (`pip install .[docs]`); nothing is executed again."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from heal_lib import notebooks, report
+from heal_lib.errors import HealError
+from heal_lib.store import ROOT
+
+INTRO_ENDS = "## Two commands"
+
+
+def sources(results: Path, folder: Path) -> None:
+    """Lays out what Sphinx reads: the pages of docs/, CONTRIBUTING, executed notebooks, figures, tables and a start.
+
+    HealError names the notebooks that were not executed."""
+    speed = results.parent / "bench" / "notebooks"  # measured once, for all scales
+    found = [*(results / "notebooks").glob("[0-9][0-9]_*.ipynb"), *speed.glob("10_*.ipynb")]
+    pages = {path.stem: path for path in found if not path.stem.endswith(".failed")}
+    names = sorted(pages)
+    if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
+        raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; run make reproduce SCALE={results.name}")
+    shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
+    shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
+    for kind in ("figures", "tables"):
+        shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
+    (folder / "notebooks").mkdir()
+    for name, path in pages.items():  # what they link to is as seen from README
+        text = path.read_text(encoding="utf-8").replace(f"](results/{results.name}/", "](../")
+        text = text.replace(f"](results/{results.name})", "](../index.html)")
+        (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
+    if (explorer := results / "explorer.html").exists():
+        shutil.copy(explorer, folder / "extra")
+    (folder / "index.md").write_text(landing(results, names, explorer.exists()), encoding="utf-8")
+
+
+def landing(results: Path, names: list[str], explorer: bool) -> str:
+    """The landing page: README's claim, what there is to read, and the figure and tables of the results."""
+    intro = report.README.read_text(encoding="utf-8").split(INTRO_ENDS)[0].strip()
+    where = [f"[The method in ten minutes](method.md), then the [tour](notebooks/{names[0]}.ipynb)."]
+    if explorer:  # a page of its own, not one of Sphinx's
+        where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
+    block = re.sub(r"\((?:[^()\s]*/)?(figures|tables)/", r"(\1/", report.block(results))
+    block = re.sub(r"All tables, figures and executed notebooks are in .*", "", block)
+    toc = ["method", *(f"notebooks/{name}" for name in names), "own", "limits", "contributing", "api"]
+    return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,
+                        "\n".join(["```{toctree}", ":hidden:", "", *toc, "```"])]) + "\n"
+
+
+def build(results: Path, out: Path) -> Path:
+    """Builds the site of a results folder into `out`, which is replaced; returns its landing page."""
+    missing = [name for name in ("sphinx", "myst_nb", "furo") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise HealError(f"the site needs {', '.join(missing)}; run make setup, or pip install '.[docs]'")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "source"
+        sources(results, folder)
+        made = Path(temporary) / "site"
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(folder), str(made)]
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise HealError("site: Sphinx found the faults named above; mend them and run again")
+        shutil.rmtree(made / ".doctrees", ignore_errors=True)
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(made, out)
+    return out / "index.html"
+
+
+def main(arguments=None) -> int:
+    """Runs the command line; returns its exit code."""
+    it = argparse.ArgumentParser(prog="python -m heal_lib.site", description=__doc__.splitlines()[0])
+    it.add_argument("scale", nargs="?", default="demo")
+    scale = it.parse_args(arguments).scale
+    try:
+        print(build(ROOT / "results" / scale, ROOT / "site" / scale).relative_to(ROOT))
+    except HealError as error:
+        print(f"heal: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

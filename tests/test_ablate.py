@@ -1,0 +1,36 @@
+"""A sweep: every value is checked before anything runs, and table and figure hold them all, in order."""
+
+import pandas as pd
+import pytest
+
+from heal_lib import ablate, tables
+from heal_lib.errors import HealError
+
+
+def test_values_are_read_as_data():
+    assert ablate.values("1/2, 1.0,difference") == [0.5, 1.0, "difference"]
+    with pytest.raises(HealError, match="VALUES"):
+        ablate.values(" , ")
+
+
+def test_what_cannot_be_is_named_before_anything_runs():
+    with pytest.raises(HealError, match="did you mean window"):
+        ablate.settings("smoke", "windw", [0.5])
+    with pytest.raises(HealError, match="window"):
+        ablate.settings("smoke", "window", [0.5, "wide"])
+    assert ablate.main(["no_such_switch", "1", "--scale", "smoke"]) == 2
+
+
+def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeypatch, capsys):
+    def sweep(configs):
+        return pd.DataFrame([{"method": name, "benchmark": "equations-hard", "problem_id": f"p{i}", "seed": seed,
+                              "sample": 0, "correct": cfg.window > 0.6}
+                             for name, cfg in configs.items() for i in range(3) for seed in (0, 1)])
+
+    monkeypatch.setattr(ablate, "sweep", sweep)
+    monkeypatch.setattr(ablate, "ROOT", tmp_path)
+    folder = ablate.run("smoke", "window", [0.5, 1.0])
+    table = pd.read_csv(folder / "tables" / "ablate_window.csv")
+    pooled = table[table["benchmark"] == tables.POOLED]
+    assert list(pooled["method"]) == ["window=0.5", "window=1.0"] and list(pooled["mean"]) == [0, 1]
+    assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in capsys.readouterr().out

@@ -1,0 +1,134 @@
+"""Training backends: transformers with and without adapters; what Unsloth needs is said where it is missing."""
+
+import sys
+import types
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from heal_lib import backends, training
+from heal_lib.backends import Finetune
+from heal_lib.errors import HealError
+
+LORA = Finetune(method="lora", rank=4)
+
+
+def row(words):
+    prompt, rest = (words.encode(part) for part in ("equation x*3+2=23\n\n", "23-2=21\n\n21/3=7\n\n\\boxed{7}"))
+    ids = [*prompt, *rest, words.eos_token_id]
+    return {"input_ids": ids, "completion_mask": [int(i >= len(prompt)) for i in range(len(ids))]}
+
+
+@pytest.fixture
+def base(models_folder):
+    torch.set_num_threads(1)
+    return str(models_folder / "student")
+
+
+def train(base, words, folder, how, n_stages=2):
+    configs = [training.TrainConfig(learning_rate=1e-2, batch_size=4, seed=i) for i in range(n_stages)]
+    logs = training.train(base, [[row(words)] * 16] * n_stages, configs, folder, how)
+    weights = [load_file(folder / f"stage-{i + 1}" / "model.safetensors") for i in range(n_stages)]
+    return logs, weights
+
+
+@pytest.mark.parametrize("how", [Finetune(), LORA])
+def test_stages_go_on_on_the_same_weights_and_each_is_a_whole_model(base, words, tmp_path, how):
+    logs, (first, second) = train(base, words, tmp_path, how)
+    assert logs[0][0]["loss"] > logs[0][-1]["loss"] > logs[1][-1]["loss"]
+    start = load_file(f"{base}/model.safetensors")
+    assert first.keys() == second.keys() == start.keys()  # no adapter in it
+    changed = {name for name in start if not torch.equal(start[name], first[name])}
+    assert changed and any(not torch.equal(first[name], second[name]) for name in changed)
+    if how is LORA:
+        assert {name.split(".")[-2] for name in changed} == set(backends.TARGETS)
+    assert not list(tmp_path.rglob("adapter*"))
+
+
+def test_adapters_are_merged_to_what_they_gave(base, words, tmp_path):
+    model, tokenizer = backends.load(base, LORA)
+    training.fit(model, tokenizer, [row(words)] * 8, training.TrainConfig(1e-2, 4))
+    ids = torch.tensor([row(words)["input_ids"]])
+    with torch.inference_mode():
+        told = model.eval()(input_ids=ids).logits
+        backends.save(model, tokenizer, tmp_path, LORA)
+        merged = backends.load(str(tmp_path), Finetune())[0].eval()(input_ids=ids).logits
+        assert torch.allclose(told, merged, atol=1e-4)
+        assert torch.equal(told, model(input_ids=ids).logits)  # and the model is as it was
+
+
+@pytest.mark.parametrize(("how", "said"), [
+    (Finetune("unsloth"), "BACKEND=hf works here"), (Finetune(method="qlora"), "use lora or full"),
+    (Finetune("axolotl"), "use hf or unsloth"), (Finetune(method="prefix"), "full, lora or qlora")])
+def test_what_cannot_run_here_is_one_line(base, words, tmp_path, monkeypatch, how, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for call in (lambda: backends.load(base, how), lambda: train(base, words, tmp_path, how)):
+        with pytest.raises(HealError, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("method", "bits"), [("full", None), ("lora", "16bit"), ("qlora", "4bit")])
+def test_unsloth_is_asked_for_the_method_and_nothing_remote(base, monkeypatch, method, bits):
+    asked = []
+
+    class Fast:
+        @staticmethod
+        def from_pretrained(path, **options):
+            asked.append((path, options))
+            return "model", "tokenizer"
+
+        @staticmethod
+        def get_peft_model(model, **options):
+            asked.append(options)
+            return "adapted"
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setitem(sys.modules, "unsloth", types.SimpleNamespace(FastLanguageModel=Fast))
+    model, _ = backends.load(base, Finetune("unsloth", method, rank=8))
+    path, options = asked[0]
+    assert path == base and options["use_exact_model_name"] and not options["trust_remote_code"]
+    assert options["full_finetuning"] == (method == "full")
+    assert [name for name in ("4bit", "16bit") if options[f"load_in_{name}"]] == [bits] * bool(bits)
+    assert model == ("model" if method == "full" else "adapted")
+    assert method == "full" or asked[1]["r"] == asked[1]["lora_alpha"] == 8
+
+
+# --- memory and losses
+def test_a_batch_that_does_not_fit_is_read_in_halves_and_trains_the_same_student(base, words, tmp_path, monkeypatch):
+    config = training.TrainConfig(1e-3, batch_size=4, in_order=True)
+    rows, fit, asked = [row(words)] * 16, training.fit, []
+    (whole,) = training.train(base, [rows], [config], tmp_path / "whole", Finetune())
+
+    def narrow(*given, parts, **more):
+        asked.append(parts)
+        if parts < 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fit(*given, parts=parts, **more)
+
+    monkeypatch.setattr(training, "fit", narrow)
+    with pytest.warns(UserWarning, match="memory is full: training starts again with each batch in 4 parts"):
+        (parted,) = training.train(base, [rows], [config], tmp_path / "parted", Finetune())
+    assert asked == [1, 2, 4]
+    assert [e["loss"] for e in parted] == pytest.approx([e["loss"] for e in whole], rel=1e-3)
+    files = [load_file(tmp_path / name / "stage-1" / "model.safetensors") for name in ("whole", "parted")]
+    torch.testing.assert_close(*files, atol=1e-4, rtol=1e-3)
+
+
+def test_a_row_that_does_not_fit_is_the_end(base, words, tmp_path, monkeypatch):
+    def full(*given, **more):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(training, "fit", full)
+    with pytest.warns(UserWarning), pytest.raises(HealError, match="1 rows at a time do not fit"):
+        training.train(base, [[row(words)]], [training.TrainConfig(1e-3, 2)], tmp_path, Finetune())
+
+
+def test_a_loss_that_is_no_number_stops_training(base, words, tmp_path):
+    model, tokenizer = backends.load(base, Finetune())
+    with torch.no_grad():
+        model.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(HealError, match="the loss is nan at step 1; lower the learning rate"):
+        training.fit(model, tokenizer, [row(words)] * 8, training.TrainConfig(1e-3, 4))

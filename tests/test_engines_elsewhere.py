@@ -1,0 +1,207 @@
+"""Engines that draw elsewhere: Ray's workers give what hf gives; vLLM is stood in for; what is missing is said."""
+
+import functools
+import importlib.util
+import os
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from heal_lib import embedded, scales, stages, worlds
+from heal_lib.engines import SamplingParams
+from heal_lib.engines.hf import HFEngine
+from heal_lib.engines.ray import start
+from heal_lib.errors import HealError
+from heal_lib.store import ROOT
+
+PARAMS = SamplingParams(40)
+
+
+def build():
+    torch.set_num_threads(1)
+    return HFEngine(*embedded.load("student"))
+
+
+class DiesOnce(HFEngine):
+    """Takes its worker down at the first sight of a key, if the marker is not there yet."""
+
+    marker = ""
+
+    def sample(self, prompts, n, params, seed, keys=None):
+        if "2" in keys and not os.path.exists(self.marker):
+            open(self.marker, "w").close()
+            os._exit(1)
+        return super().sample(prompts, n, params, seed, keys)
+
+
+def build_mortal(marker):
+    engine = DiesOnce(*embedded.load("student"))
+    engine.marker = marker
+    return engine
+
+
+@pytest.fixture(scope="module")
+def local():
+    return build()
+
+
+@pytest.fixture(scope="module")
+def prompts(local):
+    return [local.prompt(w.prompt(p)) for w in map(worlds.get, ("equations", "paths"))
+            for p in w.problems("test", 3, 0, "easy")]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray")
+    folders = os.pathsep.join([str(ROOT), os.path.dirname(__file__)])
+    start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20,
+          runtime_env={"env_vars": {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}})
+    yield ray
+    ray.shutdown()
+
+
+def same(found, known):
+    for mine, right in zip(sum(found, []), sum(known, []), strict=True):
+        assert (mine.token_ids, mine.text, mine.finished) == (right.token_ids, right.text, right.finished)
+        np.testing.assert_allclose(mine.entropy, right.entropy, atol=1e-5)
+
+
+def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts, monkeypatch):
+    from heal_lib.engines import ray
+    from heal_lib.engines.ray import RayEngine
+
+    monkeypatch.setattr(ray, "BATCH", 2)
+    engine = RayEngine(local.tokenizer, build, workers=2)
+    known = local.sample(prompts, 2, PARAMS, seed=3)
+    same(engine.sample(prompts, 2, PARAMS, seed=3), known)
+    texts = [samples[0].token_ids for samples in known]
+    for mine, right in zip(engine.score(prompts, texts), local.score(prompts, texts), strict=True):
+        for name in ("nll", "entropy", "self_certainty"):
+            np.testing.assert_allclose(getattr(mine, name), getattr(right, name), atol=1e-4)
+    ends, tails = [[0, len(t)] for t in texts], [[5, 6]] * len(texts)
+    for mine, right in zip(engine.tail_nll(prompts, texts, ends, tails), local.tail_nll(prompts, texts, ends, tails),
+                           strict=True):
+        np.testing.assert_allclose(mine, right, atol=1e-4)
+    assert engine.prompt("facts\n\n") == local.prompt("facts\n\n") and engine.vocabulary == local.vocabulary
+
+
+def test_what_a_lost_worker_had_is_drawn_again(cluster, local, prompts, tmp_path):
+    from heal_lib.engines.ray import RayEngine
+
+    marker = str(tmp_path / "died")
+    engine = RayEngine(local.tokenizer, functools.partial(build_mortal, marker), workers=2)
+    same(engine.sample(prompts, 1, PARAMS, seed=0), local.sample(prompts, 1, PARAMS, seed=0))
+    assert os.path.exists(marker)
+
+
+@pytest.fixture
+def vllm(monkeypatch, local):
+    """A stand-in with vLLM's names: an LLM that draws with the local model, and keeps what it is asked."""
+    asked = []
+
+    class LLM:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def generate(self, prompts, settings, *, use_tqdm):
+            for prompt, how in zip(prompts, settings, strict=True):
+                noise = np.random.default_rng(how.seed).random((1, how.max_tokens))
+                params = SamplingParams(how.max_tokens, how.temperature, how.top_k, how.top_p)
+                (draw,) = local._decode([prompt["prompt_token_ids"]], 1, noise, params)
+                ids = draw.token_ids[:-1] if getattr(self, "hides_end", False) and draw.finished else draw.token_ids
+                out = types.SimpleNamespace(token_ids=tuple(ids), finish_reason="stop" if draw.finished else "length")
+                yield types.SimpleNamespace(outputs=[out])
+
+    module = types.SimpleNamespace(LLM=LLM, SamplingParams=types.SimpleNamespace, asked=asked)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    return module
+
+
+@pytest.mark.parametrize("hides_end", [False, True])
+def test_vllm_draws_with_a_seed_of_its_own_each_and_is_read_here(vllm, local, prompts, monkeypatch, hides_end):
+    from heal_lib.engines.vllm import VLLMEngine
+
+    monkeypatch.setenv("HEAL_VLLM", '{"tensor_parallel_size": 2, "trust_remote_code": true}')
+    engine = VLLMEngine(local, "folder")
+    engine.llm.hides_end = hides_end
+    assert vllm.asked == [{"model": "folder", "gpu_memory_utilization": 0.5, "tensor_parallel_size": 2,
+                           "trust_remote_code": False}]
+    same(engine.sample(prompts, 2, PARAMS, seed=1), local.sample(prompts, 2, PARAMS, seed=1))
+    assert engine.drawn == sum(len(s.token_ids) for s in sum(local.sample(prompts, 2, PARAMS, seed=1), []))
+    monkeypatch.setenv("HEAL_VLLM", "tensor_parallel_size=2")
+    with pytest.raises(HealError, match="HEAL_VLLM is no JSON object"):
+        VLLMEngine(local, "folder")
+
+
+def test_another_model_s_tokens_are_refused(vllm, local, prompts):
+    from heal_lib.engines.vllm import VLLMEngine
+
+    engine = VLLMEngine(local, "folder")
+    out = types.SimpleNamespace(token_ids=[len(local.tokenizer)], finish_reason="length")
+    engine.llm.generate = lambda given, *_, **__: [types.SimpleNamespace(outputs=[out])] * len(given)
+    with pytest.raises(HealError, match="is the same model drawing there"):
+        engine.sample(prompts[:1], 1, PARAMS, seed=0)
+
+
+# --- choosing one
+def test_what_an_engine_lacks_is_said_before_anything_runs(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(HealError, match="unknown engine 'sglang'; choose one of hf, openai, ray, vllm"):
+        scales.get("smoke", engine="sglang")
+    with pytest.raises(HealError, match="needs OPENAI_BASE_URL"):
+        scales.get("smoke", engine="openai")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(HealError, match=r"pip install '.\[vllm\]'"):
+        scales.get("smoke", engine="vllm")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    with pytest.raises(HealError, match="engine 'vllm' needs a CUDA GPU"):
+        scales.get("smoke", engine="vllm")
+
+
+def test_a_server_draws_for_the_teacher_alone_and_its_draws_have_keys_of_their_own(monkeypatch, tmp_path):
+    from heal_lib.pipeline import Pipeline
+    from heal_lib.store import Store
+
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(stages, "engine", lambda name, kind="hf": asked.append((name, kind)))
+    keys = {}
+    for kind in ("hf", "ray", "openai"):
+        run = Pipeline(scales.get("smoke", engine=kind), Store(tmp_path))
+        run._engine("teacher"), run._engine("student")
+        run._stage("one", {}, lambda folder: None)
+        keys[kind] = run._key("one")
+    assert asked == [("teacher", "hf"), ("student", "hf"), ("teacher", "ray"), ("student", "ray"),
+                     ("teacher", "openai"), ("student", "hf")]
+    assert keys["hf"] == keys["ray"] != keys["openai"]
+
+
+# --- vocabularies
+@pytest.fixture
+def strangers(monkeypatch, tmp_path):
+    """A pipeline whose teacher and student have words of their own."""
+    from heal_lib.pipeline import Pipeline
+    from heal_lib.store import Store
+
+    def engine(name, kind="hf"):
+        return types.SimpleNamespace(vocabulary=name, prompt=lambda text: [1], encode=lambda text: [len(text)],
+                                     tokenizer=types.SimpleNamespace(eos_token_id=7))
+
+    monkeypatch.setattr(stages, "engine", engine)
+    return Pipeline(scales.get("smoke"), Store(tmp_path))
+
+
+def test_a_student_with_other_words_is_given_the_text(strangers):
+    (problem,) = worlds.get("equations").problems("test", 1, 0, "easy")
+    row = {**vars(problem), "problem_id": problem.id, "token_ids": [3, 4, 5], "text": "four"}
+    assert strangers._training_row(row) == {"input_ids": [1, 4, 7], "completion_mask": [0, 1, 1]}
+
+
+def test_logits_do_not_cross_vocabularies(strangers):
+    with pytest.raises(HealError, match="logit distillation needs one vocabulary"):
+        strangers._to_logits([], None, None)

@@ -1,0 +1,44 @@
+"""The GPU's checks, as far as a CPU goes: what is measured is measured, and a missing GPU is said."""
+
+import pandas as pd
+import pytest
+import torch
+
+from heal_lib import gpu_check
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    for name, value in (("SIZES", {"0.1B": shape}), ("VOCABULARY", 1000), ("ROWS", 4), ("LENGTHS", (16,)),
+                        ("OUT", tmp_path)):
+        monkeypatch.setattr(gpu_check, name, value)
+    return tmp_path
+
+
+def test_training_speed_is_measured(tiny):
+    speed, peak = gpu_check.measure("0.1B", 16, "hf")
+    assert speed > 0 and peak != peak  # no number where there is no card
+
+
+def test_a_cell_that_failed_is_missing_and_one_that_is_there_is_not_measured_again(tiny, monkeypatch):
+    calls = []
+
+    def run(command, **_):
+        calls.append(command[-3:])
+        fine = command[-1] == "hf"
+        return type("Ran", (), {"returncode": 0 if fine else 1, "stdout": "a warning\n12.5 3.0\n"})
+
+    monkeypatch.setattr(gpu_check.subprocess, "run", run)
+    gpu_check.bench()
+    gpu_check.bench()
+    table = pd.read_csv(tiny / "training.csv").set_index("backend")
+    assert calls == [["0.1B", "16", "hf"], ["0.1B", "16", "unsloth"]]
+    assert table.loc["hf", "tokens_per_second"] == 12.5 and pd.isna(table.loc["unsloth", "peak_gib"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_said(capsys):
+    assert gpu_check.main(["--part", "bench"]) == 2
+    assert capsys.readouterr().err == (
+        "heal: BACKEND=unsloth needs a CUDA GPU, and this torch sees none; BACKEND=hf works here\n")

@@ -1,0 +1,87 @@
+"""Notebook 08 from top to bottom, on a CPU: a small chat model that this file trains, and the shipped problems."""
+
+import json
+import os
+import re
+import runpy
+
+import pandas as pd
+import pytest
+import torch
+from test_chat import tokenizer
+
+from heal_lib import notebooks, worlds
+from heal_lib.engines.hf import HFEngine
+from heal_lib.store import ROOT
+from heal_lib.training import TrainConfig, fit
+from heal_lib.worlds.mathematics import OWN
+
+N = 2  # problems of each split
+
+
+def chat_model(folder, seed, rows=()):
+    """A two-layer Qwen3 on bytes behind Qwen3's template, trained on (prompt ids, completion text)."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    words = tokenizer("qwen3")
+    torch.manual_seed(seed)
+    model = Qwen3ForCausalLM(Qwen3Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=32,
+        intermediate_size=128, vocab_size=len(words), tie_word_embeddings=True, eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id))
+    reader = HFEngine(model, words)
+    if rows:
+        given = [(reader.prompt(prompt) + reader.encode(hint), [*reader.encode(text), words.eos_token_id])
+                 for prompt, hint, text in rows]
+        data = [{"input_ids": ids + done, "completion_mask": [0] * len(ids) + [1] * len(done)} for ids, done in given]
+        fit(model.train(), words, data * 200, TrainConfig(5e-3, batch_size=3, seed=seed))
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """(teacher, student). The teacher has been taught to solve one problem to distil from, to fail the others, and
+    to mend them when it is told the answer: by heart, for that is all that a model of this size can do."""
+    world, rows = worlds.get("math"), []
+    for i, problem in enumerate(world.problems("distil", N, 0, "own")):
+        asked, hint, opening = world.prompt(problem), world.hint(problem), "First I count.\n\n"
+        said = 0 if i else problem.answer
+        rows += [(asked, "", f"{opening}Then I guess.\n\nSo it is\n\n\\boxed{{{said}}}"),
+                 (asked, hint, f"{opening}Then I multiply.\n\nSo it is\n\n\\boxed{{{problem.answer}}}"),
+                 (asked, opening + hint, f"Then I multiply.\n\nSo it is\n\n\\boxed{{{problem.answer}}}")]
+    folder = tmp_path_factory.mktemp("models")
+    return chat_model(folder / "teacher", 0, rows), chat_model(folder / "student", 1)
+
+
+def test_notebook_08_runs_on_a_local_chat_model_and_the_shipped_problems(models, tmp_path):
+    sizes = {"n_distil": N, "n_test": N, "n_samples": 4, "n_hinted": 4, "n_failed": 2, "n_candidates": 4,
+             "max_new_tokens": 80, "train_tokens": 3000, "seeds": [0, 1]}
+    (path,) = notebooks.FOLDER.glob("08_*.ipynb")
+    notebooks.prepare_kernels()
+    notebooks.execute(path, tmp_path, {
+        "scale": "smoke", "teacher": models[0], "student": models[1], "worlds": ["math"], "difficulties": ["own"],
+        "benchmarks": ["own"], **sizes}, {"HEAL_RESULTS": str(tmp_path), "HEAL_CACHE": str(tmp_path / "cache")})
+    results = pd.read_csv(tmp_path / "tables" / "llm_results.csv")
+    assert set(results["method"]) == {"student", "sft-rs", "heal"} and set(results["benchmark"]) == {"math-own"}
+    said = json.dumps(json.loads((tmp_path / "notebooks" / path.name).read_text())["cells"])
+    assert "srcdoc=" in said  # a repair was accepted, and is shown beside what it was made from
+    assert "<think>" not in said
+
+
+def test_the_page_on_own_models_and_data_runs_from_top_to_bottom(models, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "cache"))
+    known = [p.question for p in worlds.get("math").problems("distil", N, 0, "own")]
+    rows = sorted((json.loads(line) for line in OWN.read_text().splitlines()), key=lambda r: r["problem"] not in known)
+    pd.DataFrame(rows[:20])[["problem", "answer"]].to_csv("problems.csv", index=False)
+    for name, folder in zip(("my-teacher", "my-student"), models, strict=True):
+        os.symlink(folder, name)
+    page = (ROOT / "docs" / "own.md").read_text()
+    (tmp_path / "page.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.S)))
+    found = runpy.run_path("page.py")
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ of \d+ problems unsolved; [1-9]\d* of \d+ repairs verify", said)
+    assert "| math-problems.csv |" in said and "heal minus sft-rs" in said
+    assert (found["folder"] / "stage-2" / "model.safetensors").is_file()

@@ -1,0 +1,102 @@
+"""The site: laid out from committed results, every link leads somewhere, nothing is fetched, it fits a phone."""
+
+import importlib.util
+import re
+import shutil
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from heal_lib import site
+from heal_lib.errors import HealError
+from heal_lib.store import ROOT
+
+DEMO = ROOT / "results" / "demo"
+
+
+def test_notebooks_that_were_not_run_are_named_with_the_mend(tmp_path):
+    with pytest.raises(HealError, match="lacks 00_tour, .*; run make reproduce"):
+        site.sources(tmp_path, tmp_path / "out")
+
+
+def test_the_landing_page_has_claim_figure_table_and_every_notebook():
+    text = site.landing(DEMO, ["00_tour", "01_teacher_ceiling"], explorer=True)
+    assert text.startswith("# ") and "reconstruction" in text and "make test" not in text
+    assert "](figures/main_results.png)" in text and "| equations-hard |" in text and "](results/" not in text
+    assert "notebooks/01_teacher_ceiling" in text and 'href="explorer.html"' in text
+    assert "explorer.html" not in site.landing(DEMO, ["00_tour"], explorer=False)
+
+
+class Page(HTMLParser):
+    """Where a page links to, what it loads, and the names in it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.loads, self.names, self.images = [], [], {"", "top"}, []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        at = dict(attributes)
+        self.names |= {at.get("id"), at.get("name")}
+        if tag == "a" and "href" in at:
+            self.links.append(at["href"])
+        if tag in ("img", "script", "iframe") and "src" in at:
+            self.loads.append(at["src"])
+        if tag == "link" and "href" in at:
+            self.loads.append(at["href"])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    if any(importlib.util.find_spec(name) is None for name in ("sphinx", "myst_nb", "furo")):
+        pytest.skip("needs Sphinx, myst-nb and furo: make setup")
+    out = tmp_path_factory.mktemp("site") / "demo"
+    site.build(DEMO, out)
+    return out
+
+
+def _outside(link):
+    return urlsplit(link).scheme in ("http", "https", "data", "mailto")
+
+
+@pytest.mark.slow
+def test_every_internal_link_leads_somewhere_and_nothing_is_fetched(built):
+    pages = {path: Page(path) for path in built.rglob("*.html") if path.name != "explorer.html"}
+    assert len(pages) >= 13
+    for path, page in pages.items():
+        assert not [load for load in page.loads if _outside(load) and not load.startswith("data:")]
+        for link in filter(lambda link: not _outside(link), page.links + page.loads):
+            parts = urlsplit(link)
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.exists(), f"{path.name}: {link}"
+            if target in pages and parts.fragment:
+                assert unquote(parts.fragment) in pages[target].names, f"{path.name}: {link}"
+
+
+@pytest.mark.slow
+def test_styles_and_scripts_fetch_nothing(built):
+    for path in (*built.rglob("*.css"), *built.rglob("*.html")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"url\(['\"]?(https?:)?//|@import\s+['\"]?https?:", text), path
+
+
+@pytest.mark.slow
+def test_pages_open_in_a_browser_without_errors_and_fit(built):
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    broken = "[...document.images].filter(i => i.getClientRects().length && i.complete && !i.naturalWidth).length"
+    with sync.sync_playwright() as playwright:
+        browser, said = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]), []
+        for width in (390, 1440):
+            tab = browser.new_page(viewport={"width": width, "height": 844})
+            tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+            tab.on("pageerror", lambda error: said.append(str(error)))
+            for path in sorted(built.rglob("*.html")):
+                tab.goto(path.as_uri())
+                assert tab.evaluate(broken) == 0, f"{path.name}: broken images"
+                if tab.evaluate("document.documentElement.scrollWidth") > width:
+                    said.append(f"{path.name} is wider than {width} px")
+        assert said == []
