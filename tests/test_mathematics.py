@@ -1,6 +1,9 @@
 """The world `math`: its own problems, boxes, answers, and files of problems."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from own_problems import rows
@@ -8,7 +11,7 @@ from own_problems import rows
 from heal_lib import worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem
-from heal_lib.worlds import mathematics
+from heal_lib.worlds import compare, mathematics
 from heal_lib.worlds.mathematics import OWN, Source, equal, last_box, load, normalised
 
 MATH = worlds.get("math")
@@ -61,7 +64,7 @@ def test_answers_are_compared_strictly(right, told, same):
 
 
 def test_a_comparison_that_takes_too_long_is_not_equal(monkeypatch):
-    monkeypatch.setattr(mathematics, "SECONDS", -4.5)  # half a second in all
+    monkeypatch.setattr(compare, "SECONDS", -4.5)  # half a second in all
     assert equal("10^{10^{10^{10}}}", "\\prod_{i=1}^{10^9} i!") is False
     monkeypatch.undo()
     assert equal("1/2", "0.5")  # and the next one finds a process again
@@ -149,18 +152,37 @@ def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monk
         distil("aime24")
 
 
-def _compare():
-    return equal("1/2", "0.5")
+def _run(script, **how):
+    return subprocess.run([sys.executable, "-"], input=script, text=True, capture_output=True, timeout=120, **how)
 
 
-def test_a_worker_that_compared_answers_ends():
-    """Its own process for comparing must not keep it: a pool of such workers has to close."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+def test_a_script_without_a_main_guard_compares_answers_and_ends_also_where_termination_is_ignored():
+    ignoring = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    done = _run(ignoring + "from heal_lib.worlds.mathematics import equal\nprint(equal('1/2', '0.5'), equal('1/2', '0.6'))")
+    assert done.stdout == "True False\n", done.stderr
 
-    pool = ProcessPoolExecutor(1, get_context("spawn"))
-    assert pool.submit(_compare).result(timeout=60)
-    (worker,) = pool._processes.values()
-    pool.shutdown(wait=False)
-    worker.join(timeout=30)
-    assert worker.exitcode == 0
+
+def test_a_killed_comparer_is_started_again_and_one_that_cannot_start_is_an_error(monkeypatch):
+    assert equal("1/2", "0.5")
+    compare._process(os.getpid()).kill()
+    assert equal("1/3", "2/6")
+    compare._end(compare._process(os.getpid()))
+    monkeypatch.setattr(compare.sys, "executable", "/bin/false")
+    with pytest.raises(HealError, match="cannot be compared"):
+        equal("1/2", "0.5")
+    compare._process.cache_clear()
+
+
+def test_the_comparer_ends_with_a_killed_caller():
+    caller = subprocess.Popen(
+        [sys.executable, "-c", "from heal_lib.worlds import compare\ncompare.equal('1/2', '0.5')\n"
+         "import os\nprint(compare._process(os.getpid()).pid, flush=True)\nimport time; time.sleep(600)"],
+        stdout=subprocess.PIPE, text=True)
+    comparer = int(caller.stdout.readline())
+    caller.kill()
+    caller.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{comparer}") or "Z" in open(f"/proc/{comparer}/stat").read().split()[2]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the comparer outlives its caller")

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 
 from heal_lib.errors import HealError
 from heal_lib.store import code_hash, file_hash, hash_of, versions
 from heal_lib.trajectory import Problem, rng_of, seed_of
+from heal_lib.worlds import compare
 from heal_lib.worlds.base import ANSWER_OPENING, World
 
 OWN = Path(__file__).with_name("own.jsonl")
-SECONDS = 10  # for one comparison; sympy can take for ever
 LONGEST = 500  # characters of an answer; longer ones are no answer
 LONGEST_SAMPLE = 8192  # tokens
 BOXES = 20  # of a text are looked at, from its end
@@ -121,44 +119,12 @@ def last_box(text: str) -> str | None:
 def equal(right: str, said: str) -> bool:
     """Whether two answers are equal by math-verify, strictly: a set is not its subset, a tuple not its set.
 
-    Runs in a process of its own: what takes more than `SECONDS`, or kills it, is not equal."""
+    Raises HealError where comparisons cannot be made at all."""
     if not said or len(said) > LONGEST:
         return False
     if _plain(right) == _plain(said):
         return True
-    process, line = _comparer()
-    try:
-        line.send((right, said))
-        if line.poll(SECONDS + 5):
-            return line.recv()
-    except (EOFError, OSError):  # the process died
-        pass
-    process.kill()
-    _comparer.cache_clear()
-    return False
-
-
-@cache
-def _comparer():
-    """A process that compares, and the line to it; as a daemon it ends with this one, and nothing waits for it."""
-    here, there = get_context("spawn").Pipe()
-    process = get_context("spawn").Process(target=_compare, args=(there,), daemon=True)
-    process.start()
-    there.close()  # so that the end of either is seen by the other
-    return process, here
-
-
-def _compare(line) -> None:
-    with suppress(EOFError):  # the other end is gone
-        while True:
-            line.send(_equal(*line.recv()))
-
-
-def _equal(right: str, said: str) -> bool:
-    from math_verify import parse, verify
-
-    gold, target = (parse(f"\\boxed{{{text}}}", parsing_timeout=SECONDS // 2) for text in (right, said))
-    return bool(gold and target) and bool(verify(gold, target, strict=True, timeout_seconds=SECONDS // 2))
+    return compare.equal(right, said)
 
 
 def _plain(answer: str) -> str:
@@ -211,7 +177,7 @@ def load(source: Source) -> list[tuple[str, str]]:
 
 def fingerprint(difficulties) -> list:
     """What results in this world depend on besides settings and models: its code, math-verify, and the data itself."""
-    return [code_hash(Path(__file__)), versions(("math-verify",)), [_rows_hash(each) for each in sorted(difficulties)]]
+    return [code_hash(Path(__file__), compare), versions(("math-verify",)), [_rows_hash(each) for each in sorted(difficulties)]]
 
 
 def _rows_hash(difficulty: str) -> str | None:

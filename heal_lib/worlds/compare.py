@@ -1,0 +1,79 @@
+"""Comparing answers by math-verify, in a process of its own: sympy can take for ever, and its clock is a signal.
+
+    equal(right, said) -> a line of JSON to `python compare.py`, which answers with a line of JSON
+
+A plain process over a pipe: it needs no main guard in the caller's script, and ends when its input does, however its
+caller ended. A comparison that cannot be made is an error, never a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+
+SECONDS = 10  # for one comparison
+START = 120  # seconds until the first answer may come: sympy is loaded by then on a busy machine
+_LOCK = threading.Lock()
+
+
+def equal(right: str, said: str) -> bool:
+    """Whether math-verify calls two answers equal, strictly: a set is not its subset, a tuple not its set.
+
+    What takes more than `SECONDS` is not equal. Raises HealError if comparisons cannot be made at all."""
+    with _LOCK:
+        for _ in range(2):  # a process that was killed from outside is started once more
+            process = _process(os.getpid())
+            line = json.dumps([right, said]) + "\n"
+            try:
+                process.stdin.write(line)
+                process.stdin.flush()
+                if not select.select([process.stdout], [], [], SECONDS + 5)[0]:
+                    _end(process)
+                    return False
+                if answer := process.stdout.readline():
+                    return json.loads(answer)
+            except (BrokenPipeError, json.JSONDecodeError):
+                pass
+            _end(process)
+    from heal_lib.errors import HealError
+
+    raise HealError(f"answers cannot be compared: the process for it ends with code {process.returncode}; is "
+                    "math-verify installed, and is there memory left?")
+
+
+@functools.cache
+def _process(of: int) -> subprocess.Popen:
+    """The process that compares for the process `of`; it has said that it is ready."""
+    process = subprocess.Popen([sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, start_new_session=True)  # an interrupt is for the caller
+    if select.select([process.stdout], [], [], START)[0]:
+        process.stdout.readline()
+    return process
+
+
+def _end(process: subprocess.Popen) -> None:
+    _process.cache_clear()
+    process.kill()
+    process.wait()
+
+
+def _serve() -> None:
+    """Answers lines of [right, said] until the input ends."""
+    from math_verify import parse, verify
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        right, said = json.loads(line)
+        gold, target = (parse(f"\\boxed{{{text}}}", parsing_timeout=SECONDS // 2) for text in (right, said))
+        same = bool(gold and target) and bool(verify(gold, target, strict=True, timeout_seconds=SECONDS // 2))
+        print(json.dumps(same), flush=True)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        _serve()
