@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 	@touch .venv/.ready $@
 
 test: $(READY)  ## the test suite (ARGS=... goes to pytest)
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n 2 $(ARGS)
 
 reproduce: $(READY)  ## every table and figure (SCALE=smoke|demo|full, FROM_SCRATCH=1, ARGS="--only 02_gear")
 	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(ARGS)

@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import threading
+from typing import Any
 
 SECONDS = 10  # for one comparison
 START = 120  # seconds until the first answer may come: sympy is loaded by then on a busy machine
@@ -47,16 +48,16 @@ def equal(right: str, said: str) -> bool:
 
 
 @functools.cache
-def _process(of: int) -> subprocess.Popen:
+def _process(of: int) -> Any:
     """The process that compares for the process `of`; it has said that it is ready."""
-    process = subprocess.Popen([sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    process: Any = subprocess.Popen([sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                text=True, start_new_session=True)  # an interrupt is for the caller
     if select.select([process.stdout], [], [], START)[0]:
         process.stdout.readline()
     return process
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: Any) -> None:
     _process.cache_clear()
     process.kill()
     process.wait()
