@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from own_problems import rows
@@ -159,7 +160,8 @@ def _run(script, **how):
 
 def test_a_script_without_a_main_guard_compares_answers_and_ends_also_where_termination_is_ignored():
     ignoring = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    done = _run(ignoring + "from heal_lib.worlds.mathematics import equal\nprint(equal('1/2', '0.5'), equal('1/2', '0.6'))")
+    done = _run(ignoring + "from heal_lib.worlds.mathematics import equal\n"
+                "print(equal('1/2', '0.5'), equal('1/2', '0.6'))")
     assert done.stdout == "True False\n", done.stderr
 
 
@@ -183,7 +185,8 @@ def test_the_comparer_ends_with_a_killed_caller():
     caller.kill()
     caller.wait()
     for _ in range(100):
-        if not os.path.exists(f"/proc/{comparer}") or "Z" in open(f"/proc/{comparer}/stat").read().split()[2]:
+        status = Path(f"/proc/{comparer}/stat")
+        if not status.exists() or status.read_text().split()[2] == "Z":
             return
         time.sleep(0.05)
     raise AssertionError("the comparer outlives its caller")

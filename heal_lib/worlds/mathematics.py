@@ -177,7 +177,8 @@ def load(source: Source) -> list[tuple[str, str]]:
 
 def fingerprint(difficulties) -> list:
     """What results in this world depend on besides settings and models: its code, math-verify, and the data itself."""
-    return [code_hash(Path(__file__), compare), versions(("math-verify",)), [_rows_hash(each) for each in sorted(difficulties)]]
+    return [code_hash(Path(__file__), compare), versions(("math-verify",)),
+            [_rows_hash(each) for each in sorted(difficulties)]]
 
 
 def _rows_hash(difficulty: str) -> str | None:
