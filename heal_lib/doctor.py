@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from heal_lib import embedded, engines
 from heal_lib.errors import HealError
-from heal_lib.store import default_root
+from heal_lib.files import default_root
 
 FREE = 5  # GB that a demo run with its cache fits in
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT, atomic, disk_error
+from heal_lib.files import ROOT, atomic, disk_error
 
 FOLDER = ROOT / "notebooks"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT, file_hash, read_json, versions
+from heal_lib.files import ROOT, file_hash, read_json
+from heal_lib.store import versions
 
 
 def output(command: list[str]) -> str | None:

@@ -25,18 +25,10 @@ import time
 from pathlib import Path
 
 from heal_lib import notebooks, provenance
+from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
-from heal_lib.store import (
-    ROOT,
-    Store,
-    code_hash,
-    default_root,
-    disk_error,
-    file_hash,
-    hash_of,
-    read_json,
-    write_json,
-)
+from heal_lib.files import ROOT, default_root, disk_error, file_hash, hash_of, read_json, write_json
+from heal_lib.store import Store
 
 GATHERS = "99_"  # the notebook that reads what the others wrote
 THIS = ("reproduce.py", "notebooks.py", "provenance.py")  # no result depends on the driver's own code

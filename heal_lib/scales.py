@@ -76,6 +76,7 @@ class Scale:
     stage_hint_below: float = 0.5  # share correct
     stages_cumulative: bool = True
     per_problem_cap: int = 4  # training samples per problem and source
+    deduplicate: bool = True  # a text counts once for its problem, before filters and caps [R]
 
     @property
     def results_dir(self) -> Path:

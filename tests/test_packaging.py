@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

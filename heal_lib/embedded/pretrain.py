@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heal_lib import training
 from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
-from heal_lib.store import write_json
+from heal_lib.files import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
 LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
