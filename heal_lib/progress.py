@@ -17,6 +17,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from heal_lib import watch
+
 IN_WORKER = "HEAL_IN_WORKER"  # set in worker processes
 DELAY, EVERY = 2, 10  # seconds before anything is shown; between two lines of a log
 FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit}s, {pace}{postfix}; about {remaining} left"
@@ -175,3 +177,6 @@ def updates(trainer, what: str, tokens: int = 0) -> Iterator[None]:
 
         trainer.add_callback(Shown)
         yield
+
+
+watch.tick, watch.updates = tick, updates

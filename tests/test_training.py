@@ -48,7 +48,7 @@ def test_a_short_run_lowers_the_loss(model, words):
     assert log[-1]["loss"] < 0.5 * log[0]["loss"]
 
 
-@pytest.mark.parametrize("learn", [None, {24}, {3, 20}, set(range(1, 25))])
+@pytest.mark.parametrize("learn", [None, {20}, {3, 20}, set(range(1, 25))])
 def test_the_loss_is_the_mean_over_the_learned_tokens_alone(model, words, learn):
     """Prompts, hints and padding are not learned: the first loss is the untrained model's own, to the digit."""
     one = row(words, learn)

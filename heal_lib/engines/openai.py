@@ -13,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-from heal_lib import embedded, progress
+from heal_lib import embedded, watch
 from heal_lib.engines import SamplingParams, needs
 from heal_lib.engines.elsewhere import DrawnElsewhere
 from heal_lib.engines.hf import HFEngine
@@ -88,7 +88,7 @@ class OpenAIEngine(DrawnElsewhere):
                 self._whole(self._ids(answer), answer["finish_reason"] == "stop")  # or nonsense would be kept
                 known[hash_of(request)] = answer
                 self._write(request, answer)
-                progress.tick()
+                watch.tick()
 
         try:
             async with client, asyncio.TaskGroup() as group:
