@@ -131,7 +131,7 @@ def _check(rows: list[dict]) -> None:
     for i, row in enumerate(rows):
         mask, n = row.get("completion_mask"), len(row["input_ids"])
         if mask is None:
-            raise HealError(f"row {i} has no completion_mask; give 1 for each token to learn, and 0 for prompt and hint")
+            raise HealError(f"row {i} has no completion_mask; give 1 for each token to learn, else 0")
         if len(mask) != n:
             raise HealError(f"row {i}: its completion_mask is of length {len(mask)}, for {n} tokens; give one for each")
         if not any(mask[1:]):  # nothing foretells a text's first token

@@ -12,22 +12,22 @@ from heal_lib.engines import SamplingParams, reading
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 
-SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
-         "head_dim": 8, "intermediate_size": 48, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-MIXED = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"] * 2}
+SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 8,
+         "num_key_value_heads": 2, "intermediate_size": 48, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+WINDOW, EXPERTS = {"sliding_window": 5}, {"num_local_experts": 4, "num_experts_per_tok": 2}
+MIXED = {**WINDOW, "layer_types": ["sliding_attention", "full_attention"] * 2}
 CHUNKED = {"attention_chunk_size": 5, "layer_types": ["chunked_attention", "full_attention"] * 2}
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 BESIDE = {  # answers are read side by side, each behind its own prefix
-    "llama": {}, "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4}, "mistral": {"sliding_window": 5},
-    "mixtral": {"sliding_window": 5, **EXPERTS}, "phi3": {"sliding_window": 5}, "starcoder2": {"sliding_window": 5},
-    "qwen2": {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 2}, "qwen3": {**MIXED, "use_sliding_window": True}, "gemma2": MIXED,
-    "gemma3_text": MIXED, "olmo3": MIXED, "cohere2": MIXED, "gpt_oss": {**MIXED, **EXPERTS},
-    "llama4_text": {**CHUNKED, **EXPERTS},
+    "llama": {}, "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4}, "mistral": WINDOW, "mixtral": {**WINDOW, **EXPERTS},
+    "phi3": WINDOW, "starcoder2": WINDOW, "qwen2": {**WINDOW, "use_sliding_window": True, "max_window_layers": 2},
+    "qwen3": {**MIXED, "use_sliding_window": True}, "gemma2": MIXED, "gemma3_text": MIXED, "olmo3": MIXED,
+    "cohere2": MIXED, "gpt_oss": {**MIXED, **EXPERTS}, "llama4_text": {**CHUNKED, **EXPERTS},
     "gemma3n_text": {**MIXED, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8,
                      "vocab_size_per_layer_input": 64, "activation_sparsity_pattern": [0.0] * 4},
 }
 ALONE = {  # positions are no argument, or a window is hidden within the layers: one by one
-    "bloom": {"n_layer": 2, "n_head": 4}, "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4}, "falcon": {"alibi": True, "head_dim": None},
+    "bloom": {"n_layer": 2, "n_head": 4}, "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4},
+    "falcon": {"alibi": True, "head_dim": None},
     "gpt_neo": {"window_size": 16, "attention_types": [[["global", "local"], 2]]},
 }
 REFUSED = {
@@ -75,7 +75,8 @@ def engine(request):
 def plain(engine, ids):
     """[T, V] log-probabilities after each token, of one forward pass without a cache or a mask."""
     with torch.inference_mode():
-        return torch.log_softmax(engine.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double(), -1).numpy()
+        logits = engine.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+    return torch.log_softmax(logits.double(), -1).numpy()
 
 
 def completions():
@@ -110,6 +111,16 @@ def test_draws_have_the_entropies_of_one_forward_pass(engine):
         for draw in draws:
             logp = plain(engine, [*prompt, *draw.token_ids])[len(prompt) - 1 : -1]
             np.testing.assert_allclose(draw.entropy, -(np.exp(logp) * logp).sum(-1), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "mixtral", "mpt", "falcon", "bart", "bert"])
+def test_half_precision_changes_no_verdict(kind):
+    model = made(kind, {**BESIDE, **ALONE, **REFUSED}[kind]).bfloat16()
+    if kind in REFUSED:
+        with pytest.raises(HealError, match=f"a model of type '{kind}' reads otherwise"):
+            HFEngine(model, Numbers())
+    else:
+        assert HFEngine(model, Numbers()).side_by_side == (kind in BESIDE)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

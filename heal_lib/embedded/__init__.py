@@ -97,7 +97,8 @@ def load(name: str = "teacher") -> tuple[Any, Any]:
         cache.check(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:  # as transformers says that it does not know a model
         why = str(error).strip().partition("\n")[0][:160]
-        raise HealError(f"{name}: transformers cannot read its config.json ({why}); use a model that it knows") from error
+        raise HealError(f"{name}: transformers cannot read its config.json ({why}); use a model that it knows"
+                        ) from error
     options = {"local_files_only": True, "use_safetensors": True, **({} if where == "cpu" else {"device_map": where})}
     model = transformers.AutoModelForCausalLM.from_pretrained(path, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -73,7 +73,7 @@ def write(folder: Path) -> dict:
     """Measures the model in `folder` (named teacher or student) and writes its card.json there."""
     name = folder.name
     (folder / "card.json").unlink(missing_ok=True)
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
     from heal_lib.engines.hf import HFEngine
 
     engine = HFEngine(*embedded.load(str(folder)))

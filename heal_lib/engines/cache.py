@@ -8,6 +8,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from heal_lib.errors import HealError
 
+
 def check(config) -> None:
     """Raises HealError for a model that remembers by other means: a recurrent state cannot go back to a prefix."""
     use = "use one whose every layer is attention"

@@ -33,7 +33,7 @@ def build(name: str) -> OpenAIEngine:
     """The server at OPENAI_BASE_URL beside a local copy of the model."""
     return OpenAIEngine(HFEngine(*embedded.load(name)), os.environ["OPENAI_BASE_URL"],
                         os.environ.get("HEAL_SERVED_MODEL") or name,
-                        journal=default_root() / "answers" / f"{embedded.weights_hash(name)[:16]}.jsonl")
+                        journal=default_root() / "answers" / f"{embedded.model_hash(name)[:16]}.jsonl")
 
 
 class OpenAIEngine(DrawnElsewhere):

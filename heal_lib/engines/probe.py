@@ -1,6 +1,6 @@
 """Whether a model can be read as the engines read it: tried once on a dozen tokens, against plain forward passes.
 
-A class of models may ignore positions, build its own masks, or look at what comes after: nothing says so but its logits."""
+A class of models may ignore positions, build its own masks, or look at what comes after: only its logits say so."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def side_by_side(model, tails) -> bool:
         raise HealError(f"a model of type '{config.model_type}' cannot be read as the engines do ({why}); "
                         "use a causal language model that takes a cache and positions") from error
     if not alike:
-        raise HealError(f"a model of type '{config.model_type}' reads otherwise in a padded batch, or with a cache, than "
-                        "alone, so its draws would be wrong; use a causal language model that takes positions")
+        raise HealError(f"a model of type '{config.model_type}' reads otherwise in a padded batch, or with a cache, "
+                        "than alone, so its draws would be wrong; use a causal language model that takes positions")
     if any(value for name, value in settings.items() if name.endswith("window_size")):
         return False  # a window within the layers (GPT-Neo): wider than what is tried here
     return _answers(model, ids, tails)
@@ -52,9 +52,9 @@ def _decodes(model, ids) -> bool:
         found.append(model(input_ids=both[:, start:end], attention_mask=mask[:, :end], past_key_values=read,
                            position_ids=positions[:, start:end]).logits)
     long, padded = torch.cat(found, 1)
-    whole = _plain(model, ids)[0]
-    return (_same(torch.cat(alone, 1)[0], whole) and _same(long, whole)
-            and _same(padded[CUT:], _plain(model, short)[0]))
+    whole, ending = _plain(model, ids)[0], _plain(model, short)[0]
+    return all(_same(found, plain, 0.15) for found, plain in (
+        (torch.cat(alone, 1)[0], whole), (long, whole), (padded[CUT:], ending)))
 
 
 def _answers(model, ids, tails) -> bool:
@@ -67,12 +67,14 @@ def _answers(model, ids, tails) -> bool:
     except (RuntimeError, TypeError, ValueError):  # takes no mask of this form
         return False
     alone = [_plain(model, torch.cat([ids[:, :n], ids[:, 7:9]], 1))[0, n:] for n in seen]
-    return _same(found, torch.cat(alone))
+    return _same(found, torch.cat(alone), 0.03)  # where in doubt, the slower way
 
 
-def _same(found, plain) -> bool:
-    """Whether logits agree up to rounding, measured by how much they differ among themselves."""
-    tolerance = 1e-3 if found.dtype in (torch.float32, torch.float64) else 0.15
+def _same(found, plain, half: float) -> bool:
+    """Whether logits [T, V] agree up to rounding, measured by how much those of a token differ among themselves. In
+    half precision, where rounding may send a token to another expert, most tokens have to: by less than `half`."""
+    whole = found.dtype in (torch.float32, torch.float64)
     found, plain = found.float(), plain.float()
-    spread = plain - plain.mean(-1, keepdim=True)
-    return bool((found - plain).norm() <= tolerance * spread.norm())
+    spread = (plain - plain.mean(-1, keepdim=True)).norm(dim=-1)
+    off = (found - plain).norm(dim=-1) > spread * (1e-3 if whole else half)
+    return off.float().mean().item() < (1e-9 if whole else 0.5)
