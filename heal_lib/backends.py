@@ -63,8 +63,11 @@ def save(model, tokenizer, folder, how: Finetune) -> None:
 
 def _hf(base: str, how: Finetune, seed: int):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, set_seed
 
+    from heal_lib.engines import cache
+
+    cache.check(AutoConfig.from_pretrained(base, local_files_only=True))  # or its student could never be read
     set_seed(seed)  # of the adapters' first weights
     options: dict = {"local_files_only": True, "use_safetensors": True}
     if how.method == "qlora":

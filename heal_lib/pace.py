@@ -114,8 +114,8 @@ def _to_logits(rows, config, student, teacher, longest, folder) -> list[dict]:
         raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
                         "student of the same family, or leave the method out")
     model, tokenizer = embedded.load(student)
-    prompts = [tokenizer.decode([token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True)
-                                 if not learned]) for row in rows]
+    prompts = [[token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True) if not learned]
+               for row in rows]
     log = training.fit_to_logits(model, tokenizer, embedded.load(teacher)[0], prompts, config, longest)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

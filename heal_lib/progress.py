@@ -18,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from heal_lib import watch
+
 IN_WORKER = "HEAL_IN_WORKER"  # set in worker processes
 told: Callable[[str], None] | None = None  # in a worker: tells who started it how far it is
 DELAY, EVERY = 2, 10  # seconds before anything is shown; between two lines of a log
@@ -215,3 +217,6 @@ def updates(trainer, what: str, tokens: int = 0) -> Iterator[None]:
 
         trainer.add_callback(Shown)
         yield
+
+
+watch.engine, watch.tick, watch.updates = Watched, tick, updates

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from heal_lib import embedded, progress, trajectory, worlds
+from heal_lib import embedded, trajectory, watch, worlds
 from heal_lib.engines import SamplingParams, choose
 
 
@@ -22,7 +22,7 @@ def sampled(*, benchmarks, split, n_problems, n, source, model, engine, settings
     settings: temperature, top_p, max_new_tokens (0: what the world allows)."""
     if stage:
         model = str(Path(model) / f"stage-{stage if stage > 0 else len(list(Path(model).glob('stage-*')))}")
-        embedded.weights_hash(model)  # a stage that is not there is named
+        embedded.model_hash(model)  # a stage that is not there is named
     drawer = watched(model, engine)
     rows = [row for world, level in benchmarks
             for row in draw(drawer, worlds.get(world).problems(split, n_problems, 0, level), n, source=source,
@@ -76,7 +76,7 @@ def draw(drawer, problems, n: int, *, source: str, settings: dict, seed: int, hi
 
 def watched(model: str, engine: str = "hf"):
     """The engine around a model, its long calls showing how far they are."""
-    return progress.Watched(choose.engine(model, engine))
+    return watch.engine(choose.engine(model, engine))
 
 
 def params(world, level: str, settings: dict) -> SamplingParams:

@@ -88,7 +88,7 @@ def finetune(cfg: Scale) -> Finetune:
 
 
 def _model(name: str) -> Keyed:
-    return Keyed(name, embedded.weights_hash(name))
+    return Keyed(name, embedded.model_hash(name))
 
 
 def _longest(cfg: Scale) -> int:

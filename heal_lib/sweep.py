@@ -43,7 +43,7 @@ class Sweep(Experiment):
         """The teacher that has read on with these shares of derivations."""
         recipe = replace(corpus.TEACHER, derive_hinted=hinted, derive_unprompted=bare)
         return Stage(f"teacher {hinted} {bare}", variants.teacher, {
-            "model": Keyed(self.cfg.teacher, embedded.weights_hash(self.cfg.teacher)), "world": self.cfg.sweep_world,
+            "model": Keyed(self.cfg.teacher, embedded.model_hash(self.cfg.teacher)), "world": self.cfg.sweep_world,
             "recipe": vars(recipe), "n_texts": self.cfg.sweep_texts})
 
     def around(self, hinted: float, bare: float, student: str = SHIPPED) -> Experiment:

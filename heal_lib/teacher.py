@@ -129,7 +129,7 @@ def drawing(cfg: Scale, model: str | None = None) -> dict:
     """How a model of the scale draws; by default its teacher. A server knows the teacher alone."""
     model = model or cfg.teacher
     kind = "hf" if cfg.engine == "openai" and model != cfg.teacher else cfg.engine
-    return {"model": Keyed(model, embedded.weights_hash(model)), "engine": Keyed(kind, choose.key(kind)),
+    return {"model": Keyed(model, embedded.model_hash(model)), "engine": Keyed(kind, choose.key(kind)),
             "settings": cfg.pick("temperature", "top_p", "max_new_tokens"), "seed": cfg.teacher_seed}
 
 

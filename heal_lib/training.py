@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from heal_lib import backends, progress
+from heal_lib import backends, watch
 from heal_lib.backends import Finetune
-from heal_lib.engines import device
+from heal_lib.engines import device, one_thread
 from heal_lib.errors import HealError, out_of_memory
 from heal_lib.files import facts_of, hash_of, read_json, write_json
 
@@ -92,10 +92,9 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
     The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
     to save to, about ten times, and resume from: on a CPU the weights are the same, bit by bit, as without a break;
     `folder` is written by the trainer, which knows how to gather what processes share. A batch is read in `parts`.
-    Raises HealError for no rows, where the pad token would be learned as the end of text, and for a NaN loss."""
-    if not rows:
-        raise HealError("nothing to train on: the data set is empty; check the stage before "
-                        "(a filter may have dropped all)")
+    Raises HealError for no rows, a row that teaches nothing, where the pad token would be learned as the end of text,
+    and for a NaN loss."""
+    _check(rows)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise HealError("the tokenizer's pad token is missing or is EOS; give it a pad token of its own")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -103,6 +102,7 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
     from transformers import PrinterCallback, set_seed
     from trl import SFTTrainer
 
+    one_thread()
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts)
@@ -115,12 +115,28 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
             of = hash_of([config, rows, parts])
             trainer.add_callback(_sealing(of))
             found = _last_whole(checkpoints, of)
-        with progress.updates(trainer, "training", sum(len(row["input_ids"]) for row in rows)):
+        with watch.updates(trainer, "training", sum(len(row["input_ids"]) for row in rows)):
             trainer.train(resume_from_checkpoint=found)
         if folder:
             trainer.save_model(folder)
             trainer.accelerator.wait_for_everyone()  # one process writes, all read
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _check(rows: list[dict]) -> None:
+    """Raises HealError, naming the row, where one would be trained on in full, in part by chance, or not at all."""
+    if not rows:
+        raise HealError("nothing to train on: the data set is empty; check the stage before "
+                        "(a filter may have dropped all)")
+    for i, row in enumerate(rows):
+        mask, n = row.get("completion_mask"), len(row["input_ids"])
+        if mask is None:
+            raise HealError(f"row {i} has no completion_mask; give 1 for each token to learn, else 0")
+        if len(mask) != n:
+            raise HealError(f"row {i}: its completion_mask is of length {len(mask)}, for {n} tokens; give one for each")
+        if not any(mask[1:]):  # nothing foretells a text's first token
+            raise HealError(f"row {i}: its completion_mask lets nothing be learned; leave the row out, or set its "
+                            "completion to 1")
 
 
 def _sealing(of: str):
@@ -148,17 +164,24 @@ def _last_whole(folder, of: str) -> str | None:
     return None
 
 
-def fit_to_logits(model, tokenizer, teacher, prompts: list[str], config: TrainConfig,
-                  max_new_tokens: int) -> list[dict]:
+def fit_to_logits(model, tokenizer, teacher, prompts: list, config: TrainConfig, max_new_tokens: int) -> list[dict]:
     """Logit distillation with TRL's DistillationTrainer: the student writes, and learns the teacher's distribution at
-    each of its own tokens (reverse KL, TRL's default). Changes `model` in place; returns the log."""
-    if not prompts:
-        raise HealError("nothing to train on: no prompts; check the stage before")
+    each of its own tokens (reverse KL, TRL's default). Changes `model` in place; returns the log.
+
+    prompts: token ids, as `Engine.prompt` gives them, or texts that hold their BOS and other marks already."""
+    ids = [tokenizer.encode(p, add_special_tokens=False) if isinstance(p, str) else list(p) for p in prompts]
+    if not ids or not all(ids):
+        raise HealError("nothing to train on: no prompts, or an empty one; check the stage before")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
     from trl import DistillationConfig, DistillationTrainer
 
+    class OnTokens(DistillationTrainer):
+        def _tokenize_prompts(self, prompts):
+            return prompts, None, {}  # TRL would put another BOS before a text
+
+    one_thread()
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = DistillationConfig(
@@ -166,12 +189,12 @@ def fit_to_logits(model, tokenizer, teacher, prompts: list[str], config: TrainCo
             learning_rate=config.learning_rate, lr_scheduler_type=config.schedule, warmup_steps=config.warmup,
             weight_decay=config.weight_decay, max_grad_norm=1.0, seed=config.seed, data_seed=config.seed,
             max_completion_length=max_new_tokens, save_strategy="no",
-            **_common(-(-len(prompts) // config.batch_size)))
-        trainer = DistillationTrainer(model=model, teacher_model=teacher, args=arguments, processing_class=tokenizer,
-                                      train_dataset=Dataset.from_dict({"prompt": prompts}))
+            **_common(-(-len(ids) // config.batch_size)))
+        trainer = OnTokens(model=model, teacher_model=teacher, args=arguments, processing_class=tokenizer,
+                           train_dataset=Dataset.from_dict({"prompt": ids}))
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_finite())
-        with progress.updates(trainer, "training"):
+        with watch.updates(trainer, "training"):
             trainer.train()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 

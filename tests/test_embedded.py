@@ -18,9 +18,9 @@ from heal_lib.worlds.base import SPLITS
 
 @pytest.fixture(autouse=True)
 def no_memory():
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
     yield
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def one_line(call):
 
 def test_a_missing_weight_file_is_named_with_its_mend(folder):
     (folder / "model.safetensors").unlink()
-    for call in (embedded.load, lambda: embedded.weights_hash("teacher")):
+    for call in (embedded.load, lambda: embedded.model_hash("teacher")):
         assert re.search(r"teacher/model\.safetensors.*restore.*make teacher", one_line(call))
     assert "student/model.safetensors" in one_line(lambda: embedded.load("student"))
     assert "nowhere/model.safetensors" in one_line(lambda: embedded.load("/nowhere"))
@@ -85,13 +85,63 @@ def test_a_model_in_several_files_is_known_by_all_of_them(models_folder, tmp_pat
     model.save_pretrained(tmp_path, max_shard_size="200KB")
     words.save_pretrained(tmp_path)
     shards = sorted(tmp_path.glob("model-*.safetensors"))
-    before = embedded.weights_hash(str(tmp_path))
-    assert len(shards) > 1 and before != embedded.weights_hash(str(models_folder / "student"))
+    before = embedded.model_hash(str(tmp_path))
+    assert len(shards) > 1 and before != embedded.model_hash(str(models_folder / "student"))
     again = embedded.load(str(tmp_path))[0].state_dict()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
     shards[-1].write_bytes(shards[-1].read_bytes()[:-1] + b"x")
-    embedded.weights_hash.cache_clear()
-    assert embedded.weights_hash(str(tmp_path)) != before
+    embedded.model_hash.cache_clear()
+    assert embedded.model_hash(str(tmp_path)) != before
+
+
+def test_shards_are_those_that_the_index_names(models_folder, tmp_path):
+    model, words = embedded.load(str(models_folder / "student"))
+    model.save_pretrained(tmp_path, max_shard_size="200KB")
+    words.save_pretrained(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    for path in sorted(tmp_path.glob("model-*.safetensors")):  # files may be called as they like
+        path.rename(tmp_path / path.name.replace("model-", "part_"))
+    index.write_text(index.read_text().replace("model-0", "part_0"))
+    again = embedded.load(str(tmp_path))[0].state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
+    last = sorted(tmp_path.glob("part_*"))[-1]
+    embedded.model_hash.cache_clear()
+    last.rename(tmp_path / "elsewhere")
+    assert f"{last.name} for '{tmp_path}', which its index names" in one_line(lambda: embedded.load(str(tmp_path)))
+    for text in ("", "[]", "{}", '{"weight_map": 1}'):
+        index.write_text(text)
+        assert "index.json is damaged" in one_line(lambda: embedded.load(str(tmp_path)))
+
+
+CHANGES = {  # to a file of a model's folder, from the text that is there
+    "config.json": lambda text: text.replace('"silu"', '"gelu"'),
+    "generation_config.json": lambda text: text.replace('"eos_token_id": 1', '"eos_token_id": [1, 2]'),
+    "tokenizer.json": lambda text: text.replace("countdown ", "COUNTDOWN "),
+    "tokenizer_config.json": lambda text: text.replace('"<eos>"', '"<unk>"'),
+    "chat_template.jinja": lambda text: "{{ messages[0]['content'] }}",
+    "additional_chat_templates/tool.jinja": lambda text: "{{ messages[1]['content'] }}",
+    "special_tokens_map.json": lambda text: "{}",
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_configuration_tokenizer_and_template_are_part_of_a_model(folder, file):
+    before, path = embedded.model_hash("teacher"), folder / file
+    text = path.read_text() if path.is_file() else ""
+    assert CHANGES[file](text) != text
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(CHANGES[file](text))
+    embedded.model_hash.cache_clear()
+    assert embedded.model_hash("teacher") != before
+
+
+def test_a_model_is_the_same_wherever_it_lies_and_whatever_lies_beside_it(folder, tmp_path):
+    before = embedded.model_hash("teacher")
+    shutil.copytree(folder, tmp_path / "moved")
+    for name in ("README.md", "pretraining.json", "training.log"):
+        (tmp_path / "moved" / name).write_text("{}")
+    (tmp_path / "moved" / "card.json").unlink()
+    assert embedded.model_hash(str(tmp_path / "moved")) == before == embedded.model_hash("teacher")
 
 
 def test_a_model_of_the_hub_that_is_not_to_be_had_is_one_line(monkeypatch):
@@ -106,7 +156,7 @@ def test_a_failed_check_is_not_remembered(folder):
     path.write_bytes(whole[:-1])
     one_line(embedded.load)
     path.write_bytes(whole)
-    assert embedded.weights_hash("teacher") == file_hash(path)
+    assert embedded.model_hash("teacher")
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])

@@ -75,7 +75,7 @@ def says(monkeypatch, cache, models_folder, scripted, words):
 
 def forget():
     """Models are known by their hash, and stages by their scale, for the time of a process."""
-    for known in (embedded.weights_hash, teacher.pool, teacher.hinted, teacher.repairs, teacher.readings,
+    for known in (embedded.model_hash, teacher.pool, teacher.hinted, teacher.repairs, teacher.readings,
                   teacher.matched, teacher.student_pool, students.training_rows, students.student,
                   students.evaluation):
         known.cache_clear()
@@ -485,7 +485,7 @@ def test_heal_trains_in_three_stages_within_the_budget(run):
     assert sorted(path.name for path in folder.glob("stage-*")) == ["stage-1", "stage-2", "stage-3"]
     longest = max(len(r["input_ids"]) for rows in sources.values() for r in rows)
     assert 2000 <= sum(stage["tokens"] for stage in record["stages"]) < 2000 + 3 * longest
-    assert len({embedded.weights_hash(str(folder / f"stage-{i}")) for i in (1, 2, 3)}) == 3
+    assert len({embedded.model_hash(str(folder / f"stage-{i}")) for i in (1, 2, 3)}) == 3
     with pytest.raises(HealError, match="stage-4"):
         run.evaluation("heal", 0, stage=4)
     with pytest.raises(HealError, match="is not trained"):
@@ -505,7 +505,7 @@ def test_students_are_reproducible_and_differ_by_seed(says, tmp_path):
     hashes = []
     for root, seed in (("a", 0), ("b", 0), ("b", 1)):
         folder = Experiment(micro(train_tokens=600), Store(tmp_path / root)).student("sft-rs", seed)
-        hashes.append(embedded.weights_hash(str(folder / "stage-1")))
+        hashes.append(embedded.model_hash(str(folder / "stage-1")))
     assert hashes[0] == hashes[1] != hashes[2]
 
 

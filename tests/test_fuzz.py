@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_worlds import answers, some
 
-from heal_lib import gear, worlds
+from heal_lib import sampling, worlds
 from heal_lib.embedded.tokenizer import WORDS
 from heal_lib.trajectory import Problem
 from heal_lib.worlds.mathematics import last_box
@@ -67,7 +67,7 @@ def test_a_verifier_accepts_what_brute_force_does(name, data):
     text = data.draw(texts(st.one_of(near(problem.answer), st.sampled_from(sorted(answers(problem))))))
     right = answers(problem).get(told(text), False)
     assert world.verify(problem, text) is right
-    assert not (gear.accepts(world, problem, text, True) and not right)
+    assert not (sampling.accepts(world, problem, text, True) and not right)
 
 
 @pytest.mark.parametrize("name", worlds.names())

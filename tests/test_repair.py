@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from heal_lib import gear, pure, scales, worlds
+from heal_lib import gear, pure, sampling, scales, worlds
 from heal_lib.engines import SamplingParams
 from heal_lib.errors import HealError
 from heal_lib.trajectory import COLUMNS, Problem, step_spans, to_dataset
@@ -171,7 +171,7 @@ def test_what_is_not_said_is_as_in_the_paper_and_in_the_scales(engine):
     for name in ("window", "window_unit", "surge", "backoff", "hint", "step_delimiter"):
         assert told[name] == getattr(usual, name)
     (draw,) = engine.sample([engine.encode("x\n\n")], 1, PARAMS, 0, ["k"])[0]
-    row = gear.candidate_row(engine, WORLD, PROBLEM, draw, source="sampled", sample=3)
+    row = sampling.candidate_row(engine, WORLD, PROBLEM, draw, source="sampled", sample=3)
     assert (row["parent"], row["breakpoint"], row["n_kept"], row["sample"]) == (-1, -1, 0, 3)
 
 

@@ -17,16 +17,16 @@ GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts"
 @pytest.fixture
 def run(models_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("HEAL_MODELS", str(models_folder))
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
     yield sweep.Sweep(scales.get("smoke", **GRID), Store(tmp_path))
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
 
 
 def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(run):
     cells = [cell[:2] for cell in run.cells() if cell[2] == sweep.SHIPPED]
     assert cells == [(0.25, 0.003), (0.95, 0.003)]
-    folders = [str(run.teacher(*cell)) for cell in cells]
-    hashes = {embedded.weights_hash(name) for name in ("teacher", *folders)}
+    folders = [str(run.store.get(run.teacher(*cell)).folder) for cell in cells]
+    hashes = {embedded.model_hash(name) for name in ("teacher", *folders)}
     assert len(hashes) == 3
     around = run.around(0.25, 0.003)
     assert around.cfg.worlds == ("equations",) and around.cfg.teacher == folders[0]
@@ -39,7 +39,7 @@ def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run):
     sizes = [run.around(*cell).cfg.student for cell in sized[::2]]
     small, large = (embedded.load(name)[0].num_parameters() for name in sizes)
     assert small < large / 5
-    assert list(json.loads((run.base("small") / "known_facts.json").read_text())) == ["equations"]
+    assert list(json.loads((run.store.get(run.base("small")).folder / "known_facts.json").read_text())) == ["equations"]
 
 
 def test_a_corpus_can_be_of_one_world():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal_lib import gear, worlds
+from heal_lib import sampling, worlds
 from heal_lib.embedded.tokenizer import WORDS
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of
@@ -322,10 +322,10 @@ def test_hints_are_whole_steps_and_no_text_speaks_of_them(name, level):
 def test_only_finished_right_texts_without_the_hint_are_accepted(name, level):
     world, problem = worlds.get(name), some(name, level)[0]
     text = derivation(world, problem)
-    assert gear.accepts(world, problem, text, True)
-    assert not gear.accepts(world, problem, text, False)
-    assert not gear.accepts(world, problem, world.hint(problem) + text, True)
-    assert not gear.accepts(world, problem, text.removesuffix("}"), True)
+    assert sampling.accepts(world, problem, text, True)
+    assert not sampling.accepts(world, problem, text, False)
+    assert not sampling.accepts(world, problem, world.hint(problem) + text, True)
+    assert not sampling.accepts(world, problem, text.removesuffix("}"), True)
 
 
 def test_splits_part_all_problems_between_them():

@@ -14,6 +14,9 @@ from typing import Any
 from heal_lib.errors import HealError
 
 WEIGHTS = Path(__file__).parent / "weights"
+# What makes a model besides its weights: a changed activation function or template is another model.
+BESIDES = ("config.json", "generation_config.json", "tokenizer*", "*tokens*.json", "vocab*", "merges.txt", "*.model",
+           "*.tiktoken", "chat_template*", "additional_chat_templates/*")
 
 
 def folder(name: str) -> Path:
@@ -29,7 +32,7 @@ def _fetched(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.jinja", "*.model"]))
     except Exception as error:  # the hub raises a family of its own for what is not to be had
         why = str(error).strip().splitlines()[0][:120]
         mend = "check the name and the network"
@@ -37,15 +40,14 @@ def _fetched(name: str) -> Path:
 
 
 @functools.cache
-def weights_hash(name: str) -> str:
-    """sha256 of the weights, checked against the model's card. Raises HealError for a missing or altered file."""
+def model_hash(name: str) -> str:
+    """sha256 of all that makes a model what it is: weights, checked against its card, configuration, tokenizer and
+    chat template. Raises HealError for a missing or altered file."""
     from heal_lib.files import file_hash, hash_of
 
     home = folder(name)
-    shards, card = sorted(home.glob("model*.safetensors")), home / "card.json"
     mend = f"restore it from git, or run: make {name}" if name in ("teacher", "student") else "check the folder's name"
-    if not shards:
-        raise HealError(f"no weights at {home.name}/model.safetensors for '{name}'; {mend}")
+    shards, card = _shards(home, name, mend), home / "card.json"
     hashes = [file_hash(path) for path in shards]
     found = hashes[0] if len(hashes) == 1 else hash_of(hashes)
     try:
@@ -54,22 +56,48 @@ def weights_hash(name: str) -> str:
         raise HealError(f"{home.name}/card.json is damaged; {mend}") from None
     if promised != found:
         raise HealError(f"{home.name}/{shards[0].name} does not match the sha256 on its card; {mend}")
-    return found
+    others = {path for pattern in BESIDES for path in home.glob(pattern)}
+    return hash_of([found, {path.relative_to(home).as_posix(): file_hash(path) for path in others}])
+
+
+
+
+def _shards(home: Path, name: str, mend: str) -> list[Path]:
+    """The files that hold the weights: those that the index names, else every model*.safetensors."""
+    index = home / "model.safetensors.index.json"
+    if not index.is_file():
+        if shards := sorted(home.glob("model*.safetensors")):
+            return shards
+        raise HealError(f"no weights at {home.name}/model.safetensors for '{name}'; {mend}")
+    try:
+        shards = [home / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise HealError(f"{home.name}/{index.name} is damaged; {mend}") from None
+    for path in shards:
+        if not path.is_file():
+            raise HealError(f"no weights at {home.name}/{path.name} for '{name}', which its index names; {mend}")
+    return shards
 
 
 def load(name: str = "teacher") -> tuple[Any, Any]:
     """(model, tokenizer) of "teacher", "student", a folder or a model on the hub, checked, on `engines.device()`: fp32
-    on the CPU, on a GPU as the weights are stored (4-bit ones too)."""
+    on the CPU, on a GPU as the weights are stored (4-bit ones too). Raises HealError for one that no engine reads."""
     import transformers
 
-    from heal_lib.engines import device
+    from heal_lib.engines import cache, device
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    weights_hash(name)
+    model_hash(name)
     path, where = str(folder(name)), device()
     if not any(found for like in ("tokenizer*", "vocab*", "*.model") for found in Path(path).glob(like)):
         raise HealError(f"{name}: its folder holds no tokenizer; save one there")  # transformers makes up an empty one
+    try:
+        cache.check(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
+    except (OSError, ValueError, KeyError) as error:  # as transformers says that it does not know a model
+        why = str(error).strip().partition("\n")[0][:160]
+        raise HealError(f"{name}: transformers cannot read its config.json ({why}); use a model that it knows"
+                        ) from error
     options = {"local_files_only": True, "use_safetensors": True, **({} if where == "cpu" else {"device_map": where})}
     model = transformers.AutoModelForCausalLM.from_pretrained(path, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heal_lib import embedded, gear, worlds
+from heal_lib import embedded, sampling, worlds
 from heal_lib.engines import SamplingParams
 from heal_lib.files import file_hash, write_json
 from heal_lib.trajectory import rng_of, split_steps
@@ -73,7 +73,7 @@ def write(folder: Path) -> dict:
     """Measures the model in `folder` (named teacher or student) and writes its card.json there."""
     name = folder.name
     (folder / "card.json").unlink(missing_ok=True)
-    embedded.weights_hash.cache_clear()
+    embedded.model_hash.cache_clear()
     from heal_lib.engines.hf import HFEngine
 
     engine = HFEngine(*embedded.load(str(folder)))
@@ -90,7 +90,7 @@ def _draw(engine, world, problems, difficulty, n, hint):
     prompts = [engine.encode(world.prompt(p) + (world.hint(p, hint) if hint else "")) for p in problems]
     params = SamplingParams(world.max_new_tokens[difficulty])
     draws = engine.sample(prompts, n, params, 1, [f"card{hint}/{p.id}" for p in problems])
-    return [gear.candidate_row(engine, world, p, draw, source="sampled", sample=j)
+    return [sampling.candidate_row(engine, world, p, draw, source="sampled", sample=j)
             for p, group in zip(problems, draws, strict=True) for j, draw in enumerate(group)]
 
 

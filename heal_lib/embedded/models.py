@@ -16,6 +16,9 @@ def new_model(size: str, tokenizer, seed: int):
     """An untrained `Qwen3ForCausalLM` of that size, in fp32."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, set_seed
 
+    from heal_lib.engines import one_thread
+
+    one_thread()
     set_seed(seed)
     shape = SIZES[size]
     heads = shape["num_attention_heads"]

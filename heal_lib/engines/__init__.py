@@ -28,6 +28,15 @@ def device() -> str:
     return name
 
 
+def one_thread() -> None:
+    """On a CPU, torch computes with one thread from now on: with more, sums are rounded in another order, and the last
+    bits of a result would tell how many cores the machine has. Processes share the work instead."""
+    import torch
+
+    if device() == "cpu":
+        torch.set_num_threads(1)
+
+
 def needs(package: str) -> None:
     """Raises HealError where the package of an engine is not installed; the extra is called as the package."""
     if importlib.util.find_spec(package) is None:
@@ -73,11 +82,11 @@ class Engine(Protocol):
     def vocabulary(self) -> str: ...
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, no special tokens."""
+        """Token ids of a text that goes on from another, no special tokens."""
 
     def prompt(self, question: str) -> list[int]:
         """Token ids of a question as the model expects it, up to where the model goes on: an open assistant turn if
-        the tokenizer has a chat template, else the text itself."""
+        the tokenizer has a chat template, else the text itself, after BOS if the tokenizer adds one."""
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """Text of each token; joined they are the text. EOS and pad give ""."""

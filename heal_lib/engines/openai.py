@@ -13,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-from heal_lib import embedded, progress
+from heal_lib import embedded, watch
 from heal_lib.engines import SamplingParams, needs
 from heal_lib.engines.elsewhere import DrawnElsewhere
 from heal_lib.engines.hf import HFEngine
@@ -33,7 +33,7 @@ def build(name: str) -> OpenAIEngine:
     """The server at OPENAI_BASE_URL beside a local copy of the model."""
     return OpenAIEngine(HFEngine(*embedded.load(name)), os.environ["OPENAI_BASE_URL"],
                         os.environ.get("HEAL_SERVED_MODEL") or name,
-                        journal=default_root() / "answers" / f"{embedded.weights_hash(name)[:16]}.jsonl")
+                        journal=default_root() / "answers" / f"{embedded.model_hash(name)[:16]}.jsonl")
 
 
 class OpenAIEngine(DrawnElsewhere):
@@ -88,7 +88,7 @@ class OpenAIEngine(DrawnElsewhere):
                 self._whole(self._ids(answer), answer["finish_reason"] == "stop")  # or nonsense would be kept
                 known[hash_of(request)] = answer
                 self._write(request, answer)
-                progress.tick()
+                watch.tick()
 
         try:
             async with client, asyncio.TaskGroup() as group:

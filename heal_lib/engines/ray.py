@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import os
 
-from heal_lib import embedded, progress
+from heal_lib import embedded, watch
 from heal_lib.engines import SamplingParams, device, needs
 from heal_lib.engines.words import Words
 
@@ -64,7 +64,7 @@ class RayEngine(Words):
         found = []
         for part in self._pool.map(lambda worker, shard: worker.work.remote(verb, shard, settings), shards):
             found += part
-            progress.tick(len(part) * settings.get("n", 1))
+            watch.tick(len(part) * settings.get("n", 1))
         return found
 
     @functools.cached_property

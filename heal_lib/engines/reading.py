@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from heal_lib.engines import Score, cache
+from heal_lib.engines import Score, cache, one_thread, probe
 from heal_lib.engines.words import Words
 from heal_lib.entropy import self_certainty, token_entropy, token_nll
 from heal_lib.errors import HealError, out_of_memory
@@ -21,8 +21,11 @@ class Reader(Words):
 
     def __init__(self, model, tokenizer, *, batch_tokens: int = 8192):
         super().__init__(tokenizer)
+        one_thread()
+        cache.check(model.config)
         self.model, self.batch_tokens = model.eval(), batch_tokens
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.side_by_side = probe.side_by_side(self.model, self._tails)
 
     def score(self, prompts, completions) -> list[Score]:
         """See `Engine.score`. Right-padded, so causal attention needs no mask."""
@@ -49,6 +52,9 @@ class Reader(Words):
             raise HealError("the answer has no tokens; check that the problem's answer is not empty")
         if not all(map(len, prompts)):
             raise HealError("an empty prompt; give at least one token")
+        if not self.side_by_side:
+            return [np.reshape([score.nll for score in self.score([[*p, *c[:end]] for end in e], [t] * len(e))],
+                               (len(e), len(t))) for p, c, e, t in zip(prompts, completions, ends, tails, strict=True)]
         sizes = [len(p) + len(c) + len(e) * len(t)
                  for p, c, e, t in zip(prompts, completions, ends, tails, strict=True)]
 
@@ -86,10 +92,9 @@ class Reader(Words):
         width = max(map(len, flat))
         n, positions, owner, ids = torch.tensor([row + [filler] * (width - len(row)) for row in flat],
                                                 device=self.model.device).unbind(-1)
-        text = torch.arange(read.get_seq_length(), device=ids.device) < n[..., None]
-        tail = (owner[:, :, None] == owner[:, None]).tril()
-        mask = torch.zeros(len(rows), 1, width, text.shape[-1] + width, dtype=self.model.dtype, device=ids.device)
-        mask.masked_fill_(~torch.cat([text, tail], -1)[:, None], torch.finfo(mask.dtype).min)
+        text = torch.arange(read.get_seq_length(), device=ids.device).expand(len(rows), -1)
+        seen = torch.cat([text[:, None] < n[..., None], (owner[:, :, None] == owner[:, None]).tril()], -1)
+        mask = cache.masks(self.model, seen, positions, torch.cat([text, positions], -1))
         return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=read).logits
 
     def _padded(self, rows) -> torch.Tensor:
@@ -98,7 +103,7 @@ class Reader(Words):
 
     def _slice(self, n_rows: int) -> int:
         """Tokens of each of so many rows whose logits may stand side by side."""
-        return max(1, SLICE // (4 * n_rows * self.model.config.vocab_size))
+        return max(1, SLICE // (4 * n_rows * self.model.config.get_text_config(decoder=True).vocab_size))
 
     def _slices(self, ids, read=None):
         """(start, logits [batch, slice, V]) along texts; the cache `read`, if any, remembers them."""

@@ -12,41 +12,72 @@ BROKEN = "\ufffd"  # what a part of a character decodes to
 
 
 class Words:
-    """Text to tokens and back."""
+    """Text to tokens and back, exactly: a tokenizer that puts a space before every text is not let do so inside one."""
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """Token ids; raises HealError where the tokenizer has no token for a part of the text."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in ids:
-            raise HealError(f"the tokenizer cannot write this text: {text[:60]!r}; use a world that the model knows")
-        return ids
+        """Token ids of a text that goes on from another; raises HealError where the tokenizer has no token for a part
+        of it."""
+        found = self.tokenizer.encode(text, add_special_tokens=False)
+        for before in ("", "\n", "a", "1"):  # what goes before may have to be there for the text to join on
+            head, whole = (self.tokenizer.encode(part, add_special_tokens=False) for part in (before, before + text))
+            if whole[: len(head)] == head and "".join(self.pieces(whole[len(head) :])) == text:
+                found = whole[len(head) :]
+                break
+        return self._known(found, text)
 
     def prompt(self, question: str) -> list[int]:
-        """See `Engine.prompt`."""
-        if not self.tokenizer.chat_template:
-            return self.encode(question)
-        turns = [{"role": "user", "content": question}]
-        return self.encode(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        """See `Engine.prompt`. Without a template the text begins as the tokenizer begins one: with BOS, if it does."""
+        if self.tokenizer.chat_template:
+            turns = [{"role": "user", "content": question}]
+            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            return self._known(self.tokenizer.encode(text, add_special_tokens=False), text)
+        ids = self.tokenizer.encode(question)
+        while ids and ids[-1] == self.tokenizer.eos_token_id != self.tokenizer.bos_token_id:
+            ids.pop()  # some tokenizers also close the text
+        return self._known(ids, question)
+
+    def _known(self, ids: list[int], text: str) -> list[int]:
+        """`ids`, if nothing of the text is unknown: the mark of the unknown may stand in the text itself, as EOS does
+        where both are one."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and ids.count(unknown) > text.count(self.tokenizer.unk_token):
+            raise HealError(f"the tokenizer cannot write this text: {text[:60]!r}; use a world that the model knows")
+        return ids
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """Text of each token; special tokens are empty. A character that is spread over tokens belongs to the first."""
         cache = self.__dict__.setdefault("_pieces", dict.fromkeys(self.tokenizer.all_special_ids, ""))
         for i in set(token_ids) - cache.keys():
-            cache[i] = self.tokenizer.decode([i])
+            cache[i] = self._text([i])
         out, i = [], 0
         while i < len(token_ids):
             text, end = cache[token_ids[i]], i + 1
             while text.endswith(BROKEN) and end < min(len(token_ids), i + 4):  # no character is longer than four bytes
                 end += 1
-                text = self.tokenizer.decode(list(token_ids[i:end]))
+                text = self._text(list(token_ids[i:end]))
             if text.endswith(BROKEN):
                 text, end = cache[token_ids[i]], i + 1
             out += [text, *[""] * (end - i - 1)]
             i = end
         return out
+
+    def _text(self, token_ids: list[int]) -> str:
+        """What tokens spell inside a text: some decoders take the space from the first token that they are given."""
+        before, text = self._anchor
+        said = self.tokenizer.decode([*before, *token_ids], clean_up_tokenization_spaces=False)
+        return said.removeprefix(text)
+
+    @functools.cached_property
+    def _anchor(self) -> tuple[list[int], str]:
+        """A token that is one letter or digit whatever it stands beside, and its text; nothing where there is none."""
+        known = self.tokenizer.get_vocab()
+        for text in "aeitxA1":
+            if text in known and self.tokenizer.decode([known[text]] * 2) == 2 * text:
+                return [known[text]], text
+        return [], ""
 
     @functools.cached_property
     def vocabulary(self) -> str:
