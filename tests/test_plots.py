@@ -74,6 +74,8 @@ def test_roc_curve_crosses_ties_straight():
     figures.roc_curve(ax, np.array([2.0, 1, 1, 0]), np.array([1, 1, 0, 0]), "ratio")
     figures.roc_curve(ax, np.array([2.0, 1]), np.array([1, 1]), "one kind only")
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 0], [0, 0.5], [0.5, 1], [1, 1]], []]
+    figures.roc_curve(ax, np.array([np.inf, np.inf, 1]), np.array([1, 0, 0]), "infinite")
+    assert ax.lines[-1].get_xydata().tolist() == [[0, 0], [0.5, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("name", ["ratio mean, U before", "ratio top3, U after", "mean NLL", "random", "unheard of"])

@@ -239,7 +239,7 @@ def roc_curve(ax, scores, labels, label, **look):
 
     Where one of the two kinds is missing there is no curve, only its entry in the legend."""
     order = np.argsort(-scores, kind="stable")
-    last = np.diff(scores[order], append=np.inf) != 0
+    last = np.append(scores[order][1:] != scores[order][:-1], True)
     positive = np.asarray(labels)[order] == 1
     kinds = (positive, ~positive) if positive.any() and not positive.all() else (np.zeros(0), np.zeros(0))
     true, false = (np.append(0, np.cumsum(x)[last]) / x.sum() if len(x) else x for x in kinds)
