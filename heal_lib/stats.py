@@ -57,6 +57,10 @@ def bootstrap_mean(scores: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
         raise HealError(f"n_boot={n_boot}, level={level}: needs n_boot >= 1 and 0 < level < 1")
     if (table == 0).all() or (table == 1).all():
         return exact(table[0, 0], len(table), level=level)
+    return _percentile(table, n_boot, seed, level)
+
+
+def _percentile(table, n_boot, seed, level=0.95):
     low, high = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(table.mean()), float(low), float(high)
 
@@ -79,7 +83,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: in
     table = _table(_paired(a, b), "scores")
     if all((x == 0).all() or (x == 1).all() for x in map(np.asarray, (a, b))):
         return exact(table[0, 0], len(table), -1.0)
-    return bootstrap_mean(table, n_boot=n_boot, seed=seed)
+    return _percentile(table, n_boot, seed)
 
 
 def paired_p(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> float:
