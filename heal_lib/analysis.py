@@ -54,7 +54,7 @@ def _exact_ends(top, below, ratio, low, high, level):
     """(low, high) of `bootstrap_ratio`, exact where no problem differs from 0, or none from 1."""
     low, high, ratio = (np.array(x, dtype=float) for x in (low, high, ratio))
     for value in (0.0, 1.0):
-        for i in np.argwhere((ratio == value) & ((0 <= top) & (top <= below)).all(0)):
+        for i in np.argwhere((ratio == value) & ((top >= 0) & (top <= below)).all(0)):
             at = tuple(i)
             _, low[at], high[at] = stats.exact(value, int((below[(slice(None), *at)] > 0).sum()), level=level)
     return low, high

@@ -110,8 +110,8 @@ def results_table(samples: pd.DataFrame, *, temperature: float, n_boot: int = 20
             of = {m: score_matrix(samples, m, benchmark, value, reduce) for m in samples["method"].unique()}
             for method, x in of.items():
                 mean, low, high = bootstrap_mean(x, n_boot=n_boot)
-                against = of.get(baseline)
-                diff = (np.nan,) * 3 if against is None else paired_bootstrap(x, against, n_boot=n_boot)
+                diff = ((0.0,) * 3 if method == baseline else (np.nan,) * 3 if baseline not in of
+                        else paired_bootstrap(x, of[baseline], n_boot=n_boot))
                 rows.append([method, benchmark, metric, mean, low, high, *diff, *x.shape, n, temperature])
     return pd.DataFrame(rows, columns=[
         "method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
