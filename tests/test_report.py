@@ -81,8 +81,8 @@ def test_the_best_other_method_is_that_of_the_benchmark(results):
 
 @pytest.mark.parametrize(("none", "random", "start", "words"), [
     ("shown", "shown", "shown", "**GEAR** helps here: better than"),
-    ("shown", "not shown", "shown", "**GEAR** is not shown to help here: better than hints without repairs or a hint at "
-                                    "the start; not told apart from a random cut"),
+    ("shown", "not shown", "shown", "**GEAR** is not shown to help here: better than hints without repairs or a hint "
+                                    "at the start; not told apart from a random cut"),
     ("contradicted", "shown", "not shown", "**GEAR** harms here"),
     ("shown", None, None, "**GEAR** helps here against what was compared"), (None, None, None, "was not measured"),
     ("suggested", None, None, "is not shown to help here: perhaps better than")])
