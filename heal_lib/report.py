@@ -151,6 +151,11 @@ def block(folder: Path = COMMITTED) -> str:
         *took(folder, where), markdown(sizes())])
 
 
+def beside(text: str, folder: Path) -> str:
+    """README's block as a page of the results folder shows it: links as seen from there."""
+    return text.replace(f"](results/{Path(folder).name}/", "](../")
+
+
 def took(folder: Path, where: str) -> list[str]:
     """On what the results were made and in what time, and a table of the executed notebooks; nothing without run.json.
 
