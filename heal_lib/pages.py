@@ -22,8 +22,8 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 
 
 def tidy(notebook, folder: Path):
-    """The notebook with each cell's log folded into one line, and each figure described by its caption in
-    `folder`/figures, or else by the heading above it. Changed in place, and returned; doing it twice changes nothing."""
+    """The notebook, changed in place: each cell's log is folded into one line, and each figure described by its caption
+    in `folder`/figures, or else by the heading above it. Doing it twice changes nothing."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":

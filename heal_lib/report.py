@@ -18,6 +18,7 @@ from heal_lib.tables import verdict
 
 README = ROOT / "README.md"
 COMMITTED = ROOT / "results" / "demo"
+MOST = 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
@@ -28,6 +29,11 @@ def interval(mean, low, high, sign=""):
     if pd.isna(mean):
         return "n/a"
     return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(round(100 * v, 1) + 0.0 for v in (mean, low, high)), s=sign)
+
+
+def number(value: float) -> str:
+    """A number with one decimal, or "n/a" where it is missing."""
+    return "n/a" if pd.isna(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
 def sentences(table: pd.DataFrame) -> str:
@@ -41,16 +47,29 @@ def sentences(table: pd.DataFrame) -> str:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """How many intervals of `tables.differences` lie above zero, below it, or include it, by name."""
-    parts = []
-    for where in ("above zero", "below zero", "includes zero"):
-        parts.append(f"- {where}: {pairs(table[table['interval'] == where])}")
-    return "\n".join(parts)
+    """Which intervals of `tables.differences` lie above zero and below it, by name, and how many include it."""
+    parts = [f"- {where}: {pairs(table[table['interval'] == where])}" for where in ("above zero", "below zero")]
+    return "\n".join([*parts, f"- includes zero: {(table['interval'] == 'includes zero').sum()} of {len(table)}"])
 
 
 def pairs(table):
     """The rows of `tables.differences`, each as "against (benchmark)"; "none" if there is none."""
     return ", ".join(f"{row.against} ({row.benchmark})" for row in table.itertuples()) or "none"
+
+
+def brief(frame: pd.DataFrame, name: str = "", digits: int = 3, most: int = MOST) -> pd.DataFrame:
+    """A table as a notebook shows it: rounded, no "-0.0", at most `most` rows; a line says where the others are.
+
+    `name`: the file in the run's tables/ that holds all of it."""
+    from IPython.display import Markdown, display
+
+    shown = frame.head(most).copy()
+    floats = shown.select_dtypes("float").columns
+    shown[floats] = shown[floats].round(digits) + 0.0
+    if len(frame) > most:
+        rest = f" are in [{name}.csv](../tables/{name}.csv)" if name else " are left out"
+        display(Markdown(f"The first {most} rows; {len(frame) - most} more{rest}."))
+    return shown
 
 
 def markdown(frame: pd.DataFrame) -> str:

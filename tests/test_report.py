@@ -143,13 +143,27 @@ def test_sentences_say_where_the_interval_lies():
     assert first == "- **a-hard**: heal minus star is +10.0 [+2.0, +18.0] points; the interval lies above zero"
     assert second.endswith("-1.0 [-5.0, +3.0] points; the interval includes zero")
     assert report.summary(table).splitlines() == [
-        "- above zero: star (a-hard)", "- below zero: none", "- includes zero: star (b-hard)"]
+        "- above zero: star (a-hard)", "- below zero: none", "- includes zero: 1 of 2"]
 
 
 def test_numbers_are_per_cent_and_zero_has_no_minus():
     assert report.interval(-0.0, -0.0001, 0.5) == "0.0 [0.0, 50.0]"
     assert report.interval(NONE, NONE, NONE) == "n/a"
     assert report.markdown(pd.DataFrame({"a|b": ["x|y"]})).splitlines()[2] == "| x\\|y |"
+
+
+def test_a_brief_table_is_rounded_has_no_minus_zero_and_says_where_the_rest_is(capsys):
+    table = pd.DataFrame({"x": [-0.00001] * 20, "n": range(20), "name": "a"})
+    shown = report.brief(table, "all_of_it")
+    assert len(shown) == report.MOST and shown["n"].tolist() == list(range(report.MOST))
+    assert "-0" not in shown.to_string() and len(table) == 20 and table["x"].iloc[0] < 0
+    assert report.brief(table.head(2), "all_of_it").shape == (2, 3)
+    assert report.number(float("nan")) == "n/a" and report.number(-0.04) == "0.0"
+
+
+def test_links_are_those_of_a_page_of_the_results_folder(results):
+    assert "](../figures/main_results.png)" in report.beside(report.block(results), results)
+    assert "](results/" not in report.beside(report.block(results), results)
 
 
 def test_tables_and_figures_know_their_notebook(results):
