@@ -110,8 +110,8 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
 def part_sentence(part: str, found: dict[tuple[str, str], str]) -> str:
     """One sentence on GEAR, PURE or PACE from `verdicts`: a part may claim only what all its controls allow."""
     said: dict[str, list[str]] = {}
-    for against, words in PARTS[part]:
-        said.setdefault(found.get((against, POOLED), UNMEASURED), []).append(words)
+    for against, name in PARTS[part]:
+        said.setdefault(found.get((against, POOLED), UNMEASURED), []).append(name)
     if set(said) == {SHOWN}:
         return f"**{part}** helps here: better than {_listed(said[SHOWN])}."
     words = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
