@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 
-_LOG = re.compile(r"(made|reused) .+|waiting for another process .+|\s*")
+_LOG = re.compile(r"(made|reused) .+|waiting for another process .+|working: .*")
 _SAVED = re.compile(r"""plots\.save\(\s*\w+,[^"']*["'](\w+)["']""")
 
 _TEMPLATE = """{% extends 'lab/index.html.j2' %}
@@ -42,15 +42,15 @@ def _folded(outputs):
         if output.output_type == "stream":
             lines = output.text.splitlines(keepends=True)
             said = [line for line in lines if not _LOG.fullmatch(line.strip())]
-            log += [line.strip() for line in lines if line.strip() and _LOG.fullmatch(line.strip())]
-            if not said:
+            log += [line.strip() for line in lines if _LOG.fullmatch(line.strip())]
+            if not "".join(said).strip():
                 continue
             output.text = "".join(said)
         left.append(output)
     if not log:
         return left
     made = sum(line.startswith("made") for line in log)
-    words = f"{made} results made, {sum(line.startswith('reused') for line in log)} reused"
+    words = f"stages: {made} made, {sum(line.startswith('reused') for line in log)} reused"
     page = f"<details><summary>{words}</summary><pre>{escape(chr(10).join(log))}</pre></details>"
     return [nbformat.v4.new_output("display_data", {"text/html": page, "text/plain": words}), *left]
 

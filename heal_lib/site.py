@@ -39,7 +39,8 @@ def sources(results: Path, folder: Path) -> None:
     (folder / "notebooks").mkdir()
     for name, path in found.items():
         described = _described(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
-        text = _linked(nbformat.writes(described).replace(f"](results/{results.name}/", "](../"))
+        text = nbformat.writes(described).replace(f"](results/{results.name}/", "](../")
+        text = _linked(text.replace(f"](results/{results.name})", "](../index.html)"))
         (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
     if (explorer := results / "explorer.html").exists():

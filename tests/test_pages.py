@@ -46,7 +46,7 @@ class Seen(html.parser.HTMLParser):
 def test_the_log_is_one_folded_line_and_other_words_stay(tmp_path):
     cell = pages.tidy(notebook(), tmp_path).cells[1]
     folded, said = cell.outputs
-    assert folded.data["text/plain"] == "1 results made, 1 reused" and "<details>" in folded.data["text/html"]
+    assert folded.data["text/plain"] == "stages: 1 made, 1 reused" and "<details>" in folded.data["text/html"]
     assert said.text == "hello\n"
     again = copy.deepcopy(cell.outputs)
     assert pages._folded(cell.outputs) == again
