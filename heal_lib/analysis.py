@@ -35,7 +35,8 @@ def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
     """(ratio, low, high) of sum(numerator) / sum(denominator) with whole problems resampled.
 
     Both [n_problems], or [n_problems, m] for m ratios (a curve) from the same draws; then three arrays [m].
-    NaN where no problem has a denominator; resamples without one are left out. HealError on NaN or no problem.
+    NaN where no problem has a denominator; resamples without one are left out. A share that is 0 or 1 in every problem
+    has the exact interval (`stats.exact`). HealError on NaN or no problem.
     """
     top, below = as_floats(numerator, "numerator"), as_floats(denominator, "denominator")
     if top.shape != below.shape or top.ndim not in (1, 2) or len(top) == 0:
@@ -45,7 +46,18 @@ def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
         drawn, ratio = (w @ top) / (w @ below), top.sum(0) / below.sum(0)
     defined = np.isfinite(ratio)
     low, high = np.nanquantile(np.where(defined, drawn, 0.0), outside, axis=0)
+    low, high = _exact_ends(top, below, ratio, low, high, level)
     return tuple(np.where(defined, x, np.nan)[()] for x in (ratio, low, high))  # [()]: floats, where there is no m
+
+
+def _exact_ends(top, below, ratio, low, high, level):
+    """(low, high) of `bootstrap_ratio`, exact where no problem differs from 0, or none from 1."""
+    low, high, ratio = (np.array(x, dtype=float) for x in (low, high, ratio))
+    for value in (0.0, 1.0):
+        for i in np.argwhere((ratio == value) & ((top >= 0) & (top <= below)).all(0)):
+            at = tuple(i)
+            _, low[at], high[at] = stats.exact(value, int((below[(slice(None), *at)] > 0).sum()), level=level)
+    return low, high
 
 
 def mean_curve(table, **bootstrap):

@@ -9,7 +9,7 @@ right?), so the curriculum's gates look at the share c / n instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,8 +110,8 @@ def results_table(samples: pd.DataFrame, *, temperature: float, n_boot: int = 20
             of = {m: score_matrix(samples, m, benchmark, value, reduce) for m in samples["method"].unique()}
             for method, x in of.items():
                 mean, low, high = bootstrap_mean(x, n_boot=n_boot)
-                against = of.get(baseline)
-                diff = (np.nan,) * 3 if against is None else paired_bootstrap(x, against, n_boot=n_boot)
+                diff = ((0.0,) * 3 if method == baseline else (np.nan,) * 3 if baseline not in of
+                        else paired_bootstrap(x, of[baseline], n_boot=n_boot))
                 rows.append([method, benchmark, metric, mean, low, high, *diff, *x.shape, n, temperature])
     return pd.DataFrame(rows, columns=[
         "method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
@@ -129,3 +129,21 @@ def save_samples(samples: pd.DataFrame, folder: Path) -> None:
     for method, part in samples.groupby("method", sort=False):
         with atomic(folder / "per_sample" / f"{method}.parquet") as path:
             part[SAMPLE].sort_values(SAMPLE[1:5]).to_parquet(path, index=False, compression="zstd")
+
+
+def write_trajectories(sources: Mapping[str, Sequence[dict]], folder: Path, n: int = 200, seed: int = 0) -> None:
+    """A sample of the teacher's trajectories to read, `folder`/per_sample/trajectories/<source>.parquet: at most n rows
+    of each source with all columns of `trajectory.COLUMNS`, in their order; the choice is the seed's.
+
+    `sources`: name -> data set (or list) of rows. A source without rows gives no file."""
+    import pandas as pd
+
+    from heal_lib.files import atomic
+    from heal_lib.trajectory import COLUMNS, rng_of
+
+    for name, rows in sources.items():
+        chosen = sorted(rng_of(seed, "trajectories", name).sample(range(len(rows)), min(n, len(rows))))
+        if chosen:
+            frame = pd.DataFrame([rows[i] for i in chosen])[list(COLUMNS)]
+            with atomic(folder / "per_sample" / "trajectories" / f"{name}.parquet") as path:
+                frame.to_parquet(path, index=False, compression="zstd")

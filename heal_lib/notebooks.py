@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from heal_lib import pages
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, disk_error
 
@@ -120,20 +121,13 @@ def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, s
         for name in environment or {}:
             os.environ.pop(name, None)
     failed.unlink(missing_ok=True)
+    notebook = pages.tidy(notebook, folder)
+    names = [other.stem for other in sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))
+             if not other.name.startswith((NEEDS_GPU, BENCH))]
     with atomic(done) as temporary:
         nbformat.write(notebook, temporary)
     with atomic(folder / "html" / f"{path.stem}.html") as temporary:
-        temporary.write_text(_html(notebook))
-
-
-def _html(notebook):
-    """A notebook as a page. HTML inside Markdown is shown as text: it may be a model's, or a data set's."""
-    from nbconvert import HTMLExporter
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-
-    exporter = HTMLExporter()
-    exporter.register_filter("markdown2html", MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render)
-    return exporter.from_notebook_node(notebook)[0]
+        temporary.write_text(pages.html(notebook, path.stem, names))
 
 
 def _without_places(path):

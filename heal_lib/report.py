@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, scales
+from heal_lib import baselines, claims, scales
 from heal_lib.errors import HealError
-from heal_lib.files import ROOT, atomic
+from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.tables import verdict
 
 README = ROOT / "README.md"
 COMMITTED = ROOT / "results" / "demo"
+MOST = 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
@@ -28,6 +29,11 @@ def interval(mean, low, high, sign=""):
     if pd.isna(mean):
         return "n/a"
     return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(round(100 * v, 1) + 0.0 for v in (mean, low, high)), s=sign)
+
+
+def number(value: float) -> str:
+    """A number with one decimal, or "n/a" where it is missing."""
+    return "n/a" if pd.isna(value) else f"{round(value, 1) + 0.0:.1f}"
 
 
 def sentences(table: pd.DataFrame) -> str:
@@ -41,16 +47,29 @@ def sentences(table: pd.DataFrame) -> str:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """How many intervals of `tables.differences` lie above zero, below it, or include it, by name."""
-    parts = []
-    for where in ("above zero", "below zero", "includes zero"):
-        parts.append(f"- {where}: {pairs(table[table['interval'] == where])}")
-    return "\n".join(parts)
+    """Which intervals of `tables.differences` lie above zero and below it, by name, and how many include it."""
+    parts = [f"- {where}: {pairs(table[table['interval'] == where])}" for where in ("above zero", "below zero")]
+    return "\n".join([*parts, f"- includes zero: {(table['interval'] == 'includes zero').sum()} of {len(table)}"])
 
 
 def pairs(table):
     """The rows of `tables.differences`, each as "against (benchmark)"; "none" if there is none."""
     return ", ".join(f"{row.against} ({row.benchmark})" for row in table.itertuples()) or "none"
+
+
+def brief(frame: pd.DataFrame, name: str = "", digits: int = 3, most: int = MOST) -> pd.DataFrame:
+    """A table as a notebook shows it: rounded, no "-0.0", at most `most` rows; a line says where the others are.
+
+    `name`: the file in the run's tables/ that holds all of it."""
+    from IPython.display import Markdown, display
+
+    shown = frame.head(most).copy()
+    floats = shown.select_dtypes("float").columns
+    shown[floats] = shown[floats].round(digits) + 0.0
+    if len(frame) > most:
+        rest = f" are in [{name}.csv](../tables/{name}.csv)" if name else " are left out"
+        display(Markdown(f"The first {most} rows; {len(frame) - most} more{rest}."))
+    return shown
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -77,70 +96,136 @@ def accuracy_table(results, methods=baselines.HEADLINE):
 
 
 # --- claims
-# What a reader may want to quote, whichever way it falls: (claim, table, method, against, benchmark).
-_HARD = "hard, pooled"
-CLAIMS = (
-    ("HEAL beats rejection sampling on hard problems", "main_pairs", "heal", "sft-rs", _HARD),
-    ("... also at equal teacher tokens", "main_pairs", "heal", "sft-rs-matched", _HARD),
-    ("the student passes its teacher", "main_pairs", "heal", "teacher", _HARD),
-    ("HEAL beats STaR", "main_pairs", "heal", "star", _HARD),
-    ("HEAL helps where the missing skill is search luck", "main_pairs", "heal", "sft-rs", "countdown-hard"),
-    ("HEAL helps on longer equations than trained on", "main_pairs", "heal", "sft-rs", "equations-long"),
-    ("HEAL helps on longer paths than trained on", "main_pairs", "heal", "sft-rs", "paths-long"),
-    ("GEAR: repairs add to hints", "ablations", "heal", "heal-no-gear", _HARD),
-    ("GEAR: an entropy cut beats a random one", "ablations", "heal", "heal-random-cut", _HARD),
-    ("GEAR: an entropy cut beats hinting from the start", "ablations", "heal", "heal-start-cut", _HARD),
-    ("PURE: the filter helps the student", "ablations", "heal", "heal-no-pure", _HARD),
-    ("PACE: stages beat one mixed stage", "ablations", "heal", "heal-no-pace", _HARD),
-)
+CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table"]
 
 
-def strength(low, high, p_holm):
-    """How well a claimed gain is shown: its interval, and whether it survives Holm's correction at 5 %."""
-    if low > 0:
-        return "shown" if p_holm < 0.05 else "suggested"
-    return "contradicted" if high < 0 else "not shown"
+def claims_table(folder: Path) -> pd.DataFrame:
+    """One row per claim and per best other method: what HEAL is set against, the difference in points with its
+    interval, the corrected p-value, the verdict, and the table it is in. What a folder lacks is "not measured"."""
+    tables, rows = {name: _pairs(folder, name) for name in ("main_pairs", "ablations")}, []
+    for claim in claims.CLAIMS:
+        table = tables[claim.table]
+        found = table[(table["against"] == claim.against) & (table["benchmark"] == claim.benchmark)]
+        where = "" if claim.benchmark == claims.POOLED else f" ({claim.benchmark})"
+        rows += [_said(claim.text + where, row, claim.table) for row in found.itertuples()] or [
+            [claim.text + where, claim.against, "", "", claims.UNMEASURED, claim.table]]
+    for row in _best_others(folder).itertuples():
+        rows.append(_said(f"HEAL beats the best other method on {row.benchmark}", row, "main_pairs"))
+    return pd.DataFrame(rows, columns=CLAIM)
 
 
-def claims(folder):
-    """One row per claim: its evidence (difference in points with its interval), the table it is in, and its strength.
-    A claim whose table or row is missing is "not measured"."""
-    rows = []
-    for claim, name, method, against, benchmark in CLAIMS:
-        file = Path(folder) / "tables" / f"{name}.csv"
-        table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark"])
-        found = table[(table["method"] == method) & (table["against"] == against) & (table["benchmark"] == benchmark)]
-        for row in found.itertuples():
-            points = interval(row.difference, row.ci_low, row.ci_high, "+")
-            rows.append([claim, f"{method} − {against}, {benchmark}: {points}", name,
-                         strength(row.ci_low, row.ci_high, row.p_holm)])
-        if found.empty:
-            rows.append([claim, "", name, "not measured"])
-    return pd.DataFrame(rows, columns=["claim", "evidence (points, 95 %)", "table", "strength"])
+def _pairs(folder, name):
+    """HEAL's rows of a table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
+    file = Path(folder) / "tables" / f"{name}.csv"
+    table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark", "p"])
+    table = table[table["method"] == "heal"]
+    return table.assign(p_holm=claims.corrected(table))
+
+
+def _best_others(folder):
+    results, pairs = Path(folder) / "tables" / "main_results.csv", _pairs(folder, "main_pairs")
+    return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results.is_file() else pairs
+
+
+def _said(claim, row, table):
+    return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
+            claims.strength(row.ci_low, row.ci_high, row.p_holm), table]
+
+
+def parts(folder: Path) -> str:
+    """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
+    found = claims.verdicts(_pairs(folder, "ablations"))
+    lines = [claims.part_sentence(part, found) for part in claims.PARTS]
+    best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
+    if best:
+        lines.append(f"**HEAL against the best other method**: better on {best.count(claims.SHOWN)} of {len(best)} "
+                     f"benchmarks, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
+                     "correction).")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+CORRECTED = (
+    "A claim is *shown* if its paired interval lies above zero and so it stays after Holm's correction (5 %), "
+    "*suggested* if only without it, *contradicted* if the interval lies below zero. One question is one family: HEAL "
+    "against rejection sampling (of every kind), the teacher, the other rivals; GEAR, PURE and PACE, each against its "
+    "controls. Within a family the hard benchmarks together are corrected over pairs, single benchmarks over pairs and "
+    "benchmarks; the p-value is the same in every table. Claims that name no benchmark are on the hard ones together. "
+    "The best other method is picked on the same problems, in its own favour.")
 
 
 # --- README
 def block(folder: Path = COMMITTED) -> str:
     """README's generated text for a results folder; says so if there is nothing yet."""
     folder = Path(folder)
-    files = {name: folder / "tables" / f"{name}.csv" for name in ("main_results", "heal_vs_teacher")}
-    if not all(file.is_file() for file in files.values()):
+    if not (folder / "tables" / "main_results.csv").is_file():
         return EMPTY
-    results, teacher = (pd.read_csv(file) for file in files.values())
-    where = f"results/{folder.name}"
-    caption = "Accuracy on every benchmark and its difference to rejection sampling, with 95 % intervals"
+    results, where = pd.read_csv(folder / "tables" / "main_results.csv"), f"results/{folder.name}"
+    claimed = claims_table(folder)
+    commands = [f'`make reproduce ARGS="--only {maker(name)[:2]}"`' for name in claimed["table"]]
+    claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
-        f"![{caption}]({where}/figures/main_results.png)", setting(results), markdown(accuracy_table(results)),
-        found(results, teacher), _CLAIMED, markdown(_linked(claims(folder), where)),
-        f"All tables, figures and executed notebooks are in [`{where}`]({where})."])
+        f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
+        setting(results), markdown(accuracy_table(results)), CORRECTED, markdown(claimed.assign(command=commands)),
+        "What the parts do, by the hard benchmarks together:\n\n" + parts(folder),
+        *took(folder, where), markdown(sizes())])
 
 
-_CLAIMED = ("The claims one might quote, and how well each is shown here: *shown* (the interval excludes zero, after "
-            "Holm's correction too), *suggested* (without it only), *not shown*, *contradicted*.")
+def beside(text: str, folder: Path) -> str:
+    """README's block as a page of the results folder shows it: links as seen from there."""
+    return text.replace(f"](results/{Path(folder).name}/", "](../")
 
 
-def _linked(table, where):
-    return table.assign(table=[f"[`{name}`]({where}/tables/{name}.csv)" for name in table["table"]])
+def took(folder: Path, where: str) -> list[str]:
+    """On what the results were made and in what time, and a table of the executed notebooks; nothing without run.json.
+
+    Notebook 99 writes README before its own time is known, so it is listed without one."""
+    if not (folder / "run.json").is_file():
+        return []
+    record = read_json(folder / "run.json")
+    made = {name: facts for name, facts in record["notebooks"].items() if not name.startswith("99_")}
+    cached: dict[str, float] = {}  # stages that an interrupted run had left, by the seconds they took
+    for facts in made.values():
+        cached |= {name: stage["seconds_to_make"] for name, stage in facts["stages"].items()}
+    for facts in made.values():
+        cached = {name: left for name, left in cached.items() if not facts["stages"].get(name, {}).get("made")}
+    spent = clock(sum(facts["seconds"] for facts in made.values()))
+    spent += f", besides {clock(sum(cached.values()))} of work found in the cache" if cached else ""
+    machine = record["environment"]
+    commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
+    times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
+    rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
+            for name, time in times.items()]
+    return [f"Made on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
+            f"{' at commit ' + ', '.join(commits) if commits else ''} in {spent}:",
+            markdown(pd.DataFrame(rows, columns=["executed notebook", "as HTML", "shows", "time"]))]
+
+
+_USES = {"smoke": "a check that everything runs, in minutes; its intervals are wide", "demo": "the results above",
+         "full": "every rival and control, learning rates tuned (not run yet; hours)"}
+
+
+def sizes() -> pd.DataFrame:
+    """The scales that need no GPU: command, use, student seeds, and how much of everything."""
+    rows = []
+    for name, use in _USES.items():
+        cfg, option = scales.get(name, backend="hf"), "" if name == "demo" else f" SCALE={name}"
+        rows.append([f"`{name}`", f"`make reproduce{option}`", use, len(cfg.seeds), cfg.n_test, cfg.n_samples,
+                     f"{cfg.n_failed} × {cfg.n_candidates}", f"{cfg.train_tokens:,}"])
+    return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",
+                                       "repairs", "training tokens"])
+
+
+def title(name: str, notebooks=ROOT / "notebooks") -> str:
+    """A notebook's title without its number, from its first line."""
+    first = "".join(json.loads((Path(notebooks) / f"{name}.ipynb").read_text())["cells"][0]["source"]).splitlines()[0]
+    return re.sub(r"^# \d\d( ·)? ", "", first)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02 or 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def setting(results):

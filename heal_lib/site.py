@@ -13,7 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from heal_lib import notebooks, report
+import nbformat
+
+from heal_lib import notebooks, pages, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -25,9 +27,9 @@ def sources(results: Path, folder: Path) -> None:
 
     HealError names the notebooks that were not executed."""
     speed = results.parent / "bench" / "notebooks"  # measured once, for all scales
-    found = [*(results / "notebooks").glob("[0-9][0-9]_*.ipynb"), *speed.glob("10_*.ipynb")]
-    pages = {path.stem: path for path in found if not path.stem.endswith(".failed")}
-    names = sorted(pages)
+    executed = [*(results / "notebooks").glob("[0-9][0-9]_*.ipynb"), *speed.glob("10_*.ipynb")]
+    found = {path.stem: path for path in executed if not path.stem.endswith(".failed")}
+    names = sorted(found)
     if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; run make reproduce SCALE={results.name}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
@@ -35,14 +37,29 @@ def sources(results: Path, folder: Path) -> None:
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
     (folder / "notebooks").mkdir()
-    for name, path in pages.items():  # what they link to is as seen from README
-        text = path.read_text(encoding="utf-8").replace(f"](results/{results.name}/", "](../")
-        text = text.replace(f"](results/{results.name})", "](../index.html)")
+    for name, path in found.items():
+        described = _described(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
+        text = nbformat.writes(described).replace(f"](results/{results.name}/", "](../")
+        text = _linked(text.replace(f"](results/{results.name})", "](../index.html)"))
         (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
     if (explorer := results / "explorer.html").exists():
         shutil.copy(explorer, folder / "extra")
     (folder / "index.md").write_text(landing(results, names, explorer.exists()), encoding="utf-8")
+
+
+def _described(notebook):
+    """The notebook with its figures' descriptions where MyST-NB looks for them: in their cells' metadata."""
+    for cell in notebook.cells:
+        about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell.get("outputs", ())]
+        if words := " ".join(filter(None, about)):
+            cell.metadata["mystnb"] = {"image": {"alt": words}}
+    return notebook
+
+
+def _linked(text: str) -> str:
+    """Links to a notebook's HTML lead to its page of the site instead."""
+    return re.sub(r"\((\S*?)html/(\d\d_\w+)\.html\)", r"(\1notebooks/\2.ipynb)", text)
 
 
 def landing(results: Path, names: list[str], explorer: bool) -> str:
@@ -51,8 +68,8 @@ def landing(results: Path, names: list[str], explorer: bool) -> str:
     where = [f"[The method in ten minutes](method.md), then the [tour](notebooks/{names[0]}.ipynb)."]
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
-    block = re.sub(r"\((?:[^()\s]*/)?(figures|tables)/", r"(\1/", report.block(results))
-    block = re.sub(r"All tables, figures and executed notebooks are in .*", "", block)
+    block = report.block(results).replace(f"](results/{results.name}/", "](")
+    block = re.sub(r" \| \[page\]\(\S+\)", " | ", block)  # the notebook's link leads to its page here
     toc = ["method", *(f"notebooks/{name}" for name in names), "own", "limits", "contributing", "api"]
     return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,
                         "\n".join(["```{toctree}", ":hidden:", "", *toc, "```"])]) + "\n"

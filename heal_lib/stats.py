@@ -49,22 +49,41 @@ def bootstrap_mean(scores: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
     """(mean, low, high): percentile interval of the mean over problems and seeds.
 
     `scores`: [n_problems, n_seeds], or [n_problems] for one seed. The same `seed` gives the same interval.
+    Where every cell is 0, or every cell 1, no resample differs, and the interval is the exact one (`exact`).
     With a handful of seeds the interval says little about seeds. HealError on NaN and on an empty table.
     """
     table = _table(scores, "scores")
     if n_boot < 1 or not 0 < level < 1:
         raise HealError(f"n_boot={n_boot}, level={level}: needs n_boot >= 1 and 0 < level < 1")
+    if (table == 0).all() or (table == 1).all():
+        return exact(table[0, 0], len(table), level=level)
+    return _percentile(table, n_boot, seed, level)
+
+
+def _percentile(table, n_boot, seed, level=0.95):
     low, high = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
     return float(table.mean()), float(low), float(high)
+
+
+def exact(value: float, n: int, least: float = 0.0, *, level: float = 0.95) -> tuple[float, float, float]:
+    """(value, low, high) of a mean over n independent problems, all of which gave `value`, scores being least .. 1.
+
+    At most the share q = 1 - (alpha / 2)^(1 / n) of problems gives anything else (Clopper and Pearson 1934)."""
+    q = stats.binomtest(0, n).proportion_ci(level).high
+    return float(value), float(value - q * (value - least)), float(value + q * (1 - value))
 
 
 def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> tuple[float, float, float]:
     """(difference, low, high) of mean(a) - mean(b), 95 %, a and b measured on the same problems and seeds.
 
     Arrays of one shape, [n_problems] or [n_problems, n_seeds]. Means are linear, so resampling both with the
-    same indices is resampling their difference. HealError on NaN and on different shapes.
+    same indices is resampling their difference. Where each is 0 in every cell, or 1, the interval is the exact one
+    (`exact`). HealError on NaN and on different shapes.
     """
-    return bootstrap_mean(_paired(a, b), n_boot=n_boot, seed=seed)
+    table = _table(_paired(a, b), "scores")
+    if all((x == 0).all() or (x == 1).all() for x in map(np.asarray, (a, b))):
+        return exact(table[0, 0], len(table), -1.0)
+    return _percentile(table, n_boot, seed)
 
 
 def paired_p(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: int = 0) -> float:
@@ -97,12 +116,15 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
 
 def stratified_bootstrap(measure: Callable, *scores, n_boot: int = 2000, seed: int = 0,
                          level: float = 0.95) -> tuple[float, float, float]:
-    """(value, low, high) of measure(*scores), each [n_runs, n_tasks]; runs are drawn again within each task."""
+    """(value, low, high) of measure(*scores), each [n_runs, n_tasks]; runs are drawn again within each task.
+
+    Low and high are NaN where no draw differs: a few runs that agree say nothing about others."""
     tables = [_table(x, "scores") for x in scores]
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(n_boot):
         drawn.append(measure(*(np.take_along_axis(x, rng.integers(0, len(x), x.shape), 0) for x in tables)))
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    outside = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(drawn, outside) if np.ptp(drawn) else (np.nan, np.nan)
     return measure(*tables), float(low), float(high)
 
 
@@ -111,7 +133,7 @@ def minimum_detectable_effect(diffs: ArrayLike, power: float = 0.8, alpha: float
 
     `diffs`: paired differences [n_problems] or [n_problems, n_seeds]; the answer has their unit. The
     squared standard error sums the spread over problems and, with two seeds or more, over seeds (errs on
-    the large side).
+    the large side). NaN where nothing spreads: then nothing says how small an effect would be found.
     """
     table = _table(diffs, "diffs")
     n_problems, n_seeds = table.shape
@@ -120,7 +142,7 @@ def minimum_detectable_effect(diffs: ArrayLike, power: float = 0.8, alpha: float
     variance = table.mean(axis=1).var(ddof=1) / n_problems
     if n_seeds > 1:
         variance += table.mean(axis=0).var(ddof=1) / n_seeds
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * np.sqrt(variance))
+    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * np.sqrt(variance or np.nan))
 
 
 def _detection(scores, labels):
@@ -146,7 +168,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     if not positive.any():
         return float("nan")
     order = np.argsort(-values, kind="stable")
-    last_of_tie = np.append(np.diff(values[order]) != 0, True)
+    last_of_tie = np.append(values[order][1:] != values[order][:-1], True)
     hits = np.cumsum(positive[order])[last_of_tie]
     precision = hits / (np.flatnonzero(last_of_tie) + 1)
     return float((precision * np.diff(hits, prepend=0)).sum() / positive.sum())

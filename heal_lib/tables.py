@@ -11,11 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, gear, pace, stats
+from heal_lib import baselines, claims, gear, pace, stats
+from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
 
-POOLED = "hard, pooled"
 SAMPLED = ("correct", "matched", "limo", "paced")  # what Base may hold that the teacher wrote
 _CELL = ["n_problems", "n_seeds", "n_samples"]
 
@@ -53,12 +53,14 @@ def accuracies(samples: pd.DataFrame, *, n_boot: int, by: str = "method") -> pd.
 
 
 def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_boot: int) -> pd.DataFrame:
-    """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction for
-    the pairs on that benchmark (`p_holm`), and the smallest one that would be found with 80 % power at 5 %
-    (`detectable`). A pair of which one was not evaluated has no row."""
+    """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction
+    within its family (`p_holm`; `claims.FAMILIES`, as far as `samples` has it), and the smallest one that would be
+    found with 80 % power at 5 % (`detectable`). A pair of which one was not evaluated has no row."""
     cells, rows = _cells(samples), []
     there = set(samples["method"])
-    for method, against in (pair for pair in pairs if there.issuperset(pair)):
+    pairs = [pair for pair in dict.fromkeys(pairs) if there.issuperset(pair)]
+    whole = dict.fromkeys(member for pair in pairs for member in claims.family(*pair) if there.issuperset(member))
+    for method, against in dict.fromkeys([*pairs, *whole]):
         for benchmark in samples["benchmark"].unique():
             a, b = cells[method, benchmark], cells[against, benchmark]
             difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
@@ -67,9 +69,9 @@ def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_bo
                          minimum_detectable_effect(a.mean(-1) - b.mean(-1)), *a.shape])
     table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
                                         "p", "detectable", *_CELL])
-    corrected = table.groupby("benchmark", sort=False)["p"].transform(lambda p: stats.holm(p.to_numpy()))
-    table.insert(table.columns.get_loc("p") + 1, "p_holm", corrected)
-    return table
+    table.insert(table.columns.get_loc("p") + 1, "p_holm", claims.corrected(table))
+    asked = [pair in pairs for pair in zip(table["method"], table["against"], strict=True)]
+    return table[np.array(asked, dtype=bool)]
 
 
 def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",

@@ -189,12 +189,12 @@ def _work(line: Connection) -> None:
 
 def _sendable(error: Exception) -> Exception:
     """The error with its traceback as a note; what cannot be sent, or be made again from its words, as a plain one."""
-    import pickle  # noqa: TID251 - only to see whether multiprocessing's own pickling will do
     import traceback
+    from multiprocessing.reduction import ForkingPickler
 
     notes = "".join(traceback.format_exception(error)) if type(error).__name__ != "HealError" else None
     try:
-        error = pickle.loads(pickle.dumps(error.with_traceback(None)))  # noqa: S301 - our own bytes
+        error = ForkingPickler.loads(ForkingPickler.dumps(error.with_traceback(None)))  # our own bytes
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
     if notes:

@@ -23,12 +23,19 @@ def test_bootstrap_ratio_agrees_with_the_bootstrap_of_the_mean():
 def test_bootstrap_ratio_without_a_denominator_is_nan_and_says_nothing_else():
     assert np.isnan(analysis.bootstrap_ratio([0, 0], [0, 0])).all()
     ratio, low, high = analysis.bootstrap_ratio([[1, 0], [1, 0]], [[1, 0], [1, 0]])
-    assert ratio[0] == low[0] == high[0] == 1 and np.isnan([ratio[1], low[1], high[1]]).all()
+    assert ratio[0] == high[0] == 1 and np.isnan([ratio[1], low[1], high[1]]).all()
 
 
 def test_bootstrap_ratio_leaves_out_resamples_without_a_denominator():
-    _, low, high = analysis.bootstrap_ratio([1, 0], [1, 0], n_boot=200)
-    assert low == high == 1
+    _, low, high = analysis.bootstrap_ratio([2, 1, 0], [4, 2, 0], n_boot=200)
+    assert low == high == 0.5
+
+
+def test_a_share_of_none_or_all_has_an_exact_interval():
+    """0 of 150 unsolved problems does not show that there are none."""
+    none, low, high = analysis.mean_curve(np.zeros((150, 1)))
+    assert (none[0], low[0], high[0]) == pytest.approx((0, 0, 1 - 0.025 ** (1 / 150)))
+    assert analysis.bootstrap_ratio([3, 2, 0], [3, 2, 0]) == pytest.approx((1, 0.025 ** (1 / 2), 1))
 
 
 @pytest.mark.parametrize("bad", [([], []), ([1], [1, 2]), ([np.nan], [1])])

@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 WORK = """
 from heal_lib.embedded import models, tokenizer
 from heal_lib.engines import SamplingParams
 from heal_lib.engines.hf import HFEngine
-from heal_lib.store import hash_of
+from heal_lib.files import hash_of
 from heal_lib.training import TrainConfig, fit
 
 words, out = tokenizer.build(), []

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from heal_lib import evaluation
 from heal_lib.errors import HealError
 from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
+from heal_lib.files import ROOT
 from heal_lib.gear import eligible
+from heal_lib.stats import paired_bootstrap
+from heal_lib.trajectory import COLUMNS
 
 
 def test_pass_at_k_against_every_subset():
@@ -105,3 +108,29 @@ def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
     table = evaluation.results_table(samples, temperature=1.0, n_boot=10)
     cell = table[(table["method"] == "heal") & (table["metric"] == "avg@2")]["mean"].item()
     assert kept["correct"].mean() == pytest.approx(cell)
+
+
+def test_a_sample_of_trajectories_is_kept_for_reading(tmp_path):
+    row = {name: {"string": "p", "bool": True}.get(kind, [1, 2] if "list" in kind else 3)
+           for name, kind in COLUMNS.items()}
+    rows = [{**row, "sample": i} for i in range(30)]
+    for folder in ("one", "two"):
+        evaluation.write_trajectories({"hinted": rows, "repaired": rows[:2], "none": []}, tmp_path / folder, n=10)
+    kept = {path.stem: pd.read_parquet(path) for path in (tmp_path / "one/per_sample/trajectories").iterdir()}
+    assert {name: len(frame) for name, frame in kept.items()} == {"hinted": 10, "repaired": 2}
+    assert list(kept["hinted"].columns) == list(COLUMNS) and kept["hinted"]["sample"].is_monotonic_increasing
+    again = pd.read_parquet(tmp_path / "two/per_sample/trajectories/hinted.parquet")
+    assert again["sample"].tolist() == kept["hinted"]["sample"].tolist()
+    assert again["token_ids"].iloc[0].tolist() == [1, 2]
+
+
+def test_the_committed_samples_give_the_committed_table():
+    """Without this project's code but for the bootstrap: one cell of the main table and one paired interval."""
+    demo = ROOT / "results" / "demo"
+    table = pd.read_csv(demo / "tables" / "main_results.csv").query("metric.str.startswith('avg')")
+    row = table[(table["method"] == "heal") & table["benchmark"].str.endswith("-hard")].iloc[0]
+    files = [pd.read_parquet(demo / "per_sample" / f"{method}.parquet") for method in ("heal", "sft-rs")]
+    means = [file[file["benchmark"] == row["benchmark"]].pivot_table("correct", "problem_id", "seed").to_numpy()
+             for file in files]
+    found = [means[0].mean(), *paired_bootstrap(*means, n_boot=2000)]
+    assert found == pytest.approx(row[["mean", "diff_vs_sft_rs", "diff_low", "diff_high"]].tolist(), abs=1e-5)

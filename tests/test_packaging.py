@@ -48,7 +48,7 @@ def test_importing_the_library_loads_no_torch():
 def test_submodules_load_on_first_use_and_others_do_not_exist():
     import heal_lib
 
-    assert heal_lib.store.ROOT == ROOT and callable(heal_lib.load_model)
+    assert heal_lib.files.ROOT == ROOT and callable(heal_lib.load_model)
     with pytest.raises(AttributeError):
         _ = heal_lib.no_such_module
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from heal_lib import plots
+from heal_lib.plots import results
 from heal_lib.plots import trajectories as figures
 
 
@@ -57,7 +59,7 @@ def test_token_figure_draws_one_line_per_step_and_mark():
 def test_every_figure_survives_having_nothing_to_draw():
     empty, (_, ax) = np.zeros(0), plt.subplots()
     figures.position_histogram(ax, [], 1 / 3, "equations")
-    figures.ppl_against_u(plt.subplots()[1], empty, empty, empty.astype(bool), 0.01, "paths")
+    figures.ppl_against_u(plt.subplots(2)[1], empty, empty, empty.astype(bool), 0.01, "paths")
     figures.roc_curve(ax, empty, empty, "mean NLL")
     figures.interval_points(ax, pd.DataFrame({"mean": [], "ci_low": [], "ci_high": []}), "none")
     table = pd.DataFrame({"mean": [np.nan, 1], "ci_low": [np.nan, 0], "ci_high": [np.nan, np.inf]})
@@ -69,11 +71,60 @@ def test_every_figure_survives_having_nothing_to_draw():
         figure.canvas.draw()
 
 
+def test_verdicts_are_drawn_apart_on_the_same_limits():
+    upper, lower = plt.subplots(2)[1]
+    u, ppl, spurious = np.array([0.5, 1.0, 2.0]), np.array([1.0, 3.0, 9.0]), np.array([False, True, True])
+    figures.ppl_against_u((upper, lower), u, ppl, spurious, 0.01, "paths")
+    assert upper.get_xlim() == lower.get_xlim() and upper.get_ylim() == lower.get_ylim()
+    assert len(upper.lines[0].get_xdata()) == 1 and len(lower.lines[0].get_xdata()) == 2
+    assert "spurious: 2 steps" in [text.get_text() for text in lower.texts]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 30])
+def test_ranges_of_c_cover_each_count_once(n):
+    counts = [c for first, last in figures.count_groups(n) for c in range(first, last + 1)]
+    assert counts == list(range(n + 1)) and figures.count_groups(30)[0] == (0, 0)
+    ax = plt.subplots()[1]
+    figures.count_bars(ax, np.full(n + 1, 1 / (n + 1)), "paths")
+    assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
+
+
+def differences(*rows):
+    return pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high"])
+
+
+def test_a_line_of_the_forest_is_drawn_once_and_filled_where_the_interval_excludes_zero():
+    table = differences(["heal-no-pure", "a", 0.1, 0.05, 0.2], ["heal-no-gear", "a", 0.1, -0.05, 0.2])
+    groups = [("modules", ["heal-no-gear", "heal-no-pure"]), ("PURE", ["heal-no-pure"])]
+    figure = results.forest(table, [], ["a"], groups=groups)
+    (ax,) = figure.axes
+    labels = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert labels == ["modules", "without GEAR (hint only)", "without PURE"]
+    faces = [line.get_markerfacecolor() for line in ax.lines if line.get_marker() not in ("None", None)]
+    assert [face == "white" for face in faces] == [True, False]
+
+
+def test_the_forest_can_have_benchmarks_for_lines():
+    figure = results.forest(differences(["heal-no-pace", "a", 0.1, 0.0, 0.2], ["heal-no-pace", "b", 0.1, 0.0, 0.2]),
+                            ["a", "b"], ["heal-no-pace"], line="benchmark", panel="against")
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["a", "b"] and len(figure.axes) == 1
+
+
+def test_a_saved_figure_says_what_it_shows_except_in_a_paper(tmp_path):
+    (tmp_path / "tables").mkdir()
+    figure, _ = plt.subplots(figsize=(plots.DOUBLE, 2))
+    plots.save(figure, tmp_path, "one", "What it shows, at length. And more.")
+    assert figure.get_suptitle() == "What it shows, at length" and figure.get_figheight() > 2
+    assert sorted(path.suffix for path in (tmp_path / "figures").iterdir()) == [".pdf", ".png", ".svg", ".txt"]
+
+
 def test_roc_curve_crosses_ties_straight():
     _, ax = plt.subplots()
     figures.roc_curve(ax, np.array([2.0, 1, 1, 0]), np.array([1, 1, 0, 0]), "ratio")
     figures.roc_curve(ax, np.array([2.0, 1]), np.array([1, 1]), "one kind only")
     assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 0], [0, 0.5], [0.5, 1], [1, 1]], []]
+    figures.roc_curve(ax, np.array([np.inf, np.inf, 1]), np.array([1, 0, 0]), "infinite")
+    assert ax.lines[-1].get_xydata().tolist() == [[0, 0], [0.5, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("name", ["ratio mean, U before", "ratio top3, U after", "mean NLL", "random", "unheard of"])

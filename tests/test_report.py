@@ -6,9 +6,9 @@ import re
 import pandas as pd
 import pytest
 
-from heal_lib import report, scales, tables
+from heal_lib import claims, report, scales, tables
 from heal_lib.errors import HealError
-from heal_lib.files import ROOT, write_table
+from heal_lib.files import ROOT, write_json, write_table
 from heal_lib.notebooks import FOLDER, declared, parse_value
 
 COLUMNS = ["method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
@@ -45,24 +45,62 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "60 test problems per benchmark and 3 training seeds" in block
     assert "results/demo/figures/main_results.png" in block
     assert "| b-hard | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
-    assert "- above rejection sampling on: a-hard" in block
-    assert "- not told apart from rejection sampling on: b-hard (-0.1 [-5.0, +5.0])" in block
-    assert "- below its teacher, unhinted on: b-hard" in block
+
+
+def pairs(folder, name, rows):
+    """Writes a table of `tables.differences` with rows (against, benchmark, difference, low, high, p)."""
+    table = pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high", "p"])
+    write_table(table.assign(method="heal", p_holm=1.0), folder / "tables" / f"{name}.csv")
 
 
 def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results):
-    pooled = "hard, pooled"
-    rows = [["heal", "sft-rs", pooled, 0.2, 0.1, 0.3, 0.01], ["heal", "teacher", pooled, 0.2, 0.1, 0.3, 0.06],
-            ["heal", "star", pooled, 0.0, -0.1, 0.1, 1.0], ["heal", "sft-rs", "countdown-hard", -0.2, -0.3, -0.1, 0.01]]
-    table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "p_holm"])
-    write_table(table, results / "tables" / "main_pairs.csv")
-    found = report.claims(results).set_index("claim")
-    assert len(found) == len(report.CLAIMS)
-    assert found["strength"].to_dict() == dict.fromkeys(found.index, "not measured") | {
-        "HEAL beats rejection sampling on hard problems": "shown", "the student passes its teacher": "suggested",
-        "HEAL beats STaR": "not shown", "HEAL helps where the missing skill is search luck": "contradicted"}
-    assert "+20.0 [+10.0, +30.0]" in found.iloc[0]["evidence (points, 95 %)"]
-    assert "contradicted" in report.block(results)
+    pooled = claims.POOLED
+    pairs(results, "main_pairs", [
+        ["sft-rs", pooled, 0.2, 0.1, 0.3, 0.01], ["sft-rs-matched", pooled, 0.2, 0.1, 0.3, 0.03],
+        ["teacher", pooled, 0.2, 0.1, 0.3, 0.06], ["star", pooled, 0.0, -0.1, 0.1, 1.0],
+        ["sft-rs", "countdown-hard", -0.2, -0.3, -0.1, 0.01]])
+    found = report.claims_table(results).set_index("claim")
+    assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
+        "HEAL beats rejection sampling": "shown", "... also at equal teacher tokens": "shown",
+        "the student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
+        "HEAL helps where the missing skill is search luck (countdown-hard)": "contradicted",
+        "HEAL beats the best other method on countdown-hard": "contradicted"}
+    assert found.iloc[0]["points [95 %]"] == "+20.0 [+10.0, +30.0]"
+    assert found["p (Holm)"].tolist()[:4] == ["0.020", "0.030", "0.060", "1.000"]  # corrected within families, from p
+    block = report.block(results)
+    row = '| contradicted | [main_pairs](results/demo/tables/main_pairs.csv) | `make reproduce ARGS="--only 05"` |'
+    assert row in block
+
+
+def test_the_best_other_method_is_that_of_the_benchmark(results):
+    others = [["star", "a-hard", 0.1, 0.05, 0.2, 0.001], ["teacher", "a-hard", 0.3, 0.2, 0.4, 0.001]]
+    pairs(results, "main_pairs", others)
+    row = report.claims_table(results).iloc[-1]
+    assert row["claim"].endswith("on a-hard") and row["minus"] == "star"  # main_results does not know the teacher
+
+
+@pytest.mark.parametrize(("none", "random", "start", "words"), [
+    ("shown", "shown", "shown", "**GEAR** helps here: better than"),
+    ("shown", "not shown", "shown", "**GEAR** is not shown to help here: better than hints without repairs or a hint "
+                                    "at the start; not told apart from a random cut"),
+    ("contradicted", "shown", "not shown", "**GEAR** harms here"),
+    ("shown", None, None, "**GEAR** helps here against what was compared"), (None, None, None, "was not measured"),
+    ("suggested", None, None, "is not shown to help here: perhaps better than")])
+def test_a_part_claims_only_what_its_controls_allow(none, random, start, words):
+    told = {"heal-no-gear": none, "heal-random-cut": random, "heal-start-cut": start}
+    assert words in claims.part_sentence("GEAR", {(name, claims.POOLED): how for name, how in told.items() if how})
+
+
+def test_times_come_from_the_record_and_leave_out_the_notebook_that_writes_them(results):
+    stages = {"pool": {"made": 1, "seconds_to_make": 5.0}, "hinted": {"made": 0, "seconds_to_make": 60.0}}
+    facts = {"seconds": 100.0, "stages": stages, "commit": "0123456789"}
+    record = {"environment": {"cores": 2, "cpu": "CPU", "memory_gib": 8.0},
+              "notebooks": {"00_tour": facts, "05_main_results": {**facts, "stages": {}}, "99_report": facts}}
+    write_json(record, results / "run.json")
+    block = report.block(results)
+    assert "on 2 cores (CPU, 8 GiB) at commit 0123456 in 3:20, besides 1:00 of work found in the cache" in block
+    assert "[00_tour](results/demo/notebooks/00_tour.ipynb) | [page](results/demo/html/00_tour.html) | Tour: " in block
+    assert "| Report |  |" in block  # its own time is not known when it writes the block
 
 
 def test_without_results_the_block_says_so(tmp_path, readme):
@@ -105,13 +143,27 @@ def test_sentences_say_where_the_interval_lies():
     assert first == "- **a-hard**: heal minus star is +10.0 [+2.0, +18.0] points; the interval lies above zero"
     assert second.endswith("-1.0 [-5.0, +3.0] points; the interval includes zero")
     assert report.summary(table).splitlines() == [
-        "- above zero: star (a-hard)", "- below zero: none", "- includes zero: star (b-hard)"]
+        "- above zero: star (a-hard)", "- below zero: none", "- includes zero: 1 of 2"]
 
 
 def test_numbers_are_per_cent_and_zero_has_no_minus():
     assert report.interval(-0.0, -0.0001, 0.5) == "0.0 [0.0, 50.0]"
     assert report.interval(NONE, NONE, NONE) == "n/a"
     assert report.markdown(pd.DataFrame({"a|b": ["x|y"]})).splitlines()[2] == "| x\\|y |"
+
+
+def test_a_brief_table_is_rounded_has_no_minus_zero_and_says_where_the_rest_is(capsys):
+    table = pd.DataFrame({"x": [-0.00001] * 20, "n": range(20), "name": "a"})
+    shown = report.brief(table, "all_of_it")
+    assert len(shown) == report.MOST and shown["n"].tolist() == list(range(report.MOST))
+    assert "-0" not in shown.to_string() and len(table) == 20 and table["x"].iloc[0] < 0
+    assert report.brief(table.head(2), "all_of_it").shape == (2, 3)
+    assert report.number(float("nan")) == "n/a" and report.number(-0.04) == "0.0"
+
+
+def test_links_are_those_of_a_page_of_the_results_folder(results):
+    assert "](../figures/main_results.png)" in report.beside(report.block(results), results)
+    assert "](results/" not in report.beside(report.block(results), results)
 
 
 def test_tables_and_figures_know_their_notebook(results):
@@ -134,14 +186,18 @@ def test_every_switch_can_be_set_in_the_ablations_notebook():
     assert set(tables.SWITCHES) <= set(declared(FOLDER / "06_ablations.ipynb"))
 
 
-def test_readme_names_every_notebook_and_the_seeds_of_each_scale():
+def test_readme_links_every_notebook_findings_and_nothing_that_is_not_there():
     text = report.README.read_text()
     for path in FOLDER.glob("*.ipynb"):
-        assert f"notebooks/{path.name}" in text, f"README does not list {path.name}"
-    for name in ("smoke", "demo", "full"):
-        assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", text)
-    for link in re.findall(r"\]\(((?:notebooks|results)/[^)]+)\)", text):
-        assert (ROOT / link).exists(), f"README links to {link}, which is not there"
+        assert f"/notebooks/{path.name}" in text or path.name.startswith("08_"), f"README does not link {path.name}"
+    assert "](FINDINGS.md)" in text
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert link.startswith("http") or (ROOT / link).exists(), f"README links to {link}, which is not there"
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "full"])
+def test_readme_has_the_seeds_of_each_scale(name):
+    assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", report.README.read_text())
 
 
 def test_readme_is_current():

@@ -153,17 +153,40 @@ def test_average_precision_against_its_definition(rows):
 def test_average_precision_by_hand():
     assert average_precision([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]) == pytest.approx(0.5 + 0.5 * 2 / 3)
     assert average_precision([1, 1, 1, 1], [1, 0, 0, 0]) == 0.25  # no information: the base rate
+    for tied in (np.inf, -np.inf):  # infinite scores tie like others: inf - inf is not 0
+        assert average_precision([tied, tied, 1], [1, 0, 0]) == (0.5 if tied > 0 else pytest.approx(1 / 3))
+    assert auroc([np.inf, np.inf, 1], [1, 0, 0]) == 0.75
 
 
 def test_minimum_detectable_effect():
     diffs = np.array([-1.0, 1.0] * 50)
     z = 1.959963984540054 + 0.8416212335729143
     assert minimum_detectable_effect(diffs) == pytest.approx(z * diffs.std(ddof=1) / 10)
-    assert minimum_detectable_effect(np.zeros(5)) == 0
+    assert math.isnan(minimum_detectable_effect(np.zeros((5, 3))))  # no spread was seen: nothing says how small it is
     seeds = np.repeat([[-0.1, 0.1]], 10, axis=0)  # problems agree, seeds do not
     assert minimum_detectable_effect(seeds) == pytest.approx(z * 0.1)
     with pytest.raises(HealError, match="two"):
         minimum_detectable_effect([1.0])
+
+
+@pytest.mark.parametrize(("scores", "low", "high"), [
+    (np.zeros((50, 3)), 0, 1 - 0.025 ** (1 / 50)), (np.ones(20), 0.025 ** (1 / 20), 1)])
+def test_where_all_cells_agree_the_interval_is_exact(scores, low, high):
+    """0 of 50 does not show that the share is 0: Clopper and Pearson's interval, with problems as the unit."""
+    assert bootstrap_mean(scores) == pytest.approx((scores.flat[0], low, high))
+    assert bootstrap_mean(scores, level=0.9)[1:] != pytest.approx((low, high))
+
+
+def test_a_difference_between_agreeing_cells_has_an_exact_interval():
+    ones, zeros, reach = np.ones(60), np.zeros(60), 1 - 0.025 ** (1 / 60)
+    assert paired_bootstrap(zeros, zeros) == paired_bootstrap(ones, ones) == pytest.approx((0, -reach, reach))
+    assert paired_bootstrap(ones, zeros) == pytest.approx((1, 1 - 2 * reach, 1))
+    assert paired_bootstrap(zeros, ones) == pytest.approx((-1, -1, 2 * reach - 1))
+
+
+def test_runs_that_never_differ_have_no_interval():
+    value, low, high = stats.stratified_bootstrap(stats.interquartile_mean, np.full((3, 2), 0.5), n_boot=20)
+    assert value == 0.5 and math.isnan(low) and math.isnan(high)
 
 
 def test_the_effect_is_detected_as_often_as_promised():

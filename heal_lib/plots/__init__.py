@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import seaborn as sns
 
@@ -11,7 +13,7 @@ from heal_lib.plots import captions
 
 _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4, "limo": 5,
-                 "paced": 6, "star": 1, "heal": 2}
+                 "paced": 6, "star": 1, "star-pure": 1, "heal": 2}
 COLOURS = {name: _PALETTE[_MAIN_COLOURS.get(name, 3 + i % 4)] for i, name in enumerate(baselines.METHODS)}
 _SHAPES = "s^hpoPdXvD<>8*H"  # readable in greyscale; the main methods each have their own
 MARKERS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(baselines.METHODS)}
@@ -34,15 +36,25 @@ def style() -> None:
 def save(figure, results_dir, name: str, caption: str, *, data: str = "", seeds=(), width: float = DOUBLE) -> None:
     """Writes results_dir/figures/name.pdf, .png and .svg, and its caption as .txt, each whole or not at all.
 
-    The same figure gives the same bytes. caption: one or two sentences; data: the table (its name) that is drawn;
-    seeds: those of what is drawn, where the table does not count them; width: inches, SINGLE or DOUBLE."""
+    The same figure gives the same bytes. caption: one or two sentences, the first of which stands above the figure
+    except in the PDF, which goes into papers; data: the table (its name) that is drawn; seeds: those of what is drawn,
+    where the table does not count them; width: inches, SINGLE or DOUBLE."""
     figure.set_size_inches(width, figure.get_figheight())
     kinds = {"pdf": {"CreationDate": None}, "png": {"Software": None}, "svg": {"Date": None}}
     for kind, metadata in kinds.items():
+        if kind == "png":
+            _title(figure, caption, width)
         with atomic(results_dir / "figures" / f"{name}.{kind}") as path:
             figure.savefig(path, format=kind, metadata=metadata)
     with atomic(results_dir / "figures" / f"{name}.txt") as path:
         path.write_text(captions.text(results_dir, name, caption, data, seeds), encoding="utf-8")
+
+
+def _title(figure, caption: str, width: float) -> None:
+    """The caption's first sentence above a figure, which grows by as much."""
+    lines = textwrap.wrap(caption.partition(". ")[0].rstrip("."), int(14 * width))
+    figure.set_size_inches(width, figure.get_figheight() + 0.15 * len(lines) + 0.05)
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
 
 
 def show(*rows, **options):

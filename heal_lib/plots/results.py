@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -41,7 +43,7 @@ def main_results(table, methods, baseline="sft-rs"):
         if method != baseline:
             _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method)
     _stripes((top, bottom), len(benchmarks))
-    top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-3, 103))
+    top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, table["ci_high"].max())))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
     bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
     bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks], fontsize="small")
@@ -57,42 +59,48 @@ def _stripes(axes, n):
             ax.axvspan(i - 0.5, i + 0.5, color="0.95", zorder=0)
 
 
-def forest(table, methods, panels, *, columns=None, groups=(), xlabel=None):
-    """Differences with intervals, one panel per benchmark in `panels`, one line per method, the first on top.
+def forest(table, lines, panels, *, line="against", panel="benchmark", columns=None, groups=(), xlabel=None):
+    """Differences with intervals: one panel per value of the column `panel`, one line per value of the column `line`,
+    the first on top; filled where the interval excludes zero. Lines have labels, so they need no colours.
 
-    `table`: rows of `tables.differences`, with the varied method in the column `against`; drawn as it stands,
-    so the axis says what is subtracted. `groups`: (title, methods) pairs; a title stands above its methods."""
-    columns = columns or len(panels)
-    lines = _lines(methods, groups)
+    `table`: rows of `tables.differences`, with the varied method in the column `against`; drawn as it stands, so
+    `xlabel` says what is subtracted. `groups`: (title, lines) pairs; a title stands above its lines."""
+    columns, rows_of = columns or len(panels), table.set_index([panel, line])[["difference", "ci_low", "ci_high"]]
+    lines = _lines(lines, groups)
     n_rows = -(-len(panels) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 0.4 + n_rows * (0.45 + 0.2 * len(lines))), sharey=True,
-                             sharex=columns > 1, squeeze=False)
-    for ax, panel in zip(axes.flat, panels, strict=False):
-        rows = table[table["benchmark"] == panel].set_index("against")
+    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 0.5 + n_rows * (0.45 + 0.2 * len(lines))), sharey=True,
+                             sharex=True, squeeze=False)
+    for ax, name in zip(axes.flat, panels, strict=False):
         ax.axvline(0, color="0.3", linewidth=1)
-        for y, (method, _) in enumerate(lines):
-            if method in rows.index:
-                mean, low, high = 100 * rows.loc[method, ["difference", "ci_low", "ci_high"]].astype(float)
-                ax.plot([low, high], [y, y], color=COLOURS[method], linewidth=1.6)
-                ax.plot(mean, y, MARKERS[method], color=COLOURS[method], markersize=6, markeredgecolor="white",
-                        markeredgewidth=0.5)
-        ax.set_title(panel, fontsize="medium")
+        for y, (key, _) in enumerate(lines):
+            if key is not None and (name, key) in rows_of.index:
+                mean, low, high = 100 * rows_of.loc[(name, key)].astype(float)
+                ax.plot([low, high], [y, y], color=COLOURS["heal"], linewidth=1.6)
+                ax.plot(mean, y, MARKERS["heal"], color=COLOURS["heal"], markersize=6, markeredgewidth=1.2,
+                        markerfacecolor=COLOURS["heal"] if low > 0 or high < 0 else "white")
+        ax.set_title(textwrap.fill(label(name).removeprefix("PACE: "), 75 // columns), fontsize="medium")
         ax.grid(False, axis="y")
     axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
     for ax in axes[:, 0]:
         ax.set_yticks(range(len(lines)), [text for _, text in lines])
-        for tick, (method, _) in zip(ax.get_yticklabels(), lines, strict=True):
-            tick.set_fontweight("normal" if method else "bold")
+        for tick, (key, _) in zip(ax.get_yticklabels(), lines, strict=True):
+            tick.set_fontweight("normal" if key else "bold")
     _hide(axes, len(panels))
-    fig.supxlabel(xlabel or "difference (percentage points), paired 95 % interval", fontsize="medium")
+    axis = xlabel or "difference (percentage points), paired 95 % interval"
+    fig.supxlabel(f"{axis}; filled: it excludes zero", fontsize="medium")
     return fig
 
 
-def _lines(methods, groups):
-    """(method or None, text) from top to bottom; None marks a group's title."""
-    lines = [(None, title, members) for title, members in groups] or [("", "", methods)]
-    return [line for none, title, members in lines
-            for line in [*([(None, title)] if none is None else []), *((m, label(m).split(": ")[-1]) for m in members)]]
+def _lines(lines, groups):
+    """(line or None, text) from top to bottom, each line once; None marks a group's title."""
+    if not groups:
+        return [(name, label(name)) for name in lines]
+    found, seen = [], set()
+    for title, members in groups:
+        new = [name for name in members if name not in seen]
+        seen |= set(new)
+        found += [(None, title)] * bool(new) + [(name, label(name).split(": ")[-1]) for name in new]
+    return found
 
 
 def _hide(axes, used):
@@ -129,8 +137,8 @@ def loss_curves(logs, methods):
         ends = part.groupby("stage")["tokens"].max().sort_index().iloc[:-1]
         for end in ends:
             ax.axvline(end / 1000, color="0.5", linewidth=0.8, linestyle=":")
-        ax.set_title(label(method), fontsize="medium")
-        ax.set_xlabel("training tokens (thousands)")
+        ax.set_title(textwrap.fill(label(method).removeprefix("PACE: "), 75 // len(methods)), fontsize="medium")
+    fig.supxlabel("training tokens (thousands)", fontsize="medium")
     axes[0, 0].set_ylabel("loss (nats per token)")
     return fig
 
@@ -167,10 +175,12 @@ def token_bars(costs):
         width = costs[source].to_numpy() / 1e6
         ax.barh(range(len(costs)), width, left=left, color=shade, hatch=hatch, edgecolor="white", label=source)
         left = left + width
+    for y, total in enumerate(left):
+        ax.text(total, y, f" {total:.2f}", va="center", fontsize="small")
     ax.set_yticks(range(len(costs)), [label(m) for m in costs["method"]])
     ax.invert_yaxis()
     ax.grid(False, axis="y")
-    ax.set_xlabel("teacher tokens drawn (millions)")
+    ax.set(xlabel="teacher tokens drawn (millions)", xlim=(0, 1.12 * max(left, default=1)))
     ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
@@ -194,7 +204,7 @@ def sweep_map(table, columns, xlabel, rows="derive_hinted"):
 
 def gain_against(table, x, xlabel, named=()):
     """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever."""
-    fig, ax = plt.subplots(figsize=(SINGLE, 2.6))
+    fig, ax = plt.subplots(figsize=(SINGLE, 2.9))
     grey = {"color": "0.55", "marker": "o"}
     looks = [("sweep", ~table["name"].isin(named), grey), *((n, table["name"] == n, world_style(n)) for n in named)]
     for name, which, look in looks:
@@ -205,7 +215,7 @@ def gain_against(table, x, xlabel, named=()):
                         **{**look, "linestyle": ""})
     ax.axhline(0, color="0.3", linewidth=1)
     ax.margins(0.1)
-    ax.legend(loc="best")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     ax.set(xlabel=xlabel, ylabel="HEAL minus rejection\nsampling (points)")
     return fig
 

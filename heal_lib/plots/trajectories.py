@@ -179,11 +179,21 @@ def pass_curve(ax, k, mean, low, high, world):
     ax.set(xlabel="k, samples per problem", ylim=(-0.02, 1.02), xlim=(0.5, len(k) + 0.5))
 
 
+def count_groups(n: int) -> list[tuple[int, int]]:
+    """Ranges of c, of n samples: none, one, quarters of the rest, all; each (first, last)."""
+    ends = sorted({0, min(1, n), *(max(1, n * part // 4) for part in (1, 2, 3)), max(0, n - 1), n})
+    return [(before + 1, end) for before, end in zip([-1, *ends], ends, strict=False)]
+
+
 def count_bars(ax, shares, world, offset=0.0, width=0.27):
-    """Histogram of c: shares [N + 1] of the problems with c = 0..N correct samples."""
-    ax.bar(np.arange(len(shares)) + offset, shares, width, color=world_style(world)["color"], label=world,
+    """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`."""
+    groups = count_groups(len(shares) - 1)
+    heights = [np.sum(shares[first : last + 1]) for first, last in groups]
+    ax.bar(np.arange(len(groups)) + offset, heights, width, color=world_style(world)["color"], label=world,
            hatch={"paths": "///", "countdown": "..."}.get(world, ""), edgecolor="white")
-    ax.set(xlabel="c, correct samples of N", ylim=(0, 1))
+    words = [f"{first}" if first == last else f"{first}–{last}" for first, last in groups]
+    ax.set(xlabel="c, correct samples of N", xticks=range(len(groups)), xticklabels=words)
+    ax.grid(False, axis="x")
 
 
 def entropy_curve(ax, offsets, mean, low, high, source):
@@ -211,27 +221,29 @@ def interval_points(ax, table, label, shift=0.0, **look):
 
 
 # --- PURE
-def ppl_against_u(ax, u, ppl, spurious, eps, title, most=500):
-    """Steps as points: PPL against U (nats per token), by the oracle's verdict on their trajectory; u, ppl [n].
+def ppl_against_u(axes, u, ppl, spurious, eps, title, most=500):
+    """Steps as points: PPL against U (nats per token) on two axes of the same limits, those of genuine trajectories
+    above, of spurious ones below (by the oracle); u, ppl [n].
 
     Grey lines join equal ratios. At most `most` points per verdict are drawn, evenly spaced in the data."""
-    ax.set(title=title, xlabel="U + eps, nats per token")
-    if len(u) == 0:
-        ax.text(0.5, 0.5, "no accepted rows", ha="center", transform=ax.transAxes)
-        return
-    for verdict, chosen in (("genuine", ~spurious), ("spurious", spurious)):
+    axes[0].set_title(title)
+    axes[1].set(xlabel="U + eps, nats per token")
+    for ax, verdict, chosen in zip(axes, ("genuine", "spurious"), (~spurious, spurious), strict=True):
         rows = np.flatnonzero(chosen)[:: max(1, -(-int(chosen.sum()) // most))]
         style = {**source_style(verdict), "linestyle": "none"}
-        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, label=f"{verdict} ({chosen.sum()} steps)", **style)
-    ax.set(xscale="log", yscale="log")
-    for axis, values in ((ax.xaxis, u + eps), (ax.yaxis, ppl)):
-        subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
-        axis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:g}", minor_formatter=NullFormatter())
-    (left, right), limits = ax.get_xlim(), ax.get_ylim()
-    for exponent in range(-2, 6):
-        ax.plot([left, right], [10.0**exponent * left, 10.0**exponent * right], color="0.75", lw=0.7, zorder=0)
-    ax.set(xlim=(left, right), ylim=limits)
-    ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), frameon=False)  # below: points abound
+        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, **style)
+        ax.text(0.03, 0.95, f"{verdict}: {chosen.sum()} steps", va="top", transform=ax.transAxes, fontsize="small",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        if len(u) == 0:
+            continue
+        ax.set(xscale="log", yscale="log", xlim=(0.7 * (u + eps).min(), 1.4 * (u + eps).max()),
+               ylim=(0.8 * ppl.min(), 3 * ppl.max()))
+        for axis, values in ((ax.xaxis, u + eps), (ax.yaxis, ppl)):
+            subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
+            axis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:g}", minor_formatter=NullFormatter())
+        ends = np.array(ax.get_xlim())
+        for exponent in range(-2, 6):
+            ax.plot(ends, 10.0**exponent * ends, color="0.75", lw=0.7, zorder=0, scalex=False, scaley=False)
 
 
 def roc_curve(ax, scores, labels, label, **look):
@@ -239,7 +251,7 @@ def roc_curve(ax, scores, labels, label, **look):
 
     Where one of the two kinds is missing there is no curve, only its entry in the legend."""
     order = np.argsort(-scores, kind="stable")
-    last = np.diff(scores[order], append=np.inf) != 0
+    last = np.append(scores[order][1:] != scores[order][:-1], True)
     positive = np.asarray(labels)[order] == 1
     kinds = (positive, ~positive) if positive.any() and not positive.all() else (np.zeros(0), np.zeros(0))
     true, false = (np.append(0, np.cumsum(x)[last]) / x.sum() if len(x) else x for x in kinds)
@@ -260,8 +272,8 @@ def reading_style(name: str, chosen: str) -> dict:
         colour, width = tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), 2.6 if name == chosen else 1.0
         line = "-" if name.endswith("before") else "--"
         return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
-    styles = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
-              "certainty before": (5, ":"), "certainty after": (5, "--"), "min-token probability": (6, "--"),
-              "token entropy": (9, ":"), "self-certainty": (9, "--"), "pure+": (3, "-")}
+    styles: dict[str, tuple] = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
+              "certainty before": (5, (0, (1, 4))), "certainty after": (5, "--"), "min-token probability": (6, "--"),
+              "token entropy": (9, "--"), "self-certainty": (9, ":"), "pure+": (3, (0, (5, 1)))}
     shade_of, line = styles.get(name, (7, "-"))
     return {"color": _PALETTE[shade_of], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}

@@ -1,0 +1,132 @@
+"""What is claimed, and which comparisons are corrected together: the one place that decides both.
+
+A *family* is one question: HEAL against some other methods. Its p-values are corrected by Holm's method twice, apart:
+over its pairs on the hard benchmarks together (the primary test), and over its pairs on all single benchmarks. So a
+comparison has one corrected p-value, whichever table shows it. A pair of no family is a family by itself.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from heal_lib import stats
+
+LEVEL = 0.05
+POOLED = "hard, pooled"
+
+# question: what HEAL is compared with. Every table that shows a pair is made from samples of its whole family, as far
+# as the run has them.
+FAMILIES = {
+    "rejection sampling": ("sft-rs", "sft-rs-matched", "sft-rs-passes"),
+    "the student before": ("student",),
+    "the teacher": ("teacher",),
+    "other rivals": ("star", "star-pure", "limo", "paced", "answers", "logits"),
+    "GEAR": ("heal-no-gear", "heal-random-cut", "heal-start-cut"),
+    "PURE": ("heal-no-pure", "heal-nll"),
+    "PACE": ("heal-no-pace",),
+}
+
+
+def family(method: str, against: str) -> tuple[tuple[str, str], ...]:
+    """All pairs that are corrected together with this one."""
+    found = next((others for others in FAMILIES.values() if method == "heal" and against in others), (against,))
+    return tuple((method, other) for other in found)
+
+
+def corrected(table: pd.DataFrame) -> np.ndarray:
+    """[n] p-values after Holm's correction within families; `table` has method, against, benchmark and p."""
+    keys = [(family(row.method, row.against), row.benchmark == POOLED) for row in table.itertuples()]
+    out = np.full(len(table), np.nan)
+    for key in set(keys):
+        mine = np.array([other == key for other in keys])
+        out[mine] = stats.holm(table["p"].to_numpy(float)[mine])
+    return out
+
+
+class Claim(NamedTuple):
+    """Something a reader may want to quote, whichever way it falls: HEAL minus `against` is above zero."""
+
+    text: str
+    table: str
+    against: str
+    benchmark: str = POOLED
+
+
+CLAIMS = (
+    Claim("HEAL beats rejection sampling", "main_pairs", "sft-rs"),
+    Claim("... also at equal teacher tokens", "main_pairs", "sft-rs-matched"),
+    Claim("the student passes its teacher", "main_pairs", "teacher"),
+    Claim("HEAL beats STaR", "main_pairs", "star"),
+    Claim("HEAL helps where the missing skill is search luck", "main_pairs", "sft-rs", "countdown-hard"),
+    Claim("GEAR: repairs add to hints", "ablations", "heal-no-gear"),
+    Claim("GEAR: the entropy cut beats a random one", "ablations", "heal-random-cut"),
+    Claim("GEAR: the entropy cut beats a hint at the start", "ablations", "heal-start-cut"),
+    Claim("PURE: the filter beats none", "ablations", "heal-no-pure"),
+    Claim("PURE: the ratio beats mean NLL", "ablations", "heal-nll"),
+    Claim("PACE: stages beat one mixed stage", "ablations", "heal-no-pace"),
+)
+SHOWN, SUGGESTED, NOT, CONTRADICTED, UNMEASURED = "shown", "suggested", "not shown", "contradicted", "not measured"
+
+
+def strength(low: float, high: float, p_holm: float) -> str:
+    """How well a claimed gain is shown: where its 95 % interval lies, and whether it survives Holm's correction."""
+    if low <= 0 <= high:
+        return NOT
+    if low > 0:
+        return SHOWN if p_holm < LEVEL else SUGGESTED
+    return CONTRADICTED if p_holm < LEVEL else f"{CONTRADICTED}, before correction"
+
+
+def best_others(pairs: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `main_pairs` that set HEAL against the best other method of the run, one per single benchmark.
+
+    `results`: main_results. Best by the mean on the same test problems, which favours the other method."""
+    accuracy = results[results["metric"].str.startswith("avg@")].set_index(["benchmark", "method"])["mean"]
+    rows = pairs[(pairs["method"] == "heal") & (pairs["benchmark"] != POOLED)]
+    other = [accuracy.get((row.benchmark, row.against), -np.inf) for row in rows.itertuples()]
+    best = rows.assign(other=other).groupby("benchmark", sort=False)["other"].idxmax()
+    return rows.loc[best]
+
+
+# --- what the first page says of each part: every control that allows the sentence has to be beaten
+PARTS = {
+    "GEAR": (("heal-no-gear", "hints without repairs"), ("heal-random-cut", "a random cut"),
+             ("heal-start-cut", "a hint at the start")),
+    "PURE": (("heal-no-pure", "no filter"), ("heal-nll", "a filter by mean NLL")),
+    "PACE": (("heal-no-pace", "one mixed stage"),),
+}
+
+
+def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(against, benchmark) -> `strength`, of the rows of `tables.differences` in which HEAL is compared."""
+    table = table.assign(p_holm=corrected(table))
+    return {(row.against, row.benchmark): strength(row.ci_low, row.ci_high, row.p_holm)
+            for row in table[table["method"] == "heal"].itertuples()}
+
+
+def part_sentence(part: str, found: dict[tuple[str, str], str]) -> str:
+    """One sentence on GEAR, PURE or PACE from `verdicts`: a part may claim only what all its controls allow."""
+    said: dict[str, list[str]] = {}
+    for against, name in PARTS[part]:
+        said.setdefault(found.get((against, POOLED), UNMEASURED), []).append(name)
+    if set(said) == {SHOWN}:
+        return f"**{part}** helps here: better than {_listed(said[SHOWN])}."
+    words = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
+             NOT: "not told apart from {}", CONTRADICTED: "worse than {}",
+             f"{CONTRADICTED}, before correction": "perhaps worse than {} (not after Holm's correction)",
+             UNMEASURED: "not compared with {} in this run"}
+    parts = [text.format(_listed(said[key])) for key, text in words.items() if key in said]
+    measured = set(said) - {UNMEASURED}
+    head = "was not measured" if not measured else "is not shown to help here"
+    if CONTRADICTED in measured:
+        head = "harms here"
+    if measured == {SHOWN}:
+        head = "helps here against what was compared"
+    return f"**{part}** {head}: {'; '.join(parts)}."
+
+
+def _listed(words):
+    return " or ".join([", ".join(words[:-1])] * bool(words[1:]) + words[-1:])

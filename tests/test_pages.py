@@ -1,0 +1,87 @@
+"""Pages of executed notebooks: a title, links, described figures, folded logs, and text that stays text."""
+
+import base64
+import copy
+import html.parser
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from heal_lib import pages
+
+PNG = base64.b64encode(b"not looked at").decode()
+
+
+def notebook():
+    image = new_output("display_data", {"image/png": PNG})
+    log = [new_output("stream", text="reused pool [1a2b]\n"),
+           new_output("stream", text="made hinted [3c4d] in 2.0 s\nhello\n"),
+           new_output("stream", name="stderr", text="waiting for another process that makes it\n")]
+    return new_notebook(cells=[
+        new_markdown_cell("# 05 Main results\n\nwords"), new_code_cell("run()", outputs=log),
+        new_markdown_cell("## Look"),
+        new_code_cell('plots.save(figure, cfg.results_dir,\n    "one", "a caption")', outputs=[copy.deepcopy(image)]),
+        new_code_cell("slider()", outputs=[copy.deepcopy(image)])])
+
+
+class Seen(html.parser.HTMLParser):
+    """Elements with their attributes, and the visible text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data if self.elements and self.elements[-1][0] not in ("script", "style") else ""
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def test_the_log_is_one_folded_line_and_other_words_stay(tmp_path):
+    cell = pages.tidy(notebook(), tmp_path).cells[1]
+    folded, said = cell.outputs
+    assert folded.data["text/plain"] == "stages: 1 made, 1 reused" and "<details>" in folded.data["text/html"]
+    assert said.text == "hello\n"
+    again = copy.deepcopy(cell.outputs)
+    assert pages._folded(cell.outputs) == again
+
+
+def test_every_figure_is_described_by_its_caption_or_its_heading(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "one.txt").write_text("What <it> shows.\n\nNotebook: none\n")
+    made = pages.tidy(notebook(), tmp_path)
+    nbformat.validate(made)
+    page = Seen(pages.html(made, "05_main_results"))
+    assert [image["alt"] for image in page.all("img")] == ["What <it> shows.", "Figure: Look"]
+
+
+def test_a_page_has_the_notebooks_title_and_links_to_its_neighbours(tmp_path):
+    names = ["04_pace", "05_main_results", "06_ablations"]
+    page = Seen(pages.html(notebook(), "05_main_results", names))
+    links = [link["href"] for link in page.all("a") if link.get("href", "").endswith(".html")]
+    assert links == ["04_pace.html", "06_ablations.html"] * 2 and "05 Main results" in page.text
+    assert "<title>05 Main results</title>" in pages.html(notebook(), "05_main_results", names)
+    first = Seen(pages.html(notebook(), "04_pace", names))
+    assert [link["href"] for link in first.all("a") if link.get("href", "").endswith(".html")] == [
+        "05_main_results.html"] * 2
+
+
+ATTACKS = ["[link](http://x.y)", "![image](http://x.y/z.png)", "**bold** _it_ `code`", "<b>x</b>", "# title", "- item",
+           "1. item", "a | b", "$x^2$", "`` two ``", "```\nfence\n```", "http://x.y", "&lt;", "back\\slash"]
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+@pytest.mark.parametrize("wrap", [pages.plain, pages.code, lambda text: pages.code(text, block=True)])
+def test_text_of_others_stays_text(text, wrap):
+    page = Seen(pages.html(new_notebook(cells=[new_markdown_cell("A question:\n\n" + wrap(text))]), "x"))
+    body = page.elements[page.elements.index(next(e for e in page.elements if e[0] == "body")):]
+    allowed = {"body", "main", "div", "p", "pre", "code", "a", "span"}
+    assert {tag for tag, _ in body} <= allowed, [tag for tag, _ in body]
+    assert not [attrs for tag, attrs in body if tag == "a" and "x.y" in attrs.get("href", "")]
+    assert " ".join(text.split()) in " ".join(page.text.split())
