@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from heal_lib import embedded, engines
 from heal_lib.errors import HealError
-from heal_lib.store import default_root
+from heal_lib.places import cache, check_folder
 
 FREE = 5  # GB that a demo run with its cache fits in
 
@@ -55,7 +55,8 @@ def gpu() -> str:
 
 def disk() -> str:
     """Room for the cache."""
-    place = default_root()
+    place = cache()
+    check_folder(place, "HEAL_CACHE")
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9

@@ -199,7 +199,7 @@ def test_the_lines_of_workers_are_whole_and_none_is_progress(tmp_path):
     code = ("from heal_lib import scales; from heal_lib.pipeline import Pipeline\n"
             "if __name__ == '__main__':\n"
             "    import os; os.sched_getaffinity = lambda pid: {0, 1}\n"
-            "    Pipeline(scales.get('smoke', worlds=['equations'], n_test=1, k_eval=1)).prefetch("
+            "    Pipeline(scales.get('smoke', worlds=['equations'], n_test=1, k_eval=2)).prefetch("
             "[('evaluation', m, 0) for m in ('teacher', 'student')])\n")
     (tmp_path / "run.py").write_text(code)
     done = subprocess.run([sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True,
