@@ -10,7 +10,7 @@ import sys
 
 from heal_lib import notebooks, scales, tables
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT, write_table
+from heal_lib.files import ROOT, write_table
 
 
 def values(text: str) -> list:
@@ -32,9 +32,9 @@ def sweep(configs: dict):
     """All samples of HEAL at each setting, the setting in the column `method`."""
     import pandas as pd
 
-    from heal_lib.pipeline import Pipeline
+    from heal_lib.experiment import Experiment
 
-    frames = [Pipeline(cfg).evaluations(["heal"], cfg.ablation_seeds).assign(method=name)
+    frames = [Experiment(cfg).evaluations(["heal"], cfg.ablation_seeds).assign(method=name)
               for name, cfg in configs.items()]
     return pd.concat(frames, ignore_index=True)
 

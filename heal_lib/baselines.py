@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal_lib import gear, pure
+from heal_lib import pure, sampling, trajectory, worlds
+from heal_lib.engines import choose
 from heal_lib.errors import HealError
-from heal_lib.trajectory import rng_of, seed_of
+from heal_lib.trajectory import problem_of, rng_of, seed_of
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Method:
 
     label: str
     base: str | Callable = "correct"  # what Base holds; see `_base`
-    hint: str | None = None  # hinted samples for problems "below" the share correct, or only for the "failed"
+    hint: bool = False  # hinted samples, for problems below the share correct
     cut: str | None = None  # GEAR's cut rule, or None for no repair
-    filter: str | None = None  # pure | pure+ | random | nll | oracle | None
+    filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | random | oracle | None
     order: str = "mixed"
     restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
     loss: str = "tokens"  # or "logits": TRL's DistillationTrainer, on the student's own samples
@@ -28,7 +29,7 @@ class Method:
     switches: tuple = ()  # ((switch, value), ...): assumption switches other than the run's
 
 
-def _heal(label: str, *, hint="below", cut="entropy", filter="pure", order="staged", **other) -> Method:
+def _heal(label: str, *, hint=True, cut="entropy", filter="pure", order="staged", **other) -> Method:
     """HEAL, with what is named changed."""
     return Method(label, "correct", hint, cut, filter, order, **other)
 
@@ -42,7 +43,8 @@ METHODS = {
     "limo": Method("LIMO: few, hard, clean", "limo"),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
     "logits": Method("logit distillation, on-policy", "prompts", loss="logits"),
-    "star": Method("STaR rationalisation", hint="failed"),
+    "star": Method("STaR rationalisation: hints from the start, unfiltered", hint=True),
+    "star-pure": Method("STaR rationalisation, filtered by PURE", hint=True, filter="pure"),
     "heal": _heal("HEAL"),
     "heal-no-gear": _heal("without GEAR (hint only)", cut=None),
     "heal-no-pure": _heal("without PURE", filter=None),
@@ -58,6 +60,7 @@ METHODS = {
     "heal-first-step": _heal("hint: the first step only", switches=(("hint", "first_step"),)),
     "heal-random-drop": _heal("PURE: random drop", filter="random"),
     "heal-nll": _heal("PURE: mean NLL instead", filter="nll"),
+    "heal-entropy": _heal("PURE: token entropy instead", filter="entropy"),
     "heal-pure-plus": _heal("PURE: pure+ instead", filter="pure+"),
     "heal-oracle": _heal("PURE: the oracle instead", filter="oracle"),
     "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
@@ -65,14 +68,15 @@ METHODS = {
     "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
     "heal-separate": _heal("PACE: stages, each of its own source alone", order="separate"),
 }
-MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "heal")
-CORE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal", "heal-no-gear", "heal-no-pure",
-        "heal-no-pace", "heal-random-cut", "heal-middle-cut", "heal-start-cut")  # scales without `all_methods`
+MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "star-pure",
+        "heal")
+CORE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
+        "heal-no-pace", "heal-random-cut", "heal-middle-cut", "heal-start-cut", "heal-nll")  # without all_methods
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
         "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
-FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle")
+FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy", "heal-pure-plus", "heal-oracle")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
@@ -90,80 +94,145 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
-def training_sources(run, name: str) -> dict[str, list[dict]]:
-    """Source name (base, hint, repair) -> rows of a method's training data, filtered and capped per problem.
-
-    `run`: the `Pipeline` that draws them. Only verified samples get in, Base included."""
-    spec = get(name)
-    run = run.variant(dict(spec.switches))
-    cfg, sources = run.cfg, {"base": _base(run, spec.base)}
-    if spec.hint:
-        rows = _filtered(run, "hinted", "hint", spec.filter)
-        if spec.hint == "failed":
-            counts = run.correct_counts()
-            rows = [row for row in rows if gear.eligible(counts[row["problem_id"]], cfg.eligible_max_correct)]
-        sources["hint"] = _capped(rows, cfg)
-    if spec.cut:
-        sources["repair"] = _capped(_filtered(run, f"repairs {spec.cut}", "repair", spec.filter), cfg)
-    return sources
+# --- a method's training data
+TRAINED = {"stage": "string", "input_ids": "list<int64>", "completion_mask": "list<int64>"}  # besides the COLUMNS
 
 
-def _base(run, kind: str | Callable) -> list[dict]:
+def training_rows(*, base, filter, pool, hinted, repairs, readings, rivals, settings, seed, teacher, student):
+    """A method's training data: trajectories with the `stage` that they are for (base, hint or repair), and their
+    tokens for the student. Only verified samples get in, Base included.
+
+    pool, hinted, repairs: data sets (of one world and difficulty each), lists that are empty where the method draws
+    none; readings: {"hint", "repair"}, PURE's, in the order of the accepted rows; rivals: what `base` reads besides.
+    settings: the switches of the filter, cap and duplicates."""
+    sources = {"base": [row for part in _base(base, pool, rivals, settings, seed, student) for row in part],
+               "hint": _accepted(hinted), "repair": _accepted(repairs)}
+    of = {name: _readings(readings.get(name, ()), rows) for name, rows in sources.items()}
+    if settings["deduplicate"] and base != "paced":
+        sources = dict(zip(sources, unique(*sources.values()), strict=True))
+    for name, which in (("hint", "hinted"), ("repair", "repairs")):
+        if filter and name in settings["pure_pool"]:
+            sources[name] = _filtered(sources[name], of[name], which, filter, settings, seed)
+        sources[name] = capped(sources[name], settings["per_problem_cap"], seed)
+    writer, reader = choose.engine(student), choose.engine(teacher)
+    return trajectory.to_dataset([{**row, "stage": name, **tokens(row, writer, reader)}
+                                  for name, rows in sources.items() for row in rows], TRAINED)
+
+
+def unique(*sources: list[dict]) -> list[list[dict]]:
+    """The sources without texts that stand earlier, in the same source or one before it; a text of another problem is
+    another text [R]."""
+    seen: set[tuple] = set()
+
+    def new(row):
+        key = row["problem_id"], row["text"]
+        return not (key in seen or seen.add(key))
+
+    return [[row for row in rows if new(row)] for rows in sources]
+
+
+def tokens(row: dict, writer, reader) -> dict:
+    """Prompt and completion ids of a row with the mask of what is learned; the hint is in neither. Text is tokenised
+    again for a student (`writer`) with a vocabulary of its own."""
+    prompt, ids = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row))), list(row["token_ids"])
+    if writer.vocabulary != reader.vocabulary:
+        ids = [*writer.encode(row["text"]), writer.tokenizer.eos_token_id]
+    return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
+
+
+def _accepted(parts) -> list[dict]:
+    return [row for part in parts for row in part if row["correct"]]
+
+
+def _readings(parts, rows) -> dict[tuple, dict]:
+    """What PURE read of each row, by problem and sample."""
+    read = [reading for part in parts for reading in part]
+    return {_id(row): reading for row, reading in zip(rows, read, strict=True)} if read else {}
+
+
+def _id(row) -> tuple:
+    return row["problem_id"], row["source"], row["sample"]
+
+
+def _base(kind: str | Callable, pool, rivals, settings, seed, student) -> list[list[dict]]:
     """The rows of Base: verified samples of problems, capped, or what a rival method makes of them.
 
     matched: from as many teacher tokens as HEAL draws in all. limo: the hardest quarter of the solved problems, of each
     the sample of lowest mean entropy. paced: drawn in proportion to p(1-p), p the student's smoothed pass rate on the
     problem. answers: every problem's answer, and no reasoning. prompts: samples right or wrong, for their prompts. A
-    function is given the run, and its rows are capped."""
+    function is given the pool's rows, and what it returns is capped."""
+    every, cap = [row for part in pool for row in part], settings["per_problem_cap"]
     if callable(kind):
-        return _capped(kind(run), run.cfg)
+        return [capped(kind(every), cap, seed)]
     if kind == "answers":
-        return [run.answer_row(problem) for problem in run.distil()]
+        return [[_answer(row, choose.engine(student)) for row in {row["problem_id"]: row for row in every}.values()]]
     if kind == "prompts":
-        return _capped(list(run.pool()), run.cfg)
-    solved = [row for row in run.pool() if row["correct"]]
-    if kind == "matched":
-        solved += [row for row in run.matched() if row["correct"]]
+        return [capped(every, cap, seed)]
+    solved = [row for row in every if row["correct"]] + _accepted(rivals if kind == "matched" else ())
+    if settings["deduplicate"] and kind != "limo":
+        (solved,) = unique(solved)
     if kind == "limo":
-        counts = run.correct_counts()
-        ranked = sorted({row["problem_id"] for row in solved}, key=lambda key: (counts[key], key))
-        hardest = ranked[: max(1, round(LIMO_SHARE * len(ranked)))]
-        best = {}
-        for row in sorted(solved, key=lambda row: np.mean(row["entropy"])):
-            best.setdefault(row["problem_id"], row)
-        return [best[key] for key in hardest]
-    rows = _capped(solved, run.cfg)
+        return [_limo(solved)]
+    rows = capped(solved, cap, seed)
     if kind == "paced" and rows:
-        rates = run.student_pass_rates()
+        rates = {key: (c + 1) / (n + 2) for part in rivals for key, (c, n) in sampling.counts(part).items()}
         weights = [rates[row["problem_id"]] * (1 - rates[row["problem_id"]]) for row in rows]
-        return rng_of(run.cfg.teacher_seed, "paced").choices(rows, weights, k=4 * len(rows))
-    return rows
+        rows = rng_of(seed, "paced").choices(rows, weights, k=4 * len(rows))
+    return [rows]
 
 
-def _filtered(run, which: str, pool: str, how: str | None) -> list[dict]:
-    """Accepted rows that pass the filter; the share lambda is dropped within each problem's rows [R]."""
-    rows, cfg = run.accepted(which), run.cfg
-    if how is None or pool not in cfg.pure_pool or not rows:
-        return rows
-    if how == "oracle":
+def _limo(solved: list[dict]) -> list[dict]:
+    """Of the hardest solved problems the sample of lowest mean entropy."""
+    counts: dict[str, int] = {}
+    for row in solved:
+        counts[row["problem_id"]] = counts.get(row["problem_id"], 0) + 1
+    hardest = sorted(counts, key=lambda key: (counts[key], key))[: max(1, round(LIMO_SHARE * len(counts)))]
+    best: dict[str, dict] = {}
+    for row in sorted(solved, key=lambda row: np.mean(row["entropy"])):
+        best.setdefault(row["problem_id"], row)
+    return [best[key] for key in hardest] if solved else []
+
+
+def _answer(row: dict, writer) -> dict:
+    """A row that states the answer and nothing else."""
+    text = worlds.base.box(row["answer"])
+    ids = [*writer.encode(text), writer.tokenizer.eos_token_id]
+    return {**row, "source": "answer", "sample": 0, "parent": -1, "n_kept": 0, "breakpoint": -1, "token_ids": ids,
+            "entropy": [], "text": text, "finished": True, "correct": True, "genuine": 0, "n_generated": 0}
+
+
+def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict]:
+    """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]."""
+    if not rows or how == "oracle":
         return [row for row in rows if row["genuine"]]
-    if how == "pure":
-        scores = run.anomalies(which)
-    elif how == "pure+":
-        scores = np.array([pure.anomaly_plus(reading) for reading in run.readings(which)])
-    elif how == "nll":
-        scores = np.array([np.mean(reading["nll"]) for reading in run.readings(which)])
+    if how == "random":
+        scores = np.random.default_rng(seed_of(seed, "drop", which)).random(len(rows))
     else:
-        scores = np.random.default_rng(seed_of(cfg.teacher_seed, "drop", which)).random(len(rows))
-    kept = pure.keep(scores, cfg.pure_lambda, cfg.pure_rule, pools=[row["problem_id"] for row in rows])
+        scores = anomalies([readings[_id(row)] for row in rows], how, settings)
+    kept = pure.keep(scores, settings["pure_lambda"], settings["pure_rule"], pools=[row["problem_id"] for row in rows])
     return [row for row, stays in zip(rows, kept, strict=True) if stays]
 
 
-def _capped(rows: list[dict], cfg) -> list[dict]:
-    """At most `per_problem_cap` rows per problem, a seeded choice."""
+def anomalies(readings, how: str, settings) -> np.ndarray:
+    """[n]: the score of a filter for each reading; more is more suspect. how: pure, pure+, nll or entropy."""
+    if how == "pure":
+        return np.array([pure.anomaly({**r, "ppl": np.array(r["ppl"]), "uncertainty": np.array(r["uncertainty"])},
+                                      settings["pure_aggregate"], settings["pure_uncertainty"], settings["pure_eps"])
+                         for r in readings])
+    if how == "pure+":
+        return np.array([pure.anomaly_plus(r) for r in readings])
+    if how == "nll":
+        return np.array([np.mean(r["nll"]) for r in readings])
+    if how == "entropy":
+        return np.array([r["entropy"] for r in readings])
+    raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, random or oracle")
+
+
+def capped(rows: list[dict], cap: int, seed: int) -> list[dict]:
+    """At most `cap` rows per problem, a seeded choice."""
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["problem_id"], []).append(row)
     for key, group in groups.items():
-        rng_of(cfg.teacher_seed, "cap", key).shuffle(group)
-    return [row for group in groups.values() for row in group[: cfg.per_problem_cap]]
+        rng_of(seed, "cap", key).shuffle(group)
+    return [row for group in groups.values() for row in group[:cap]]

@@ -18,10 +18,10 @@ import tempfile
 import threading
 import time
 
-from heal_lib import embedded, pure, store, training, worlds
+from heal_lib import embedded, files, pure, training, worlds
 from heal_lib.engines import SamplingParams, hf
 
-OUT = store.ROOT / "results" / "bench"
+OUT = files.ROOT / "results" / "bench"
 REPEATS = 5
 PROBLEMS, SAMPLES = 16, 16  # one batch of the engine
 
@@ -175,13 +175,13 @@ def main(argv=None) -> int:
     notebooks.prepare_kernels()  # and no progress bars here
     for name in [args.part] if args.part else PARTS:
         table = pd.DataFrame(PARTS[name]())
-        store.write_table(table, OUT / f"{name}.csv")
+        files.write_table(table, OUT / f"{name}.csv")
         print(f"{name}\n{table.round(3).to_string(index=False)}", flush=True)
-    store.write_json({**provenance.environment(), "threads": torch.get_num_threads()}, OUT / "machine.json")
+    files.write_json({**provenance.environment(), "threads": torch.get_num_threads()}, OUT / "machine.json")
     if all((OUT / f"{name}.csv").is_file() for name in PARTS):
         (notebook,) = notebooks.select(["10_speed"], "bench")
         notebooks.execute(notebook, OUT, {})
-        print(f"{notebook.stem} is in {OUT.relative_to(store.ROOT)}")
+        print(f"{notebook.stem} is in {OUT.relative_to(files.ROOT)}")
     return 0
 
 

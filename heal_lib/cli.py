@@ -7,7 +7,7 @@ import json
 import sys
 import webbrowser
 
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 
 def show(arguments: list[str]) -> int:

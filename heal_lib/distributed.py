@@ -16,7 +16,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from heal_lib import backends, store, training
+from heal_lib import backends, files, training
 from heal_lib.errors import HealError
 
 
@@ -28,10 +28,10 @@ def train(base: str, stages: list[list[dict]], configs: list, folder: str, how: 
     with tempfile.TemporaryDirectory() as job:
         facts = {"base": os.path.abspath(base), "folder": os.path.abspath(folder), "how": asdict(how),
                  "configs": [asdict(config) for config in configs], "stages": stages}
-        store.write_json(facts, Path(job, "job.json"))
+        files.write_json(facts, Path(job, "job.json"))
         if subprocess.run([*_launch(how.processes), "-m", "heal_lib.distributed", job]).returncode:
             raise HealError(f"accelerate launch: one of {how.processes} processes failed; mend what it says above")
-        return store.read_json(Path(job, "logs.json"))
+        return files.read_json(Path(job, "logs.json"))
 
 
 def _launch(processes: int) -> list[str]:
@@ -52,7 +52,7 @@ def work(job: str) -> None:
         base = str(Path(facts["folder"], f"stage-{i}"))
         logs.append(training.fit(model, tokenizer, rows, training.TrainConfig(**config), folder=base))
     if os.environ.get("RANK", "0") == "0":
-        store.write_json(logs, Path(job, "logs.json"))
+        files.write_json(logs, Path(job, "logs.json"))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def score_matrix(samples: pd.DataFrame, method: str, benchmark: str, value: str 
                  reduce: Callable = avg_at_k) -> np.ndarray:
     """[n_problems, n_seeds] scores of one method on one benchmark, problems in a fixed order.
 
-    `samples`: the DataFrame of `Pipeline.evaluations`. `reduce`: [..., n_samples] to [...]. HealError if a
+    `samples`: the DataFrame of `Experiment.evaluations`. `reduce`: [..., n_samples] to [...]. HealError if a
     seed lacks problems or samples that another has: a missing cell must not pass for a zero."""
     part = samples[(samples["method"] == method) & (samples["benchmark"] == benchmark)]
     if part.empty:
@@ -124,7 +124,7 @@ SAMPLE = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "fin
 def save_samples(samples: pd.DataFrame, folder: Path) -> None:
     """One parquet file per method with every sample's id, verdict and length (`n_generated`, tokens), no text: any cell
     of any table can be computed again from `folder`/per_sample."""
-    from heal_lib.store import atomic
+    from heal_lib.files import atomic
 
     for method, part in samples.groupby("method", sort=False):
         with atomic(folder / "per_sample" / f"{method}.parquet") as path:

@@ -14,9 +14,9 @@ from collections import Counter
 
 import numpy as np
 
-from heal_lib import entropy
+from heal_lib import entropy, sampling, worlds
 from heal_lib.errors import HealError
-from heal_lib.trajectory import problem_of, seed_of, step_spans
+from heal_lib.trajectory import problem_of, rng_of, seed_of, step_spans, to_dataset
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start")
 _WINDOW = ("surge", "window", "window_unit", "backoff")
@@ -93,9 +93,32 @@ def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge
     return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
 
 
-def accepts(world, problem, sample_text: str, finished: bool) -> bool:
-    """A candidate counts if it ends properly, verifies, and does not speak of the hint [S]."""
-    return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(sample_text)
+def repairs(*, pool, rule, n_failed, n_candidates, max_correct, model, engine, settings, seed, **switches):
+    """GEAR on a teacher's pool: all candidates of the eligible problems as a data set, accepted (`correct`) or not.
+
+    settings: temperature, top_p, max_new_tokens. switches: those of `repair`."""
+    chosen = [row for rows in failed(pool, n_failed, max_correct, seed).values() for row in rows]
+    groups: dict[tuple, list] = {}  # many problems in one batch; a group shares its length limit
+    for row in chosen:
+        groups.setdefault((row["world"], row["difficulty"]), []).append(row)
+    rows = []
+    for (name, level), some in groups.items():
+        world = worlds.get(name)
+        rows += repair(sampling.watched(model, engine), world, some, rule=rule, n_candidates=n_candidates,
+                       params=sampling.params(world, level, settings), seed=seed, **switches)
+    return to_dataset(rows)
+
+
+def failed(pool, n_failed: int, max_correct: int, seed: int) -> dict[str, list[dict]]:
+    """Eligible problem id -> its failed trajectories chosen for repair (seeded, at most `n_failed`) [S]."""
+    counts, chosen = sampling.counts(pool), {}
+    for row in pool:
+        if eligible(counts[row["problem_id"]][0], max_correct) and not row["correct"]:
+            chosen.setdefault(row["problem_id"], []).append(row)
+    for key, rows in chosen.items():
+        rng_of(seed, "failed", key).shuffle(rows)
+        del rows[n_failed:]
+    return chosen
 
 
 def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
@@ -122,22 +145,7 @@ def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, se
     rows, drawn = [], Counter()  # a problem's candidates are numbered through
     for (problem, row, kept, found), group in zip(cuts, draws, strict=True):
         for draw in group:
-            rows.append(candidate_row(engine, world, problem, draw, source="repaired", sample=drawn[problem.id],
-                                      kept=kept, parent=row["sample"], breakpoint=found))
+            rows.append(sampling.candidate_row(engine, world, problem, draw, source="repaired", kept=kept,
+                                               sample=drawn[problem.id], parent=row["sample"], breakpoint=found))
             drawn[problem.id] += 1
     return rows
-
-
-def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:
-    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it."""
-    ids = [*kept, *draw.token_ids]
-    text = "".join(engine.pieces(ids))
-    report = world.check_steps(problem, text)
-    return {
-        "problem_id": problem.id, "world": problem.world, "difficulty": problem.difficulty,
-        "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
-        "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
-        "entropy": draw.entropy, "text": text, "finished": draw.finished,
-        "correct": bool(accepts(world, problem, text, draw.finished)),
-        "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
-    }

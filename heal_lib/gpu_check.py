@@ -21,7 +21,8 @@ from pathlib import Path
 from heal_lib import backends, embedded, scales, training
 from heal_lib.backends import Finetune
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT, versions, write_json, write_table
+from heal_lib.files import ROOT, write_json, write_table
+from heal_lib.store import versions
 
 OUT = ROOT / "results" / "gpu"
 STEPS, TOLERANCE = 20, 0.02  # of parity: updates, and nats per token
@@ -37,10 +38,11 @@ def parity():
     """Losses of both backends on the same rows in the same order, and the largest gap between them."""
     import pandas as pd
 
-    from heal_lib.pipeline import Pipeline
+    from heal_lib.experiment import Experiment
 
-    run = Pipeline(scales.get("smoke"))
-    rows = [run._training_row(row) for part in run.training_sources("heal").values() for row in part]
+    run = Experiment(scales.get("smoke"))
+    rows = [{name: row[name] for name in ("input_ids", "completion_mask")}
+            for part in run.training_sources("heal").values() for row in part]
     rows = (rows * (8 * STEPS))[: 8 * STEPS]
     config = training.TrainConfig(1e-3, batch_size=8, in_order=True)
     table = []

@@ -23,8 +23,8 @@ from heal_lib import child, scales
 from heal_lib.bounds import example
 from heal_lib.bounds import literal as parse_value
 from heal_lib.errors import HealError
+from heal_lib.files import atomic, disk_error
 from heal_lib.places import ROOT
-from heal_lib.store import atomic, disk_error
 
 FOLDER = ROOT / "notebooks"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name

@@ -10,10 +10,15 @@ its data, so a stage's share of the token budget is its share of the (cumulative
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from heal_lib import embedded, training
+from heal_lib.backends import Finetune
+from heal_lib.engines import choose
 from heal_lib.errors import HealError
-from heal_lib.trajectory import rng_of
+from heal_lib.files import unfinished, write_json
+from heal_lib.trajectory import rng_of, seed_of
 
 STAGES = ("base", "hint", "repair")
 
@@ -67,3 +72,51 @@ def fill(rows: list, budget: int, seed: int, length: Callable = len) -> list:
             spent += length(row)
         epoch += 1
     return out
+
+
+def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_size, learning_rate, how, seed, folder,
+          teacher=None, longest=0):
+    """Trains a student on rows with a `stage` each; folder/stage-1 .. stage-n hold its weights after each stage.
+
+    restart: a learning-rate schedule for each stage, or one for all. loss: "tokens", or "logits": the `teacher`'s
+    distribution on what the student writes, up to `longest` tokens. how: the fields of `backends.Finetune`. Leaves
+    training.json: per stage its rows, unique texts, tokens and losses."""
+    start, of = time.perf_counter(), {name: [] for name in STAGES}
+    for row in rows.select_columns(["stage", "input_ids", "completion_mask"]):
+        of[row.pop("stage")].append(row)
+    stages = curriculum(of, order=order, cumulative=cumulative)
+    filled = [fill(stage, budget, seed_of(seed, "fill", i), length)
+              for i, (stage, budget) in enumerate(zip(stages, budgets(stages, n_tokens, length), strict=True), 1)]
+    if not restart:
+        filled, stages = [sum(filled, [])], [sum(stages, [])]
+    configs = [training.TrainConfig(learning_rate, batch_size, in_order=not restart,
+                                    seed=seed_of(seed, "stage", i) % 2**31) for i in range(1, len(filled) + 1)]
+    if loss == "logits":
+        losses = [_to_logits(filled[0], configs[0], student, teacher, longest, folder / "stage-1")]
+    else:
+        losses = training.train(str(embedded.folder(student)), filled, configs, folder, Finetune(**how),
+                                unfinished(folder))
+    log = [{"stage": i, "rows": len(stage), "unique": len({tuple(row["input_ids"]) for row in stage}),
+            "tokens": sum(map(length, given)), "loss": [[e["step"], e["loss"]] for e in found]}
+           for i, (stage, given, found) in enumerate(zip(stages, filled, losses, strict=True), 1)]
+    write_json({"learning_rate": learning_rate, "seed": seed, "stages": log,
+                "seconds": round(time.perf_counter() - start, 3)}, folder / "training.json")
+
+
+def length(row) -> int:
+    """Tokens of a training row, prompt and completion."""
+    return len(row["input_ids"])
+
+
+def _to_logits(rows, config, student, teacher, longest, folder) -> list[dict]:
+    """Trains a student on its own samples of the rows' prompts, towards the teacher's distribution."""
+    if choose.engine(student).vocabulary != choose.engine(teacher).vocabulary:
+        raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
+                        "student of the same family, or leave the method out")
+    model, tokenizer = embedded.load(student)
+    prompts = [tokenizer.decode([token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True)
+                                 if not learned]) for row in rows]
+    log = training.fit_to_logits(model, tokenizer, embedded.load(teacher)[0], prompts, config, longest)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return log

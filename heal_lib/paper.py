@@ -16,8 +16,8 @@ import pandas as pd
 
 from heal_lib import baselines, provenance, report
 from heal_lib.errors import HealError
+from heal_lib.files import ROOT, atomic
 from heal_lib.plots.captions import sentences
-from heal_lib.store import ROOT, atomic
 from heal_lib.tables import POOLED
 
 MISSING = "n/a"

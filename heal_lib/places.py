@@ -19,7 +19,7 @@ def home() -> Path:
 ROOT = home()
 
 
-def cache() -> Path:
+def default_root() -> Path:
     """The folder of the cache: HEAL_CACHE, or `.cache/heal` below ROOT."""
     return Path(os.environ.get("HEAL_CACHE") or ROOT / ".cache" / "heal").absolute()
 

@@ -15,9 +15,11 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 IN_WORKER = "HEAL_IN_WORKER"  # set in worker processes
+told: Callable[[str], None] | None = None  # in a worker: tells who started it how far it is
 DELAY, EVERY = 2, 10  # seconds before anything is shown; between two lines of a log
 FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit}s, {pace}{postfix}; about {remaining} left"
 _CLEAR = "\r\x1b[K"  # takes an unfinished line off a terminal
@@ -28,6 +30,14 @@ _open: list = []  # (words, bar) of the bars that are being shown, the innermost
 def bar(what: str, total: int, unit: str) -> Iterator:
     """A bar, as tqdm has it; `unit` in the singular. Inside another one it tells that one's place, and is shown instead
     of it."""
+    if told:
+        it = _Told(what, total, unit)
+        _open.append((f"{unit}s", it))
+        try:
+            yield it
+        finally:
+            _open.pop()
+        return
     kind, options = _look()
     place = "".join(f"{it.n}/{it.total} {words}, " for words, it in _open)
     if _open:
@@ -47,6 +57,36 @@ def tick(n: int = 1) -> None:
     if _open:
         it = _open[-1][1]
         it.update(max(0, min(n, it.total - it.n)))
+
+
+def tell(name: str, words: str) -> None:
+    """How far a worker is with what it makes, beside the innermost bar."""
+    if _open:
+        _open[-1][1].set_postfix_str(f"{name}: {words}", refresh=True)
+
+
+class _Told:
+    """A bar of a worker: it goes to who started it, at most once in two seconds."""
+
+    disable = False
+
+    def __init__(self, what: str, total: int, unit: str):
+        self.what, self.total, self.unit, self.n, self.initial = what, total, unit, 0, 0
+        self.begun = self.last = time.monotonic()
+
+    @property
+    def format_dict(self) -> dict:
+        return {"elapsed": time.monotonic() - self.begun}
+
+    def set_postfix_str(self, words: str, refresh: bool = True) -> None:
+        """Not shown: the count says enough."""
+
+    def update(self, n: int) -> None:
+        self.n += n
+        if told and time.monotonic() - self.last >= DELAY and self.n < self.total:
+            self.last = time.monotonic()
+            left = (self.last - self.begun) * (self.total - self.n) / max(self.n, 1)
+            told(f"{self.what}, {self.n}/{self.total} {self.unit}s, about {left:.0f} s left")
 
 
 def say(line: str) -> None:

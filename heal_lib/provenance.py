@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from heal_lib.errors import HealError
+from heal_lib.files import file_hash, read_json
 from heal_lib.places import PACKAGE, ROOT
-from heal_lib.store import file_hash, read_json, versions
+from heal_lib.store import versions
 
 CODE = ("heal_lib", "notebooks")  # what results are made by, below ROOT
 

@@ -13,10 +13,12 @@ import math
 
 import numpy as np
 
-from heal_lib import worlds
+from heal_lib import sampling, worlds
 from heal_lib.entropy import step_perplexity
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of, step_spans
+
+READ = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
 
 
 def uncertainty(answer_nll):
@@ -84,6 +86,15 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
     rank = np.empty(n, dtype=int)
     rank[order] = np.arange(n) - (np.cumsum(size) - size)[pool[order]]
     return rank < n_kept[pool]
+
+
+def readings(*, rows, model, engine, step_delimiter):
+    """The teacher's reading of the accepted rows of a data set, one row for each, in their order; see `read`."""
+    from datasets import Dataset
+
+    accepted = [row for row in rows if row["correct"]]
+    found = read(sampling.watched(model, engine), accepted, step_delimiter)
+    return Dataset.from_dict({name: [np.asarray(reading[name]).tolist() for reading in found] for name in READ})
 
 
 def read(engine, rows, step_delimiter="\n\n") -> list[dict]:

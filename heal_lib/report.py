@@ -13,7 +13,7 @@ import pandas as pd
 
 from heal_lib import baselines, scales
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT, atomic
+from heal_lib.files import ROOT, atomic
 from heal_lib.tables import verdict
 
 README = ROOT / "README.md"

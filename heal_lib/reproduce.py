@@ -14,29 +14,22 @@ import contextlib
 import importlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 
-from heal_lib import child, notebooks, provenance, scales
+from heal_lib import notebooks, provenance, scales
 from heal_lib.errors import HealError
-from heal_lib.places import PACKAGE, ROOT, cache
-from heal_lib.run import Run, alone, sources
-from heal_lib.store import Store, disk_error
+from heal_lib.files import disk_error
+from heal_lib.places import ROOT, default_root
+from heal_lib.run import Run, alone
+from heal_lib.store import Stage, Store
 
 
 def train_models():
     """Trains teacher and student, once per version of their recipe's code; returns the models' folder."""
-    recipe = [PACKAGE / part for part in ("embedded", "worlds")]
+    from heal_lib.embedded import pretrain
 
-    def make(folder):
-        command = [sys.executable, "-m", child.__name__, "heal_lib.embedded.pretrain", "all", "--out", str(folder)]
-        environment = {**os.environ, child.PARENT: str(os.getpid())}
-        # In a session of its own an interrupt reaches this process alone, which ends the other without traces.
-        if subprocess.run(command, env=environment, start_new_session=True).returncode:
-            raise HealError("models: heal_lib.embedded.pretrain failed; mend what it says above, run again")
-
-    return Store().stage("models", {}, make, code=sources(*recipe))
+    return Store().get(Stage("models", pretrain.both)).folder
 
 
 @contextlib.contextmanager
@@ -95,7 +88,7 @@ def command(args: argparse.Namespace) -> int:
         return 0
     if os.environ.get("DEVICE"):
         importlib.import_module("heal_lib.engines").device()  # a GPU that is not there is named before anything runs
-    os.environ["HEAL_CACHE"] = str(cache())  # kernels run in another folder than this process
+    os.environ["HEAL_CACHE"] = str(default_root())  # kernels run in another folder than this process
     notebooks.prepare_kernels(offline=args.scale != "llm")
     if args.from_scratch:
         Run(args.scale, paths, args.pairs)  # bad input is found before an hour of training, not after

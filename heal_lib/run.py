@@ -11,14 +11,13 @@ import os
 import tempfile
 import time
 
-from heal_lib import notebooks, provenance, scales
+from heal_lib import notebooks, provenance, scales, workers
+from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
-from heal_lib.places import PACKAGE, cache, check_folder
-from heal_lib.store import code_hash, file_hash, hash_of, read_json, write_json
+from heal_lib.files import file_hash, hash_of, read_json, write_json
+from heal_lib.places import PACKAGE, check_folder, default_root
 
 GATHERS = "99_"  # the notebook that reads what the others wrote
-# No result depends on the driver's own code.
-THIS = ("reproduce.py", "run.py", "notebooks.py", "provenance.py", "child.py")
 
 
 def clock(seconds: float) -> str:
@@ -28,10 +27,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def sources(*folders, leave_out=()):
-    """The Python files under some folders, sorted."""
-    found = [path for folder in folders for path in folder.rglob("*.py")]
-    return sorted(path for path in found if path.name not in leave_out)
+def modules() -> list[str]:
+    """The names of all modules of the library."""
+    parts = [path.relative_to(PACKAGE.parent).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    return sorted(".".join(each[:-1] if each[-1] == "__init__" else each) for each in parts)
 
 
 def _json(path, sound):
@@ -64,8 +63,8 @@ class Run:
         cfg, given = notebooks.settings(scale, pairs, self.known)
         self.given, self.folder = {"scale": scale, **given}, cfg.results_dir
         check_folder(self.folder, "HEAL_RESULTS")
-        check_folder(cache(), "HEAL_CACHE")
-        self.notes_path = cache() / "runs" / f"{self.folder.name}.json"
+        check_folder(default_root(), "HEAL_CACHE")
+        self.notes_path = default_root() / "runs" / f"{self.folder.name}.json"
         self.notes, last = _json(self.notes_path, _is_notes), _json(self.folder / "run.json", _is_record)
         fields = dataclasses.asdict(cfg)
         self.record = {
@@ -82,7 +81,7 @@ class Run:
         self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0
         here = last.get("environment") == self.record["environment"]
         self.record["notebooks"] = dict(self.last) if here else {}
-        self.code = code_hash(*sources(PACKAGE, leave_out=THIS))[:16]
+        self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
         self.basis = hash_of([fields, self.record["models"], used, self.code])[:16]
 
@@ -164,21 +163,36 @@ class Run:
     def all(self, force=False):
         """Runs what is not up to date, in order, telling the time left before each."""
         start = time.perf_counter()
-        for index, path in enumerate(self.paths):
-            head = f"[{index + 1}/{len(self.paths)}] {path.stem}"
-            if not force and self.up_to_date(path):
-                print(f"{head}: up to date", flush=True)
-                continue
-            later = self.paths[index + 1 :]
-            rest = [path] + [other for other in later if force or not self.up_to_date(other)]
-            elapsed = clock(time.perf_counter() - start)
-            print(f"{head}: running; {elapsed} elapsed, {self.time_left(rest)}", flush=True)
-            seconds = self.one(path)
-            print(f"{head}: done in {clock(seconds)}", flush=True)
-            if path.stem in self.last:
-                self.spent += seconds
-                self.guessed += self.last[path.stem]["seconds"]
+        with contextlib.ExitStack() as first:
+            for index, path in enumerate(self.paths):
+                head = f"[{index + 1}/{len(self.paths)}] {path.stem}"
+                if not force and self.up_to_date(path):
+                    print(f"{head}: up to date", flush=True)
+                    continue
+                later = self.paths[index + 1 :]
+                rest = [path] + [other for other in later if force or not self.up_to_date(other)]
+                elapsed = clock(time.perf_counter() - start)
+                print(f"{head}: running; {elapsed} elapsed, {self.time_left(rest)}", flush=True)
+                if "HEAL_POOL" not in os.environ:
+                    first.enter_context(pool())
+                seconds = self.one(path)
+                print(f"{head}: done in {clock(seconds)}", flush=True)
+                if path.stem in self.last:
+                    self.spent += seconds
+                    self.guessed += self.last[path.stem]["seconds"]
         print(f"results are in {os.path.relpath(self.folder)}", flush=True)
+
+
+@contextlib.contextmanager
+def pool():
+    """The process that the workers of all notebooks are forked from: what they need is imported once for a run."""
+    os.environ["HEAL_POOL"], process = workers.start()
+    try:
+        yield
+    finally:
+        del os.environ["HEAL_POOL"]
+        process.stdin.close()  # it ends with that, and so with this process
+        process.wait()
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ class Scale:
     stage_hint_below: float = setting(0.5, 0, 1, unit="share correct", other="0.2")
     stages_cumulative: bool = setting(True, other="false")
     per_problem_cap: int = setting(4, 1, 10_000, unit="training samples per problem and source", other="2")
+    deduplicate: bool = setting(True, other="false")  # a text counts once for its problem, before filters and caps [R]
 
     @property
     def changed(self) -> dict[str, Any]:

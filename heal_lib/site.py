@@ -15,7 +15,7 @@ from pathlib import Path
 
 from heal_lib import notebooks, report
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 INTRO_ENDS = "## Two commands"
 

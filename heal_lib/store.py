@@ -1,19 +1,17 @@
 """Results of stages on disk, found again by everything that determines them.
 
-A stage's folder is named by a hash of its inputs, its code and the library versions, so a changed switch
-recomputes what depends on it and nothing else. A folder is whole or absent, and is checked when read [R].
-"""
+    Stage(name, function, inputs)      a result that can be had: what `function` makes of `inputs`, and of nothing else
+    store.get(stage)                   its folder, made or reused, after those of the stages among its inputs
+
+A function sees its inputs alone, and its key holds them all: the inputs, by content where they are other stages; the
+code of the function's module and of all that this imports (`codehash`); library versions. So a changed switch makes
+anew what depends on it and nothing else. A folder is whole or absent, and is checked when read [R]."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import dataclasses
-import errno
 import fcntl
 import functools
-import glob
-import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -22,24 +20,87 @@ import platform
 import re
 import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from heal_lib import progress
+from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
+from heal_lib.files import (
+    default_root,
+    disk_error,
+    disk_trouble,
+    facts_of,
+    file_hash,
+    hash_of,
+    json_text,
+    load_dataset,
+    save_dataset,
+    sync,
+    unfinished,
+    write_json,
+)
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from datasets import Dataset
-
-ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy", "datasets")
-_MANIFEST = {"name", "key_parts", "versions", "code", "device", "seconds", "files"}
-NO_ROOM, NO_RIGHT = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
+DATA = "data.parquet"  # what a function that returns rows leaves
+_MANIFEST = {"name", "function", "inputs", "versions", "code", "device", "seconds", "files"}
+
+
+class Keyed(NamedTuple):
+    """An input whose content counts and not its name: the function is given `value`, the key holds `by`."""
+
+    value: Any
+    by: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What `function` makes of `inputs`: plain data, `Keyed`, stages, and lists or dicts of these.
+
+    function: of a module; given its inputs by name, and `folder`, to write to, if it has such a parameter. A stage
+    among the inputs arrives as its data set if it returned one, else as its folder. What it returns is saved."""
+
+    name: str
+    function: Callable
+    inputs: dict = field(default_factory=dict)
+
+    def before(self) -> list[Stage]:
+        """The stages among the inputs."""
+        return list(_stages(self.inputs))
+
+
+def _stages(value: Any) -> Iterator[Stage]:
+    if isinstance(value, Stage):
+        yield value
+    elif isinstance(value, dict | list | tuple) and not isinstance(value, Keyed):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _stages(each)
+
+
+class Made(NamedTuple):
+    """A stage that is there: its folder, what it holds (a hash of its files), and the seconds it took when made."""
+
+    folder: Path
+    content: str
+    seconds: float
+
+
+class Task(NamedTuple):
+    """A stage whose inputs are there: all that a worker needs to make it."""
+
+    name: str
+    function: Callable
+    inputs: dict  # stages replaced by their folders
+    parts: dict  # all that determines it
+    key: str
+
+    @property
+    def entry(self) -> str:
+        """The name of its folder."""
+        return re.sub(r"\W+", "-", self.name)[:80] + "-" + self.key
 
 
 class Event(NamedTuple):
@@ -49,132 +110,6 @@ class Event(NamedTuple):
     name: str
     key: str
     seconds: float
-
-
-def default_root() -> Path:
-    """The folder of the cache: HEAL_CACHE, or `.cache/heal` of this checkout."""
-    return Path(os.environ.get("HEAL_CACHE") or ROOT / ".cache" / "heal")
-
-
-def disk_error(error: object, path: str | Path) -> HealError | None:
-    """The HealError for a full or read-only disk, or None if `error` is something else.
-
-    torch and safetensors wrap the system's error in their own, so its text counts as well."""
-    code, text = getattr(error, "errno", None), str(error)
-    if code in NO_ROOM or "No space left" in text or "os error 28" in text:
-        return HealError(f"{path}: no room left on the disk; free some, or move the cache with HEAL_CACHE")
-    if code in NO_RIGHT or "Read-only file system" in text:
-        return HealError(f"{path}: cannot be written; make it writable, or move the cache with HEAL_CACHE")
-    return None
-
-
-@contextlib.contextmanager
-def _disk_trouble(path):
-    try:
-        yield
-    except Exception as error:
-        trouble = disk_error(error, getattr(error, "filename", None) or path)
-        if trouble is None:
-            raise
-        raise trouble from error
-
-
-def _sync(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path (same suffix) that becomes `path` if the block succeeds."""
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    with _disk_trouble(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep_files(path)
-            yield temporary
-            _sync(temporary)
-            os.replace(temporary, path)
-            _sync(path.parent)  # the new name has to last as well
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _sweep_files(path):
-    """Removes the temporary files that killed processes left of this one."""
-    for left in path.parent.glob(f".*.{glob.escape(path.name)}"):
-        try:
-            os.kill(int(left.name[1:].split(".")[0]), 0)
-        except ProcessLookupError:
-            left.unlink(missing_ok=True)
-        except (ValueError, OSError):  # no process's number, or somebody else's process
-            continue
-
-
-def _json_text(value):
-    return json.dumps(value, indent=1, sort_keys=True, default=_plain) + "\n"
-
-
-def write_json(value: Any, path: str | Path) -> None:
-    """`value` as indented JSON with sorted keys, atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(_json_text(value))
-
-
-def read_json(path: str | Path) -> Any:
-    """The value of a JSON file."""
-    return json.loads(Path(path).read_text())
-
-
-def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """A DataFrame as CSV, atomically; six significant digits, so that equal runs give equal files."""
-    with atomic(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def save_dataset(dataset: Dataset, path: str | Path) -> None:
-    """A datasets.Dataset as one parquet file, atomically."""
-    with atomic(path) as temporary:
-        dataset.to_parquet(str(temporary))
-
-
-def load_dataset(path: str | Path) -> Dataset:
-    """The datasets.Dataset of a parquet file, in memory (`from_parquet` would make a second copy on disk)."""
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    return Dataset(pyarrow.parquet.read_table(path))
-
-
-def file_hash(path: str | Path) -> str:
-    """sha256 of a file, in hex."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def facts_of(folder: Path, besides: str | None = None) -> dict[str, dict]:
-    """{file: its size in bytes and sha256} of all files below a folder, `besides` one."""
-    made = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: {"size": path.stat().st_size, "sha256": file_hash(path)}
-            for name, path in made.items() if name != besides}
-
-
-def code_hash(*code) -> str:
-    """sha256 of the syntax of modules, functions, classes or files: comments and docstrings do not count."""
-    digest = hashlib.sha256()
-    for part in code:
-        file = str(part.__file__) if isinstance(part, ModuleType) else part
-        is_file = isinstance(file, str | Path)
-        tree = ast.parse(Path(file).read_text() if is_file else textwrap.dedent(inspect.getsource(part)))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
-        digest.update(ast.dump(tree).encode() + b"\0")
-    return digest.hexdigest()
 
 
 @functools.cache
@@ -189,44 +124,14 @@ def versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str | None]:
     return found
 
 
-def _plain(value):
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    if hasattr(value, "tolist"):  # numpy's numbers and arrays
-        return value.tolist()
-    mend = "pass file_hash(path)" if isinstance(value, Path) else "use numbers, strings, lists or dicts"
-    raise HealError(f"a {type(value).__name__} cannot be part of a key or a JSON file; {mend}")
-
-
-def hash_of(value: Any) -> str:
-    """sha256 of the canonical JSON of `value`, in hex; HealError for what JSON cannot hold."""
-    try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
-    except (TypeError, ValueError) as error:
-        raise HealError(f"a key must be plain data ({error}); use finite numbers and strings") from None
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def key_of(name: str, key_parts: dict, code: Iterable = ()) -> tuple[dict, str]:
-    """(all that determines a stage, its key): the arguments are those of `Store.stage`."""
-    parts = {"name": name, "key_parts": key_parts, "versions": versions(), "code": code_hash(*code),
-             "device": os.environ.get("DEVICE") or "cpu"}
-    return parts, hash_of(parts)[:16]
-
-
-def unfinished(folder: Path) -> Path:
-    """Where the `make` of a stage, which is given `folder`, may keep what a next attempt can go on from.
-
-    It outlives a kill; it is dropped when the stage is made."""
-    return folder.with_name(folder.name.replace(".tmp-", ".part-", 1))
-
-
 class Store:
     """A folder of stages. `events` lists what was made and what was reused, in order."""
 
     def __init__(self, root: str | Path | None = None):
         self.root = Path(root or default_root()).absolute()
         self.events: list[Event] = []
+        self._made: dict[Stage, Made] = {}  # a stage is looked up, and checked, once
+        self._keys: dict[str, Made] = {}
         try:
             (self.root / ".locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -234,44 +139,93 @@ class Store:
             raise disk_error(error, self.root) or other from error
         self._sweep()
 
-    def stage(self, name: str, key_parts: dict, make: Callable[[Path], object], code: Iterable = ()) -> Path:
-        """The folder of a stage: reused if it is there and sound, else filled by `make(folder)`.
+    def get(self, stage: Stage) -> Made:
+        """A stage's result, made now if it is not there. Raises HealError if the disk is full or read-only; whatever
+        its function raises passes through, and leaves nothing behind."""
+        if stage not in self._made:
+            for each in stage.before():
+                self.get(each)
+            if not self._known(stage, task := self.task(stage)):
+                self.note(stage, *self.fill(task))
+        return self._made[stage]
 
-        name: what a reader calls it ("sampled pool"); key_parts: plain data that determines the result;
-        code: modules or functions that determine it. Raises HealError if the disk is full or read-only;
-        whatever `make` raises passes through, and leaves nothing behind.
-        """
-        parts, key = key_of(name, key_parts, code)
-        entry = re.sub(r"\W+", "-", name) + "-" + key
-        folder = self.root / entry
-        with self._lock(entry):
-            manifest, reused = self._sound(folder, name), True
-            if manifest is None:
-                with _disk_trouble(folder):
-                    manifest, reused = self._make(folder, parts, make), False
-        what, seconds = "reused" if reused else "made", manifest["seconds"]
-        self.events.append(Event(what, name, key, seconds))
+    def data(self, stage: Stage) -> Any:
+        """The data set of a stage."""
+        return load_dataset(self.get(stage).folder / DATA)
+
+    def noted(self, stage: Stage) -> bool:
+        """Whether a stage was looked up."""
+        return stage in self._made
+
+    def find(self, stage: Stage) -> bool:
+        """Notes a stage that is there, and says so. The stages before it must have been noted."""
+        if stage not in self._made and not self._known(stage, task := self.task(stage)):
+            with self._lock(task.entry):
+                if (manifest := self._sound(self.root / task.entry, task.name)) is None:
+                    return False
+            self.note(stage, "reused", manifest)
+        return True
+
+    def _known(self, stage, task) -> bool:
+        """Whether a stage is one already looked up, declared once more."""
+        if task.key in self._keys:
+            self._made[stage] = self._keys[task.key]
+        return task.key in self._keys
+
+    def note(self, stage: Stage, what: str, manifest: dict) -> None:
+        """Takes down that a stage was made or reused."""
+        task = self.task(stage)
+        made = Made(self.root / task.entry, hash_of(manifest["files"]), manifest["seconds"])
+        self._made[stage] = self._keys[task.key] = made
+        self.events.append(Event(what, task.name, task.key, manifest["seconds"]))
         if log := os.environ.get("HEAL_EVENTS"):  # the driver collects the events of a notebook's kernel
             with open(log, "a") as handle:
                 handle.write(json.dumps(self.events[-1]) + "\n")
-        progress.say(f"{what} {name} [{key[:6]}]" + ("" if reused else f" in {seconds:.1f} s"))
-        return folder
 
-    def _make(self, folder, parts, make):
+    def task(self, stage: Stage) -> Task:
+        """What there is to do for a stage whose inputs were noted, and its key."""
+        def resolve(value, key):
+            if isinstance(value, Stage):
+                return self._made[value].content if key else self._made[value].folder
+            if isinstance(value, Keyed):
+                return value.by if key else value.value
+            if isinstance(value, dict):
+                return {name: resolve(each, key) for name, each in value.items()}
+            return [resolve(each, key) for each in value] if isinstance(value, list | tuple) else value
+
+        function = stage.function
+        parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
+                 "inputs": resolve(stage.inputs, True), "versions": versions(),
+                 "code": code_hash(function.__module__), "device": os.environ.get("DEVICE") or "cpu"}
+        return Task(stage.name, function, resolve(stage.inputs, False), parts, hash_of(parts)[:16])
+
+    def fill(self, task: Task) -> tuple[str, dict]:
+        """("made" or "reused", manifest): makes what is not there. Two processes never make the same."""
+        folder = self.root / task.entry
+        with self._lock(task.entry):
+            manifest, what = self._sound(folder, task.name), "reused"
+            if manifest is None:
+                with disk_trouble(folder):
+                    manifest, what = self._make(folder, task), "made"
+        if what == "made":
+            progress.say(f"made {task.name} [{task.key[:6]}] in {manifest['seconds']:.1f} s")
+        return what, manifest
+
+    def _make(self, folder, task):
         temporary = self.root / f".tmp-{folder.name}"  # one per key: the lock is held
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir()
             start = time.perf_counter()
-            make(temporary)
+            _call(task, temporary)
             seconds = round(time.perf_counter() - start, 3)
-            manifest = {**parts, "seconds": seconds, "files": facts_of(temporary)}
+            manifest = {**task.parts, "seconds": seconds, "files": facts_of(temporary)}
             write_json({**manifest, "manifest": hash_of(manifest)}, temporary / "manifest.json")
             for path in [*temporary.rglob("*"), temporary]:
-                _sync(path)
+                sync(path)
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(temporary, folder)
-            _sync(self.root)
+            sync(self.root)
             shutil.rmtree(unfinished(temporary), ignore_errors=True)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -279,15 +233,18 @@ class Store:
         return manifest
 
     def _sound(self, folder, name):
-        """The manifest of a folder whose files are as they were written, and no more, else None, naming the damage."""
+        """The manifest of a folder that is what its name says, whose files are as they were written, and no more; else
+        None, naming the damage."""
         if not folder.exists():
             return None
         damaged = "manifest.json"
         try:
             text = (folder / damaged).read_text()
             manifest = json.loads(text)
-            sound = text == _json_text(manifest) and manifest.keys() - {"manifest"} == _MANIFEST
-            if not sound or manifest.pop("manifest", None) not in (None, hash_of(manifest)):  # old ones promise nothing
+            promise = manifest.pop("manifest")
+            key = hash_of({part: manifest[part] for part in _MANIFEST - {"seconds", "files"}})[:16]
+            if (promise != hash_of(manifest) or manifest.keys() != _MANIFEST or not folder.name.endswith(f"-{key}")
+                    or text != json_text({**manifest, "manifest": promise})):
                 raise ValueError
             there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
             for file in sorted(there - {damaged} | manifest["files"].keys()):
@@ -303,7 +260,7 @@ class Store:
     @contextlib.contextmanager
     def _lock(self, entry, wait=True):
         """Holds the lock of an entry; yields False at once if `wait` is false and another holds it."""
-        with _disk_trouble(self.root), open(self.root / ".locks" / entry, "w") as handle:
+        with disk_trouble(self.root), open(self.root / ".locks" / entry, "w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -322,3 +279,20 @@ class Store:
             with self._lock(entry, wait=False) as free:
                 if free and (kind == ".tmp" or (self.root / entry).exists()):
                     shutil.rmtree(left, ignore_errors=True)
+
+
+def _call(task: Task, folder: Path) -> None:
+    """Runs a task's function on its inputs, data sets in place of the folders that hold them, and saves its rows."""
+    def load(value):
+        if isinstance(value, Path):
+            return load_dataset(value / DATA) if (value / DATA).is_file() else value
+        if isinstance(value, dict):
+            return {name: load(each) for name, each in value.items()}
+        return [load(each) for each in value] if isinstance(value, list) else value
+
+    given = {name: load(value) for name, value in task.inputs.items()}
+    if "folder" in inspect.signature(task.function).parameters:
+        given["folder"] = folder
+    rows = task.function(**given)
+    if rows is not None:
+        save_dataset(rows, folder / DATA)

@@ -1,7 +1,7 @@
-"""Tables of notebooks 04-07: samples or a Pipeline in, one DataFrame out.
+"""Tables of notebooks 04-07: samples or an Experiment in, one DataFrame out.
 
 Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals are 95 %, over problems and seeds.
-`samples` is the frame of `Pipeline.evaluations`: one row per method, seed, problem and draw.
+`samples` is the frame of `Experiment.evaluations`: one row per method, seed, problem and draw.
 """
 
 from __future__ import annotations
@@ -107,30 +107,26 @@ def stage_names(run, method):
 
 
 def stage_data(run, method="heal"):
-    """What each source holds, per world and difficulty: problems, rows, tokens (completions)."""
+    """What each source holds, per world and difficulty: problems, rows, unique texts, tokens (completions)."""
     rows = [{"source": source, "benchmark": f"{row['world']}-{row['difficulty']}", "problem": row["problem_id"],
-             "tokens": len(row["token_ids"])}
+             "text": row["problem_id"] + row["text"], "tokens": len(row["token_ids"])}
             for source, part in run.training_sources(method).items() for row in part]
-    frame = pd.DataFrame(rows, columns=["source", "benchmark", "problem", "tokens"])
+    frame = pd.DataFrame(rows, columns=["source", "benchmark", "problem", "text", "tokens"])
     return frame.groupby(["source", "benchmark"], sort=False).agg(
-        problems=("problem", "nunique"), rows=("problem", "size"), tokens=("tokens", "sum")).reset_index()
+        problems=("problem", "nunique"), rows=("problem", "size"), unique=("text", "nunique"),
+        tokens=("tokens", "sum")).reset_index()
 
 
 def stage_samples(run, method="heal"):
     """Test samples of the student before training (stage 0) and after each stage, with a column `stage`."""
     n = len(stage_names(run, method))
     seeds = run.cfg.ablation_seeds
-    jobs = [("evaluation", method, seed, stage) for seed in seeds for stage in range(1, n)]
-    run.prefetch(jobs)
-    frames = [_stage(run, job[1:], job[3]) for job in jobs]
+    jobs = [(method, seed, stage) for seed in seeds for stage in range(1, n)]
+    run.evaluate(jobs)
+    frames = [run.evaluation(*job).assign(stage=job[2]) for job in jobs]
     for seed in seeds:
-        frames += [_stage(run, ("student", seed), 0), _stage(run, (method, seed), n)]
-    return pd.concat(frames, ignore_index=True).sort_values("stage", kind="stable")
-
-
-def _stage(run, job, stage):
-    frame = run.evaluation(*job).to_pandas()
-    return frame.assign(benchmark=frame["world"] + "-" + frame["difficulty"], seed=job[1], stage=stage, method="")
+        frames += [run.evaluation("student", seed).assign(stage=0), run.evaluation(method, seed).assign(stage=n)]
+    return pd.concat(frames, ignore_index=True).assign(method="").sort_values("stage", kind="stable")
 
 
 def exposure(run, methods):
@@ -139,7 +135,7 @@ def exposure(run, methods):
     From the data and the order alone: a stage goes through its rows evenly."""
     rows = []
     for method in methods:
-        sources = {name: [(name, run.training_tokens(row)) for row in part]
+        sources = {name: [(name, pace.length(row)) for row in part]
                    for name, part in run.training_sources(method).items()}
         stages = pace.curriculum(sources, order=baselines.get(method).order, cumulative=run.cfg.stages_cumulative)
         ends = np.cumsum(pace.budgets(stages, run.cfg.train_tokens, length=lambda row: row[1])) / run.cfg.train_tokens
@@ -161,33 +157,38 @@ def stage_steps(staged, names, *, n_boot):
 
 
 def training_logs(run, methods):
-    """One row per method, seed, stage and logged update: the stage's distinct `rows` and `trained` tokens, `tokens`
-    seen so far (prompts included), loss in nats per token."""
+    """One row per method, family of worlds, seed, stage and logged update: the stage's `rows`, how many of them are
+    `unique` texts, and `trained` tokens, `tokens` seen so far (prompts included), loss in nats per token."""
     rows = []
     for method in methods:
         for seed in run.cfg.ablation_seeds:
-            seen = 0
-            for part in run.training_log(method, seed)["stages"]:
-                last = max((step for step, _ in part["loss"]), default=1)
-                stage = [method, seed, part["stage"], part["rows"], part["tokens"]]
-                rows += [[*stage, seen + part["tokens"] * step / last, loss] for step, loss in part["loss"]]
-                seen += part["tokens"]
-    return pd.DataFrame(rows, columns=["method", "seed", "stage", "rows", "trained", "tokens", "loss"])
+            for family, log in enumerate(run.training_logs(method, seed)):
+                seen = 0
+                for part in log["stages"]:
+                    last = max((step for step, _ in part["loss"]), default=1)
+                    stage = [method, family, seed, part["stage"], part["rows"], part["unique"], part["tokens"]]
+                    rows += [[*stage, seen + part["tokens"] * step / last, loss] for step, loss in part["loss"]]
+                    seen += part["tokens"]
+    return pd.DataFrame(rows, columns=["method", "family", "seed", "stage", "rows", "unique", "trained", "tokens",
+                                       "loss"])
 
 
 # --- cost (notebook 07)
 def teacher_sources(run, rules=gear.CUT_RULES[:1]):
-    """One row per teacher data set: problems, samples, tokens drawn, samples accepted, seconds when first made."""
+    """One row per teacher data set: problems, samples, tokens drawn, samples accepted and how many texts these are,
+    seconds of one core when first made."""
     sets = {"pool": run.pool(), "hinted": run.hinted(), **{f"repairs {rule}": run.repairs(rule) for rule in rules}}
     rows = [[name, len(set(data["problem_id"])), len(data), sum(data["n_generated"]), sum(data["correct"]),
-             _seconds(run, f"{name} distil")] for name, data in sets.items()]
-    table = pd.DataFrame(rows, columns=["source", "problems", "samples", "tokens", "accepted", "seconds"])
+             len({(row["problem_id"], row["text"]) for row in data if row["correct"]}),
+             sum(run.store.get(stage).seconds for stage in run.stages(name))] for name, data in sets.items()]
+    table = pd.DataFrame(rows, columns=["source", "problems", "samples", "tokens", "accepted", "unique", "seconds"])
     return table.assign(accepted_share=table["accepted"] / table["samples"],
                         tokens_per_accepted=table["tokens"] / table["accepted"].where(table["accepted"] > 0))
 
 
 def method_costs(run, methods):
-    """One row per method: teacher tokens by source, rows and tokens trained on, seconds (means over seeds)."""
+    """One row per method: teacher tokens by source, rows, unique texts and tokens trained on, seconds (means over
+    seeds; families of worlds together)."""
     rows = []
     for name in methods:
         spec = baselines.get(name)
@@ -197,33 +198,21 @@ def method_costs(run, methods):
                   "matched": sum(run.matched()["n_generated"]) if spec.base == "matched" else 0,
                   "hinted": 0, "repairs": 0}
         if spec.hint:
-            tokens["hinted"] = _hinted_tokens(its, spec.hint == "failed")
+            tokens["hinted"] = sum(its.hinted()["n_generated"])
         if spec.cut:
             tokens["repairs"] = sum(its.repairs(spec.cut)["n_generated"])
         rows.append({"method": name, **tokens, "teacher_tokens": sum(tokens.values()), **_training(run, name, spec)})
     return pd.DataFrame(rows)
 
 
-def _hinted_tokens(run, only_failed):
-    """Tokens of the hinted samples; a method that hints failed problems only pays for those."""
-    counts, limit = run.correct_counts(), run.cfg.eligible_max_correct
-    return sum(row["n_generated"] for row in run.hinted().select_columns(["problem_id", "n_generated"])
-               if not only_failed or gear.eligible(counts[row["problem_id"]], limit))
-
-
 def _training(run, name, spec):
     if not spec.trained:
-        return {"rows": 0, "trained_tokens": 0, "training_seconds": 0.0}
+        return {"rows": 0, "unique": 0, "trained_tokens": 0, "training_seconds": 0.0}
     seeds = run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds
-    logs = [run.training_log(name, seed) for seed in seeds]
-    return {"rows": sum(map(len, run.training_sources(name).values())),
-            "trained_tokens": np.mean([sum(part["tokens"] for part in log["stages"]) for log in logs]),
-            "training_seconds": np.mean([log["seconds"] for log in logs])}
-
-
-def _seconds(run, stage):
-    """What a stage cost when it was made, in seconds; missing if this run did not look at it."""
-    return next((event.seconds for event in run.store.events if event.name == stage), float("nan"))
+    logs, rows = [run.training_logs(name, seed) for seed in seeds], sum(run.training_sources(name).values(), [])
+    return {"rows": len(rows), "unique": len({(row["problem_id"], row["text"]) for row in rows}),
+            "trained_tokens": np.mean([sum(part["tokens"] for log in each for part in log["stages"]) for each in logs]),
+            "training_seconds": np.mean([sum(log["seconds"] for log in each) for each in logs])}
 
 
 # --- the assumption switches (notebook 06, METHOD section 7): unit and range, and another value to try
@@ -248,6 +237,7 @@ SWITCHES = {
     "stage_hint_below": ("share correct, 0 to 1", "0.2"),
     "stages_cumulative": ("true or false", "false"),
     "per_problem_cap": ("rows per problem and source, 1 or more", "2"),
+    "deduplicate": ("true or false", "false"),
 }
 
 

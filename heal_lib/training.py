@@ -21,7 +21,7 @@ from heal_lib import backends, progress
 from heal_lib.backends import Finetune
 from heal_lib.engines import device
 from heal_lib.errors import HealError, out_of_memory
-from heal_lib.store import facts_of, hash_of, read_json, write_json
+from heal_lib.files import facts_of, hash_of, read_json, write_json
 
 SAVE_EVERY = 100  # updates, at least
 SEAL = "sealed.json"  # the last file of a checkpoint: without it, the process was killed while it wrote

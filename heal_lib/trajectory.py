@@ -48,25 +48,25 @@ COLUMNS = {
 }
 
 
-def to_dataset(rows: Iterable[dict]):
-    """Rows (dicts with exactly the COLUMNS) to a `datasets.Dataset`; an empty list gives an empty data set.
+def to_dataset(rows: Iterable[dict], more: dict[str, str] | None = None):
+    """Rows (dicts with exactly the COLUMNS, and `more`) to a `datasets.Dataset`; an empty list gives an empty one.
 
     Raises HealError for a row without answer, with an empty trajectory, or with other columns."""
     import pyarrow as pa
     from datasets import Dataset
 
-    rows = list(rows)
+    rows, columns = list(rows), {**COLUMNS, **(more or {})}
     for row in rows:
         of = f"problem {row.get('problem_id')}"
         if not row.get("answer"):
             raise HealError(f"{of}: the row has no answer; add one or drop the row")
-        if wrong := row.keys() ^ COLUMNS.keys():
+        if wrong := row.keys() ^ columns.keys():
             raise HealError(f"{of}: columns missing or unknown: {', '.join(sorted(wrong))}; see trajectory.COLUMNS")
         if not len(row["token_ids"]):
             raise HealError(f"{of}: the trajectory of sample {row['sample']} is empty; drop the row")
     types = {"string": pa.string(), "int64": pa.int64(), "bool": pa.bool_(), "list<int64>": pa.list_(pa.int64()),
              "list<float32>": pa.list_(pa.float32())}
-    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS.items()])
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
     return Dataset(pa.Table.from_pylist(rows, schema=schema))
 
 

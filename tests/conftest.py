@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads of one process wait for each other on a busy machine
 
 import hypothesis
 import numpy as np

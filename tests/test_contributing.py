@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ from test_backends import row
 from heal_lib import embedded, training
 from heal_lib.backends import Finetune
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 
 @pytest.fixture

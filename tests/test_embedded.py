@@ -11,7 +11,7 @@ import heal_lib
 from heal_lib import embedded, worlds
 from heal_lib.embedded import corpus, models
 from heal_lib.errors import HealError
-from heal_lib.store import file_hash
+from heal_lib.files import file_hash
 from heal_lib.trajectory import rng_of
 from heal_lib.worlds.base import SPLITS
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from heal_lib import embedded, scales, stages, worlds
-from heal_lib.engines import SamplingParams
+from heal_lib import baselines, embedded, pace, scales, teacher, worlds
+from heal_lib.engines import SamplingParams, choose
 from heal_lib.engines.hf import HFEngine
 from heal_lib.engines.ray import start
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 PARAMS = SamplingParams(40)
 
@@ -163,45 +163,31 @@ def test_what_an_engine_lacks_is_said_before_anything_runs(monkeypatch):
 
 
 def test_a_server_draws_for_the_teacher_alone_and_its_draws_have_keys_of_their_own(monkeypatch, tmp_path):
-    from heal_lib.pipeline import Pipeline
-    from heal_lib.store import Store
-
     monkeypatch.setenv("OPENAI_BASE_URL", "http://localhost:1/v1")
     monkeypatch.setenv("HEAL_CACHE", str(tmp_path))
-    asked = []
-    monkeypatch.setattr(stages, "engine", lambda name, kind="hf": asked.append((name, kind)))
-    keys = {}
-    for kind in ("hf", "ray", "openai"):
-        run = Pipeline(scales.get("smoke", engine=kind), Store(tmp_path))
-        run._engine("teacher"), run._engine("student")
-        run._stage("one", {}, lambda folder: None)
-        keys[kind] = run._key("one")
-    assert asked == [("teacher", "hf"), ("student", "hf"), ("teacher", "ray"), ("student", "ray"),
-                     ("teacher", "openai"), ("student", "hf")]
-    assert keys["hf"] == keys["ray"] != keys["openai"]
+    models = ("teacher", "student")
+    found = {kind: [teacher.drawing(scales.get("smoke", engine=kind), model)["engine"] for model in models]
+             for kind in ("hf", "ray", "openai")}
+    assert {kind: [engine.value for engine in both] for kind, both in found.items()} == {
+        "hf": ["hf", "hf"], "ray": ["ray", "ray"], "openai": ["openai", "hf"]}
+    assert found["hf"][0].by == found["ray"][0].by == found["openai"][1].by != found["openai"][0].by
 
 
 # --- vocabularies
-@pytest.fixture
-def strangers(monkeypatch, tmp_path):
-    """A pipeline whose teacher and student have words of their own."""
-    from heal_lib.pipeline import Pipeline
-    from heal_lib.store import Store
-
-    def engine(name, kind="hf"):
-        return types.SimpleNamespace(vocabulary=name, prompt=lambda text: [1], encode=lambda text: [len(text)],
-                                     tokenizer=types.SimpleNamespace(eos_token_id=7))
-
-    monkeypatch.setattr(stages, "engine", engine)
-    return Pipeline(scales.get("smoke"), Store(tmp_path))
+def speaker(words):
+    return types.SimpleNamespace(vocabulary=words, prompt=lambda text: [1], encode=lambda text: [len(text)],
+                                 tokenizer=types.SimpleNamespace(eos_token_id=7))
 
 
-def test_a_student_with_other_words_is_given_the_text(strangers):
+def test_a_student_with_other_words_is_given_the_text():
     (problem,) = worlds.get("equations").problems("test", 1, 0, "easy")
     row = {**vars(problem), "problem_id": problem.id, "token_ids": [3, 4, 5], "text": "four"}
-    assert strangers._training_row(row) == {"input_ids": [1, 4, 7], "completion_mask": [0, 1, 1]}
+    other, same = (baselines.tokens(row, speaker("student"), speaker(words)) for words in ("teacher", "student"))
+    assert other == {"input_ids": [1, 4, 7], "completion_mask": [0, 1, 1]}
+    assert same == {"input_ids": [1, 3, 4, 5], "completion_mask": [0, 1, 1, 1]}
 
 
-def test_logits_do_not_cross_vocabularies(strangers):
-    with pytest.raises(HealError, match="logit distillation needs one vocabulary"):
-        strangers._to_logits([], None, None)
+def test_logits_do_not_cross_vocabularies(monkeypatch, tmp_path):
+    monkeypatch.setattr(choose, "engine", lambda name, kind="hf": speaker(name))
+    with pytest.raises(HealError, match="one vocabulary"):
+        pace._to_logits([], None, "student", "teacher", 9, tmp_path)

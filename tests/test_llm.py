@@ -12,7 +12,7 @@ from test_chat import tokenizer
 
 from heal_lib import notebooks, worlds
 from heal_lib.engines.hf import HFEngine
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 from heal_lib.training import TrainConfig, fit
 from heal_lib.worlds.mathematics import OWN
 

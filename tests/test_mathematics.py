@@ -135,7 +135,7 @@ def test_the_hint_is_recognised_when_it_is_spoken_of():
 
 def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monkeypatch):
     from heal_lib import scales
-    from heal_lib.pipeline import Pipeline
+    from heal_lib.experiment import Experiment
     from heal_lib.store import Store
 
     rows = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(60)]
@@ -147,7 +147,7 @@ def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monk
 
     def distil(benchmark):
         cfg = scales.get("smoke", worlds=["math"], difficulties=[mine], n_distil=99, n_test=99, benchmarks=[benchmark])
-        return Pipeline(cfg, Store(tmp_path)).distil()
+        return Experiment(cfg, Store(tmp_path)).problems()
 
     assert distil(mine) and distil(test)  # files are parted by a hash of the question, the same problem alike
     with pytest.raises(HealError, match=r"problems to distil from are in aime24 too, such as 'What is \d+ \+ \d+\?'"):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from test_reproduce import notebook
 
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -51,7 +51,7 @@ def test_importing_the_library_loads_no_torch():
 def test_submodules_load_on_first_use_and_others_do_not_exist():
     import heal_lib
 
-    assert heal_lib.store.ROOT == ROOT and callable(heal_lib.load_model)
+    assert heal_lib.files.ROOT == ROOT and callable(heal_lib.load_model)
     with pytest.raises(AttributeError):
         _ = heal_lib.no_such_module
 
@@ -112,7 +112,7 @@ def installed(tmp_path_factory):
 
 def test_results_and_cache_of_an_installed_package_are_in_the_working_folder(installed):
     run, site, work = installed
-    code = "from heal_lib import places, scales; print(places.cache(), scales.get('smoke').results_dir)"
+    code = "from heal_lib import places, scales; print(places.default_root(), scales.get('smoke').results_dir)"
     assert run("-c", code).stdout.split() == [str(work / ".cache" / "heal"), str(work / "results" / "smoke")]
 
 
@@ -128,7 +128,7 @@ def test_an_installed_package_names_what_it_lacks(installed):
 def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):
     run, site, work = installed
     (work / "notebooks").mkdir()
-    body = "from heal_lib import places, scales\nprint(places.cache(), scales.get(scale).results_dir)"
+    body = "from heal_lib import places, scales\nprint(places.default_root(), scales.get(scale).results_dir)"
     notebook(work / "notebooks" / "00_tour.ipynb", body, 'scale = "smoke"')
     done = run("-m", "heal_lib.reproduce", "--scale", "smoke")
     assert done.returncode == 0, done.stderr

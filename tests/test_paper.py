@@ -18,10 +18,10 @@ import pytest
 
 from heal_lib import paper, plots, provenance
 from heal_lib.errors import HealError
+from heal_lib.files import ROOT, write_table
 from heal_lib.notebooks import FOLDER
 from heal_lib.plots import captions
 from heal_lib.plots import results as figures
-from heal_lib.store import ROOT, write_table
 
 NONE = float("nan")
 

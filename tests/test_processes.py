@@ -26,7 +26,8 @@ from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, these tests perhaps, ignore it
 from heal_lib import places
 places.ROOT = Path({root!r})
-from heal_lib import reproduce
+from heal_lib import reproduce, workers
+workers.PRELOADED = ()
 sys.exit(reproduce.main(["--scale", "smoke", "--only", "02"]))
 """
 
@@ -127,8 +128,7 @@ def test_a_process_whose_parent_is_gone_already_does_not_begin(tmp_path):
     assert done.returncode == 1 and done.stdout == ""
 
 
-def test_training_from_scratch_ends_with_the_driver(tmp_path):
-    """The program that trains the models, here one that sleeps."""
+def test_a_child_ends_with_its_parent(tmp_path):
     (tmp_path / "sleeps.py").write_text("import os, sys, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n")
     code = ("import os, subprocess, sys\n"
             "subprocess.run([sys.executable, '-m', 'heal_lib.child', 'sleeps'],"
@@ -136,7 +136,7 @@ def test_training_from_scratch_ends_with_the_driver(tmp_path):
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
                               env={**os.environ, "PYTHONPATH": path})
-    trainer = int(parent.stdout.readline())
+    child = int(parent.stdout.readline())
     parent.kill()
     parent.communicate(timeout=30)
-    assert left([trainer]) == []
+    assert left([child]) == []

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 import re
 import subprocess
 import sys
@@ -11,11 +10,11 @@ import types
 import numpy as np
 import pytest
 
-from heal_lib import progress, scales, stages, training
+from heal_lib import progress, training, workers
 from heal_lib.engines import SamplingParams
 from heal_lib.engines.hf import HFEngine
-from heal_lib.pipeline import Pipeline
-from heal_lib.store import ROOT, Store
+from heal_lib.files import ROOT
+from heal_lib.store import Stage, Store
 
 LINE = re.compile(r"sampling: \d+/\d+ samples, [\d.]+ samples/s; about \d\d:\d\d left")
 
@@ -184,30 +183,28 @@ def test_a_worker_s_training_shows_nothing(tiny, words, err, clock, monkeypatch)
     assert err.getvalue() == ""
 
 
-def test_stages_made_side_by_side_are_counted_by_who_started_them(err, clock, monkeypatch, tmp_path):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    run = Pipeline(scales.get("smoke"), Store(tmp_path))
-    monkeypatch.setattr(run, "_absent", lambda job: job[1] > 0)
-    monkeypatch.setattr(stages, "_run", lambda kind, cfg, root, job: clock.wait(30))
-    run.prefetch([("evaluation", i) for i in range(4)])
+def noted(*, folder, word):
+    (folder / "word").write_text(word)
+
+
+def test_stages_are_counted_by_who_asked_for_them(err, clock, monkeypatch, tmp_path):
+    some = Store(tmp_path)
+    monkeypatch.setattr(some, "get", lambda stage: clock.wait(30))
+    workers.have(some, [Stage(f"stage {i}", noted, {"word": str(i)}) for i in range(3)], 1)
     said = [line.split(",")[0] for line in err.getvalue().splitlines()]
-    assert said == [f"working: {i}/3 students" for i in (1, 2, 3)]
+    assert said == [f"working: {i}/3 stages" for i in (1, 2, 3)]
 
 
-@pytest.mark.slow
-def test_the_lines_of_workers_are_whole_and_none_is_progress(tmp_path):
-    code = ("from heal_lib import scales; from heal_lib.pipeline import Pipeline\n"
-            "if __name__ == '__main__':\n"
-            "    import os; os.sched_getaffinity = lambda pid: {0, 1}\n"
-            "    Pipeline(scales.get('smoke', worlds=['equations'], n_test=1, k_eval=2)).prefetch("
-            "[('evaluation', m, 0) for m in ('teacher', 'student')])\n")
-    (tmp_path / "run.py").write_text(code)
-    done = subprocess.run([sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "HEAL_CACHE": str(tmp_path / "cache")})
-    assert done.returncode == 0, done.stderr
-    made = [line for line in done.stdout.splitlines() if line]
-    assert len(made) == 2 and all(re.fullmatch(r"made evaluation \w+ seed 0 \[\w{6}\] in [\d.]+ s", x) for x in made)
-    assert "sampling" not in done.stderr
+def test_a_worker_tells_who_started_it_how_far_it_is(err, monkeypatch):
+    times = iter(range(0, 1000, 3))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
+    heard = []
+    monkeypatch.setattr(progress, "told", heard.append)
+    with progress.bar("sampling", 40, "sample"):
+        for _ in range(4):
+            progress.tick(10)
+    assert [words.split(",")[1] for words in heard] == [" 10/40 samples", " 20/40 samples", " 30/40 samples"]
+    assert all("s left" in words for words in heard)
 
 
 def test_the_command_line_loads_no_tqdm_before_it_shows_something():

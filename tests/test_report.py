@@ -8,8 +8,8 @@ import pytest
 
 from heal_lib import report, scales, tables
 from heal_lib.errors import HealError
+from heal_lib.files import ROOT, write_table
 from heal_lib.notebooks import FOLDER, declared, parse_value
-from heal_lib.store import ROOT, write_table
 
 COLUMNS = ["method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
            "n_problems", "n_seeds", "n_samples", "temperature"]

@@ -11,7 +11,7 @@ import pytest
 
 from heal_lib import notebooks, scales
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 

@@ -10,7 +10,7 @@ import pytest
 
 from heal_lib import site
 from heal_lib.errors import HealError
-from heal_lib.store import ROOT
+from heal_lib.files import ROOT
 
 DEMO = ROOT / "results" / "demo"
 

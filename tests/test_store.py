@@ -3,45 +3,61 @@
 import errno
 import fcntl
 import os
+import pathlib
 import subprocess
 import sys
 import textwrap
-import types
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from heal_lib import store as store_module
 from heal_lib.errors import HealError
-from heal_lib.store import (
-    Store,
-    atomic,
-    code_hash,
-    hash_of,
-    load_dataset,
-    read_json,
-    save_dataset,
-    write_json,
-    write_table,
-)
+from heal_lib.files import ROOT, read_json
+from heal_lib.store import Keyed, Stage, Store
+
+calls = []
 
 
 @pytest.fixture
 def store(tmp_path):
+    calls.clear()
     return Store(tmp_path / "cache")
 
 
-def writer(text="hello"):
-    """A `make` that counts its calls."""
+def write(*, folder, text="hello", **others):
+    calls.append(text)
+    (folder / "part").mkdir()
+    (folder / "part" / "data.txt").write_text(text)
 
-    def make(folder):
-        make.calls += 1
-        (folder / "part").mkdir()
-        (folder / "part" / "data.txt").write_text(text)
 
-    make.calls = 0
-    return make
+def other_write(*, folder, **inputs):
+    write(folder=folder, **inputs)
+
+
+def rows(*, n):
+    from datasets import Dataset
+
+    return Dataset.from_dict({"n": list(range(n))})
+
+
+def total(*, of, also=(), folder):
+    (folder / "total.txt").write_text(str(sum(of["n"]) + sum(sum(each["n"]) for each in also)))
+
+
+def failing(*, error):
+    raise {"full": OSError(errno.ENOSPC, "No space left on device"), "wrong": ValueError("wrong"),
+           "torch": RuntimeError("I/O error: No space left on device (os error 28)"),
+           "read-only": OSError(errno.EROFS, "Read-only file system"), "interrupt": KeyboardInterrupt()}[error]
+
+
+def full(*, folder):
+    (folder / "data").symlink_to("/dev/full")
+    (folder / "data").write_text("x")
+
+
+def pool(**inputs):
+    return Stage("pool", write, inputs)
 
 
 def left_over(store):
@@ -49,52 +65,78 @@ def left_over(store):
 
 
 def test_the_same_inputs_are_made_once(store, capsys):
-    make = writer()
-    first = store.stage("sampled pool", {"seed": 1, "scale": (1, 2)}, make)
-    again = Store(store.root).stage("sampled pool", {"scale": [1, 2], "seed": 1}, make)
-    assert first == again and make.calls == 1
-    assert (first / "part" / "data.txt").read_text() == "hello"
-    made, reused = capsys.readouterr().out.splitlines()
-    assert made.startswith("made sampled pool [") and reused.startswith("reused sampled pool [")
-    assert [event.what for event in store.events] == ["made"]
+    first = store.get(Stage("sampled pool", write, {"seed": 1, "scale": (1, 2)}))
+    again = Store(store.root)
+    assert again.get(Stage("sampled pool", write, {"scale": [1, 2], "seed": 1})) == first and len(calls) == 1
+    assert (first.folder / "part" / "data.txt").read_text() == "hello"
+    (made,) = capsys.readouterr().out.splitlines()
+    assert made.startswith("made sampled pool [")
+    assert [event.what for event in store.events + again.events] == ["made", "reused"]
 
 
-@pytest.mark.parametrize("change", ["name", "part", "version", "code"])
+@pytest.mark.parametrize("change", ["name", "input", "content", "version", "function", "code", "device"])
 def test_anything_that_determines_the_result_changes_the_key(store, monkeypatch, change):
-    make = writer()
-    first = store.stage("pool", {"seed": 1}, make, code=[hash_of])
+    first = store.get(pool(seed=1, model=Keyed("teacher", "abc"))).folder
     if change == "version":
         monkeypatch.setattr(store_module, "versions", lambda: {"torch": "0.0"})
-    name, parts = ("other" if change == "name" else "pool"), {"seed": 2 if change == "part" else 1}
-    second = store.stage(name, parts, make, code=[code_hash if change == "code" else hash_of])
-    assert first != second and make.calls == 2
+    if change == "code":
+        monkeypatch.setattr(store_module, "code_hash", lambda module: "other")
+    if change == "device":
+        monkeypatch.setenv("DEVICE", "cuda")
+    inputs = {"seed": 2 if change == "input" else 1, "model": Keyed("teacher", "b" if change == "content" else "abc")}
+    second = Stage("other" if change == "name" else "pool", other_write if change == "function" else write, inputs)
+    assert store.get(second).folder != first and len(calls) == 2
+
+
+def test_a_thing_by_another_name_is_the_same(store):
+    first = store.get(pool(model=Keyed("teacher", "abc")))
+    assert store.get(pool(model=Keyed("/elsewhere/teacher", "abc"))) == first and len(calls) == 1
+
+
+def test_a_stage_is_known_by_what_the_stages_before_it_hold(store, monkeypatch):
+    """Code that changed and gave the same rows makes nothing after it anew."""
+    some = Stage("rows", rows, {"n": 4})
+    first = store.get(Stage("total", total, {"of": some, "also": [Stage("rows", rows, {"n": 3})]}))
+    assert (first.folder / "total.txt").read_text() == "9"
+    real = store_module.code_hash
+    monkeypatch.setattr(store_module, "code_hash", lambda module: "new" + real(module))
+    again = Store(store.root)
+    again.get(Stage("rows", rows, {"n": 4}))
+    assert again.events[-1].what == "made"
+    monkeypatch.undo()
+    other = Store(store.root)
+    more = Stage("total", total, {"of": Stage("rows", rows, {"n": 4}), "also": [some]})
+    assert other.get(more).folder != first.folder
+    assert other.data(some)["n"] == [0, 1, 2, 3]
 
 
 def test_the_manifest_says_what_the_result_depends_on(store):
-    manifest = read_json(store.stage("pool", {"temperature": np.float64(0.5)}, writer()) / "manifest.json")
-    assert manifest["key_parts"] == {"temperature": 0.5} and "torch" in manifest["versions"]
+    manifest = read_json(store.get(pool(temperature=np.float64(0.5))).folder / "manifest.json")
+    assert manifest["inputs"] == {"temperature": 0.5} and "torch" in manifest["versions"]
+    assert manifest["function"].endswith("test_store.write")
     assert set(manifest["files"]) == {"part/data.txt"} and manifest["seconds"] >= 0
 
 
-@pytest.mark.parametrize("harm", ["flip", "remove", "shorten", "manifest", "no manifest"])
+@pytest.mark.parametrize("harm", ["flip", "remove", "shorten", "manifest", "no manifest", "another's"])
 def test_a_damaged_result_is_named_and_made_again(store, capsys, harm):
-    make = writer()
-    folder = store.stage("pool", {}, make)
-    file = folder / ("manifest.json" if "manifest" in harm else "part/data.txt")
+    folder = store.get(pool()).folder
+    file = folder / ("part/data.txt" if harm in ("flip", "remove", "shorten") else "manifest.json")
     if harm in ("remove", "no manifest"):
         file.unlink()
+    elif harm == "another's":  # whole in itself, and of another stage
+        file.write_text((store.get(pool(seed=1)).folder / "manifest.json").read_text())
     else:
         file.write_text({"flip": "jello", "shorten": "hell", "manifest": "{"}[harm])
-    store.stage("pool", {}, make)
-    assert make.calls == 2 and (folder / "part" / "data.txt").read_text() == "hello"
+    before = len(calls)
+    Store(store.root).get(pool())
+    assert len(calls) == before + 1 and (folder / "part" / "data.txt").read_text() == "hello"
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"pool: {folder.name}/{file.relative_to(folder)} is damaged")
 
 
 def test_every_byte_of_a_result_counts(store, capsys):
     """One bit of any byte of any file, the manifest's included; a file cut at any length; one file too many."""
-    make = writer()
-    folder = store.stage("pool", {"temperature": 0.5}, make)
+    folder = store.get(pool(temperature=0.5)).folder
     whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert len(whole) == 2
     for path, data in whole.items():
@@ -106,46 +148,22 @@ def test_every_byte_of_a_result_counts(store, capsys):
             path.write_bytes(data)
     (folder / "stage-4").write_text("put there by hand")
     assert store._sound(folder, "pool") is None and "stage-4" in capsys.readouterr().err
-    store.stage("pool", {"temperature": 0.5}, make)
-    assert make.calls == 2 and not (folder / "stage-4").exists()
+    Store(store.root).get(pool(temperature=0.5))
+    assert len(calls) == 2 and not (folder / "stage-4").exists()
 
 
-def test_a_manifest_of_an_older_cache_still_counts(store):
-    """They say nothing of themselves; making a month's work again would be no gain."""
-    make = writer()
-    path = store.stage("pool", {}, make) / "manifest.json"
-    write_json({key: value for key, value in read_json(path).items() if key != "manifest"}, path)
-    store.stage("pool", {}, make)
-    assert make.calls == 1
-
-
-def failing(error):
-    def make(folder):
-        (folder / "half").write_text("half")
-        raise error
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        RuntimeError("I/O error: No space left on device (os error 28)"),
-        OSError(errno.EROFS, "Read-only file system"),
-    ],
-)
+@pytest.mark.parametrize("error", ["full", "torch", "read-only"])
 def test_a_disk_without_room_is_one_line_and_leaves_nothing(store, error):
     with pytest.raises(HealError, match="HEAL_CACHE") as caught:
-        store.stage("pool", {}, failing(error))
+        store.get(Stage("pool", failing, {"error": error}))
     assert str(store.root) in str(caught.value) and "\n" not in str(caught.value)
     assert left_over(store) == []
 
 
-@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt()])
-def test_other_errors_pass_through_and_leave_nothing(store, error):
-    with pytest.raises(type(error)):
-        store.stage("pool", {}, failing(error))
+@pytest.mark.parametrize("error, kind", [("wrong", ValueError), ("interrupt", KeyboardInterrupt)])
+def test_other_errors_pass_through_and_leave_nothing(store, error, kind):
+    with pytest.raises(kind):
+        store.get(Stage("pool", failing, {"error": error}))
     assert left_over(store) == [] and store.events == []
 
 
@@ -157,23 +175,19 @@ def test_a_cache_that_cannot_be_made_is_one_line(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_device_is_noticed_when_it_happens(store):
-    def make(folder):
-        (folder / "data").symlink_to("/dev/full")
-        (folder / "data").write_text("x")
-
     with pytest.raises(HealError, match="no room"):
-        store.stage("pool", {}, make)
+        store.get(Stage("pool", full))
     assert left_over(store) == []
 
 
-@pytest.mark.parametrize("part", [{1, 2}, float("nan"), object(), store_module.ROOT])
-def test_a_key_part_that_is_not_plain_data_is_refused(store, part):
+@pytest.mark.parametrize("part", [{1, 2}, float("nan"), object(), pathlib.Path()])
+def test_an_input_that_is_not_plain_data_is_refused(store, part):
     with pytest.raises(HealError):
-        store.stage("pool", {"part": part}, writer())
+        store.get(pool(part=part))
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(store):
-    made = store.stage("made", {}, writer())
+    made = store.get(pool()).folder
     for left in (".tmp-dead-1", ".tmp-alive-2", ".part-dead-1", f".part-{made.name}"):
         (store.root / left).mkdir()
     with open(store.root / ".locks" / "alive-2", "w") as handle:
@@ -183,78 +197,20 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
 
 
 def test_two_processes_make_a_thing_once(tmp_path):
-    script = textwrap.dedent("""
+    (tmp_path / "slow.py").write_text(textwrap.dedent("""
         import sys, time
-        from heal_lib.store import Store
-        def make(folder):
+        from heal_lib.store import Stage, Store
+        def make(*, folder):
             (folder / "data").write_text("x")
             time.sleep(0.5)
-        Store(sys.argv[1]).stage("pool", {}, make)
-    """)
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    words = sorted(process.communicate(timeout=30)[0].split()[0] for process in both)
+        if __name__ == "__main__":
+            import slow
+            store = Store(sys.argv[1])
+            store.get(Stage("pool", slow.make))
+            print(store.events[0].what)
+    """))
+    command = [sys.executable, "slow.py", str(tmp_path / "cache")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+                             env={**os.environ, "PYTHONPATH": str(ROOT)}) for _ in range(2)]
+    words = sorted(process.communicate(timeout=60)[0].split()[-1] for process in both)
     assert words == ["made", "reused"]
-
-
-def module(tmp_path, source):
-    path = tmp_path / "some_module.py"
-    path.write_text(textwrap.dedent(source))
-    found = types.ModuleType("some_module")
-    found.__file__ = str(path)
-    return found
-
-
-def test_code_hash_ignores_comments_and_docstrings_only(tmp_path):
-    plain = code_hash(module(tmp_path, "def f(x):\n    return x + 1\n"))
-    documented = '''
-        """A module."""
-        # a comment
-        def f(x):
-            """Adds one."""
-            return x + 1  # one
-    '''
-    assert code_hash(module(tmp_path, documented)) == plain
-    other = code_hash(module(tmp_path, "def f(x):\n    return x + 2\n"))
-    assert other != plain and other == code_hash(tmp_path / "some_module.py")
-
-
-def test_an_atomic_file_appears_whole_or_not(tmp_path):
-    with pytest.raises(ValueError), atomic(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise ValueError
-    assert list(tmp_path.iterdir()) == []
-    with atomic(tmp_path / "deep" / "a.svg") as temporary:
-        assert temporary.suffix == ".svg"
-        temporary.write_text("whole")
-    assert (tmp_path / "deep" / "a.svg").read_text() == "whole"
-
-
-def test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / f".{gone.pid}.t.csv").write_text("half")
-    (tmp_path / f".{os.getppid()}.t.csv").write_text("being written")
-    (tmp_path / f".{gone.pid}.other.csv").write_text("half")
-    with atomic(tmp_path / "t.csv") as temporary:
-        temporary.write_text("whole")
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"t.csv", f".{os.getppid()}.t.csv", f".{gone.pid}.other.csv"}
-
-
-def test_tables_are_written_alike_every_time(tmp_path):
-    frame = pd.DataFrame({"method": ["heal"], "mean": [1 / 3], "n": [30]})
-    write_table(frame, tmp_path / "t.csv")
-    assert (tmp_path / "t.csv").read_bytes() == b"method,mean,n\nheal,0.333333,30\n"
-
-
-def test_a_dataset_survives_a_round_trip(tmp_path):
-    from datasets import Dataset, Features, Sequence, Value
-
-    lists = {"entropy": Sequence(Value("float32")), "empty": Sequence(Value("int32"))}
-    features = Features({"text": Value("string"), **lists})
-    rows = {"text": ["a", "b", "c"], "entropy": [[0.5], [], [1.0, 2.0]], "empty": [[], [], []]}
-    data = Dataset.from_dict(rows, features=features)
-    save_dataset(data.select([0, 2]), tmp_path / "d.parquet")
-    loaded = load_dataset(tmp_path / "d.parquet")
-    assert loaded.features == features and loaded["entropy"] == [[0.5], [1.0, 2.0]]

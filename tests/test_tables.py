@@ -8,7 +8,6 @@ import pytest
 
 from heal_lib import baselines, scales, stats, tables
 from heal_lib.errors import HealError
-from heal_lib.store import Event
 
 
 def samples(correct, n_problems=5, seeds=(0, 1), k=2):
@@ -68,33 +67,34 @@ class Run:
 
     def __init__(self, folder):
         self.cfg, self.folder = scales.get("smoke", seeds=[0, 1]), folder
-        students = [f"student {m} seed {s}" for m in ("heal", "star", "sft-rs") for s in (0, 1)]
-        names = ["pool distil", "hinted distil", *students]
-        self.store = types.SimpleNamespace(events=[Event("reused", name, "k", 2.0) for name in names])
+        self.store = types.SimpleNamespace(get=lambda which: types.SimpleNamespace(seconds=2.0))
 
     def variant(self, switches):
         return self
 
     def pool(self):
-        return Rows(problem_id=["p", "q"], n_generated=[10, 20], correct=[True, False])
+        return Rows(problem_id=["p", "q"], n_generated=[10, 20], correct=[True, False], text=["a", "b"])
 
     def hinted(self):
-        return Rows(problem_id=["p", "q"], n_generated=[3, 4], correct=[True, True])
+        return Rows(problem_id=["p", "q"], n_generated=[3, 4], correct=[True, True], text=["a", "a"])
 
     def repairs(self, rule):
-        return Rows(problem_id=["q"], n_generated=[50], correct=[False])
+        return Rows(problem_id=["q"], n_generated=[50], correct=[False], text=["c"])
 
     def correct_counts(self):
         return {"p": 2, "q": 0}
 
     def training_sources(self, method):
-        row = {"world": "a", "difficulty": "hard", "problem_id": "p", "token_ids": [1, 2, 3]}
+        row = {"world": "a", "difficulty": "hard", "problem_id": "p", "text": "t", "token_ids": [1, 2, 3]}
         return {"base": [row, row], "hint": [] if method == "sft-rs" else [row]}
 
-    def training_log(self, method, seed):
-        stages = [{"stage": 1, "rows": 2, "tokens": 60, "loss": [[1, 2.0], [2, 1.0]]},
-                  {"stage": 2, "rows": 3, "tokens": 40, "loss": [[1, 1.5]]}]
-        return {"stages": stages, "seconds": 2.0}
+    def stages(self, which):
+        return [which]
+
+    def training_logs(self, method, seed):
+        stages = [{"stage": 1, "rows": 2, "unique": 1, "tokens": 60, "loss": [[1, 2.0], [2, 1.0]]},
+                  {"stage": 2, "rows": 3, "unique": 2, "tokens": 40, "loss": [[1, 1.5]]}]
+        return [{"stages": stages, "seconds": 2.0}]
 
 
 class Rows(dict):
@@ -118,21 +118,21 @@ def test_teacher_tokens_are_counted_by_source(tmp_path):
     assert table["tokens"].to_dict() == {"pool": 30, "hinted": 7, "repairs entropy": 50}
     assert table.loc["pool", "tokens_per_accepted"] == 30 and table.loc["pool", "seconds"] == 2
     assert np.isnan(table.loc["repairs entropy", "tokens_per_accepted"])  # none accepted: missing, not infinite
-    assert np.isnan(table.loc["repairs entropy", "seconds"])
+    assert table["unique"].to_dict() == {"pool": 1, "hinted": 2, "repairs entropy": 0}
 
 
 def test_methods_pay_for_what_they_use(tmp_path):
     table = tables.method_costs(Run(tmp_path), ["student", "sft-rs", "star", "heal"]).set_index("method")
-    assert table["teacher_tokens"].to_dict() == {"student": 0, "sft-rs": 30, "star": 34, "heal": 87}
-    assert table.loc["star", "hinted"] == 4  # only the failed problem is hinted
-    assert table.loc["heal", ["rows", "trained_tokens", "training_seconds"]].tolist() == [3, 100, 2]
+    assert table["teacher_tokens"].to_dict() == {"student": 0, "sft-rs": 30, "star": 37, "heal": 87}
+    assert table.loc["star", "hinted"] == table.loc["heal", "hinted"] == 7
+    assert table.loc["heal", ["rows", "unique", "trained_tokens", "training_seconds"]].tolist() == [3, 1, 100, 2]
 
 
 def test_stages_and_their_data(tmp_path):
     run = Run(tmp_path)
     assert tables.stage_names(run, "heal") == ["base", "hint"] and tables.stage_names(run, "sft-rs") == ["base"]
     data = tables.stage_data(run, "heal").set_index("source")
-    assert data.loc["base", ["problems", "rows", "tokens"]].tolist() == [1, 2, 6]
+    assert data.loc["base", ["problems", "rows", "unique", "tokens"]].tolist() == [1, 2, 1, 6]
     logs = tables.training_logs(run, ["heal"])
     assert logs[logs["seed"] == 0]["tokens"].tolist() == [30, 60, 100]  # tokens seen, across stages
 
@@ -162,10 +162,7 @@ def test_exposure_is_the_share_of_the_budget_by_source():
         cfg = types.SimpleNamespace(train_tokens=900, stages_cumulative=True)
 
         def training_sources(self, method):
-            return {"base": [3] * 10, "repair": [3] * 10}
-
-        def training_tokens(self, row):
-            return row
+            return {"base": [{"input_ids": [1, 2, 3]}] * 10, "repair": [{"input_ids": [1, 2, 3]}] * 10}
 
     found = tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"]).set_index("method")
     # Staged: 30 tokens of base, then 60 of both: a third of the budget and two thirds.

@@ -21,8 +21,9 @@ from pathlib import Path
 import trl.trainer.sft_trainer  # noqa: F401  loaded once, before any run is forked
 
 from heal_lib import evaluation, scales, tables
-from heal_lib.pipeline import Pipeline
-from heal_lib.store import Store, file_hash, write_json, write_table
+from heal_lib.experiment import Experiment
+from heal_lib.files import file_hash, write_json, write_table
+from heal_lib.store import Store
 
 SIZES = {"worlds": ["equations"], "difficulties": ["easy", "hard"], "benchmarks": ["easy"], "n_distil": 2,
          "n_samples": 6, "n_hinted": 4, "n_failed": 1, "n_candidates": 3, "n_test": 2, "k_eval": 2, "seeds": [0],
@@ -40,7 +41,7 @@ def tiny_run(folder, log):
     datasets.disable_progress_bars()
     os.environ.update(HEAL_EVENTS=str(log), HEAL_CACHE=str(folder / "cache"), HEAL_IN_WORKER="1")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    run = Pipeline(scales.get("smoke", **SIZES), Store())
+    run = Experiment(scales.get("smoke", **SIZES), Store())
     samples = run.evaluations(METHODS)
     evaluation.save_samples(samples, folder)
     for name, table in {

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from heal_lib import provenance
-from heal_lib.store import ROOT, read_json, write_json
+from heal_lib.files import ROOT, read_json, write_json
 
 COMMITTED = ROOT / "results" / "reliability" / "smoke.json"
 

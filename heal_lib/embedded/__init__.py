@@ -39,7 +39,7 @@ def _fetched(name: str) -> Path:
 @functools.cache
 def weights_hash(name: str) -> str:
     """sha256 of the weights, checked against the model's card. Raises HealError for a missing or altered file."""
-    from heal_lib.store import file_hash, hash_of
+    from heal_lib.files import file_hash, hash_of
 
     home = folder(name)
     shards, card = sorted(home.glob("model*.safetensors")), home / "card.json"

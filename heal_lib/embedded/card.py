@@ -13,7 +13,7 @@ import numpy as np
 
 from heal_lib import embedded, gear, worlds
 from heal_lib.engines import SamplingParams
-from heal_lib.store import file_hash, write_json
+from heal_lib.files import file_hash, write_json
 from heal_lib.trajectory import rng_of, split_steps
 
 N_PROBLEMS, N_SAMPLES = 30, 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from heal_lib import training
 from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
-from heal_lib.store import write_json
+from heal_lib.files import write_json
 
 RECIPES = {"teacher": corpus.TEACHER, "student": corpus.STUDENT}
 LOOKUPS = {"teacher": 26_000, "student": 28_000}  # texts of the first phase
@@ -51,6 +51,13 @@ def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: s
     write_json(record, folder / "pretraining.json")
     for checkpoints in folder.glob("checkpoints-*"):
         shutil.rmtree(checkpoints)
+
+
+def both(*, folder: Path) -> None:
+    """Teacher and student, as they are shipped, into `folder`."""
+    for name in RECIPES:
+        pretrain(name, folder)
+        card.write(folder / name)
 
 
 def main(argv: list[str] | None = None) -> None:

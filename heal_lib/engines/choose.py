@@ -14,7 +14,8 @@ import pkgutil
 from types import ModuleType
 
 from heal_lib import embedded, engines
-from heal_lib.engines import Engine, elsewhere, hf
+from heal_lib.codehash import code_hash
+from heal_lib.engines import Engine, hf
 from heal_lib.errors import HealError
 
 
@@ -32,9 +33,9 @@ def check(kind: str) -> None:
         _module(kind).check()
 
 
-def code(kind: str) -> list[ModuleType]:
-    """The modules that an engine's draws depend on besides those of hf."""
-    return [] if kind == "hf" or getattr(_module(kind), "LIKE_HF", False) else [elsewhere, _module(kind)]
+def key(kind: str) -> str:
+    """What stands for an engine among the things that determine its draws: the same where they are those of hf."""
+    return "hf" if kind == "hf" or getattr(_module(kind), "LIKE_HF", False) else code_hash(_module(kind).__name__)
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from heal_lib.engines.elsewhere import DrawnElsewhere
 from heal_lib.engines.hf import HFEngine
 from heal_lib.engines.words import BROKEN
 from heal_lib.errors import HealError
-from heal_lib.store import default_root, hash_of
+from heal_lib.files import default_root, hash_of
 
 
 def check() -> None:

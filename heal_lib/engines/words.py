@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from heal_lib.errors import HealError
-from heal_lib.store import hash_of
+from heal_lib.files import hash_of
 
 BROKEN = "\ufffd"  # what a part of a character decodes to
 

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from heal_lib import baselines
+from heal_lib.files import atomic
 from heal_lib.plots import captions
-from heal_lib.store import atomic
 
 _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4, "limo": 5,

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from heal_lib import entropy, gear, pure, worlds
+from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
-from heal_lib.store import atomic
 from heal_lib.trajectory import problem_of, step_spans
 
 TEMPLATE = Path(__file__).with_name("explorer.html")
@@ -31,7 +31,7 @@ def identity(row: dict) -> str:
 
 
 def chosen(run, per_level: int = 10, most_tokens: int = MOST_TOKENS) -> tuple[list[dict], set[str]]:
-    """A sample of a pipeline's trajectories to look at, and the names of those that PURE drops.
+    """A sample of an experiment's trajectories to look at, and the names of those that PURE drops.
 
     Of each world and difficulty the first `per_level` problems, those with repairs first; of each problem two right
     samples, three of the failed ones chosen for repair, three hinted samples and six repairs, what PURE drops first.
@@ -153,7 +153,7 @@ def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -
 
 
 def write(run, engine) -> Path:
-    """Writes results/<scale>/explorer.html from a sample of a pipeline's trajectories; returns its path."""
+    """Writes results/<scale>/explorer.html from a sample of an experiment's trajectories; returns its path."""
     rows, dropped = chosen(run)
     path = run.cfg.results_dir / "explorer.html"
     with atomic(path) as temporary:
@@ -168,10 +168,11 @@ def show(*rows: dict, cfg=None, engine=None, parents: Iterable[dict] = (), heigh
     cfg: a `Scale` (default: demo's switches); engine: the rows' teacher (default: that of cfg)."""
     from IPython.display import HTML
 
-    from heal_lib import scales, stages
+    from heal_lib import scales
+    from heal_lib.engines import choose
 
     cfg = cfg or scales.get("demo")
-    found = records(rows, cfg, engine or stages.engine(cfg.teacher), parents=parents)
+    found = records(rows, cfg, engine or choose.engine(cfg.teacher), parents=parents)
     # Without allow-same-origin the frame cannot reach the notebook, whatever it holds.
     return HTML(f'<div><iframe title="trajectories" sandbox="allow-scripts" style="width:100%;height:{height}px;'
                 f'border:0" srcdoc="{escape(page(found, widget=True))}"></iframe></div>')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import ClassVar
 
@@ -84,6 +85,10 @@ class World:
     def knows(self, difficulty: str) -> bool:
         """Whether there are problems of that difficulty."""
         return difficulty in self.difficulties
+
+    def data_files(self, difficulty: str) -> list[Path]:
+        """The files that problems of that difficulty are read from: what they hold counts, as the code does."""
+        return []
 
     def longest(self, difficulty: str) -> int:
         """Tokens that a sample of that difficulty may have."""

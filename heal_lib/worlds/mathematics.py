@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 from heal_lib.errors import HealError
-from heal_lib.store import code_hash, file_hash, hash_of, versions
 from heal_lib.trajectory import Problem, rng_of, seed_of
 from heal_lib.worlds import compare
 from heal_lib.worlds.base import ANSWER_OPENING, World
@@ -58,6 +57,9 @@ class Mathematics(World):
 
     def longest(self, difficulty: str) -> int:
         return LONGEST_SAMPLE
+
+    def data_files(self, difficulty: str) -> list[Path]:
+        return [] if difficulty in (*DISTIL, *TEST) else [OWN if difficulty == "own" else Path(difficulty)]
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
         """n problems of a data set in a seeded order, or all it has. A path to a file is a difficulty of its own.
@@ -173,25 +175,6 @@ def load(source: Source) -> list[tuple[str, str]]:
         if not isinstance(answer, list) and int(row.get("Year") or 0) <= 2023:
             rows.append((str(question), str(answer).strip()))
     return rows
-
-
-def fingerprint(difficulties) -> list:
-    """What results in this world depend on besides settings and models: its code, math-verify, and the data itself."""
-    return [code_hash(Path(__file__), compare), versions(("math-verify",)),
-            [_rows_hash(each) for each in sorted(difficulties)]]
-
-
-def _rows_hash(difficulty: str) -> str | None:
-    known = {**DISTIL, **TEST}
-    if difficulty in known:
-        return _hub_hash(known[difficulty])
-    path = OWN if difficulty == "own" else Path(difficulty)
-    return file_hash(path) if path.is_file() else None
-
-
-@cache
-def _hub_hash(source: Source) -> str:
-    return hash_of(load(source))
 
 
 @cache

@@ -1,0 +1,202 @@
+"""A scale's stages, made or reused: what notebooks ask for.
+
+    run = Experiment(scales.get("demo"))
+    run.pool(), run.repairs("entropy"), run.training_sources("heal"), run.evaluations(["sft-rs", "heal"])
+
+Everything is declared in `teacher` and `students`; here it is asked for, side by side where it is independent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from heal_lib import baselines, gear, progress, sampling, students, teacher, workers
+from heal_lib.engines import device
+from heal_lib.files import read_json
+from heal_lib.scales import Scale
+from heal_lib.store import Stage, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SMALL = 2**30  # bytes of weights, teacher and student together
+EVALUATED = ("problem_id", "world", "difficulty", "sample", "text", "finished", "correct", "genuine", "n_generated")
+
+
+class Experiment:
+    """The stages of one scale, all families of its worlds together. Every method returns what it made or reused."""
+
+    def __init__(self, cfg: Scale, store: Store | None = None):
+        self.cfg, self.store = cfg, store or Store()
+        self._loaded: dict = {}
+
+    def variant(self, switches: dict) -> Self:
+        """The same with some switches changed; what they do not touch is reused."""
+        return type(self)(replace(self.cfg, **switches), self.store) if switches else self
+
+    def have(self, stages: Iterable[Stage]) -> None:
+        """Makes stages, and those before them, side by side; what follows finds them."""
+        workers.have(self.store, list(stages), self._n_workers())
+
+    def _n_workers(self) -> int:
+        """One for each core; on a GPU eight if the models are small, which leave most of it idle; else one."""
+        if progress.IN_WORKER in os.environ or self.cfg.processes > 1 or self.cfg.engine in ("ray", "vllm"):
+            return 1
+        cores = len(os.sched_getaffinity(0))
+        if device() == "cpu":
+            return cores
+        from heal_lib import embedded
+
+        size = sum(path.stat().st_size for name in (self.cfg.teacher, self.cfg.student)
+                   for path in embedded.folder(name).glob("model*.safetensors"))
+        return min(cores, 8) if size < SMALL else 1
+
+    # --- the teacher
+    def problems(self, split: str = "distil") -> list:
+        """The problems that the teacher is given."""
+        return [p for cfg in teacher.families(self.cfg) for p in teacher.problems(cfg, split)]
+
+    def stages(self, which: str, split: str = "distil") -> list[Stage]:
+        """The stages of "pool", "matched", "hinted", "repairs <rule>" or "readings <one of the last two>"."""
+        return [teacher.source(cfg, group, which, split) for cfg in teacher.families(self.cfg)
+                for group in teacher.groups(cfg, split)]
+
+    def data(self, which: str, split: str = "distil"):
+        """The data set of a source, all worlds and difficulties together."""
+        from datasets import concatenate_datasets
+
+        key = which, split
+        if key not in self._loaded:
+            stages = self.stages(which, split)
+            self.have(stages)
+            self._loaded[key] = concatenate_datasets([self.store.data(stage) for stage in stages])
+        return self._loaded[key]
+
+    def ahead(self, *sources: str, split: str = "distil") -> None:
+        """Makes several sources side by side."""
+        self.have(stage for which in sources for stage in self.stages(which, split))
+
+    def pool(self, split: str = "distil"):
+        """N unhinted samples per problem."""
+        return self.data("pool", split)
+
+    def matched(self):
+        """As many more unhinted samples as HEAL draws tokens for its hints and repairs."""
+        return self.data("matched")
+
+    def hinted(self, split: str = "distil"):
+        """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
+        return self.data("hinted", split)
+
+    def repairs(self, rule: str = "entropy", split: str = "distil"):
+        """GEAR on the eligible problems: all candidates, accepted (`correct`) or not."""
+        return self.data(f"repairs {rule}", split)
+
+    def readings(self, which: str, split: str = "distil"):
+        """PURE's reading of the accepted rows of "hinted" or "repairs <rule>", see `pure.read`."""
+        return self.data(f"readings {which}", split)
+
+    def accepted(self, which: str, split: str = "distil") -> list[dict]:
+        """The rows that end properly, verify, and do not speak of the hint."""
+        return [row for row in self.data(which, split) if row["correct"]]
+
+    def correct_counts(self, split: str = "distil") -> dict[str, int]:
+        """problem id -> c, the number of correct samples of N."""
+        return {key: c for key, (c, _) in sampling.counts(self.pool(split)).items()}
+
+    def failed(self, split: str = "distil") -> dict[str, list[dict]]:
+        """Eligible problem id -> the failed trajectories chosen for repair."""
+        cfg = self.cfg
+        return gear.failed(self.pool(split), cfg.n_failed, cfg.eligible_max_correct, cfg.teacher_seed)
+
+    def anomalies(self, which: str, split: str = "distil", *, how=None, when=None) -> np.ndarray:
+        """A(y) per accepted row; `how` and `when` default to the scale's reading of PURE."""
+        settings = self.cfg.pick("pure_aggregate", "pure_uncertainty", "pure_eps")
+        settings |= {"pure_aggregate": how} if how else {}
+        settings |= {"pure_uncertainty": when} if when else {}
+        return baselines.anomalies(self.readings(which, split), "pure", settings)
+
+    # --- methods
+    def training_sources(self, method: str) -> dict[str, list[dict]]:
+        """Stage (base, hint, repair) -> rows of a method, filtered and capped, with their tokens for the student."""
+        if method not in self._loaded:
+            stages = [students.training_rows(cfg, method) for cfg in teacher.families(self.cfg)]
+            self.have(stages)
+            spec = baselines.get(method)
+            there = ["base", *["hint"] * spec.hint, *["repair"] * bool(spec.cut)]
+            found: dict[str, list[dict]] = {name: [] for name in there}
+            for stage in stages:
+                for row in self.store.data(stage):
+                    found[row["stage"]].append(row)
+            self._loaded[method] = found
+        return self._loaded[method]
+
+    def prepare(self, methods) -> None:
+        """The teacher's share of the work for these methods, side by side."""
+        self.have(students.training_rows(cfg, m) for cfg in teacher.families(self.cfg) for m in methods
+                  if baselines.get(m).trained)
+
+    def tuning(self, method: str, rate: float) -> float:
+        """Mean accuracy on development problems of a student trained at this rate, with a seed of its own."""
+        stages = self._tuning(method, rate)
+        self.have(stages)
+        return float(np.mean([right for stage in stages for right in self.store.data(stage)["correct"]]))
+
+    def _tuning(self, method, rate):
+        return [students.evaluation(cfg, method, students.TUNING_SEED, rate, split="development")
+                for cfg in teacher.families(self.cfg)]
+
+    def learning_rate(self, method: str) -> float:
+        """The rate of the grid whose student does best on development problems (ties: the first)."""
+        grid = self.cfg.learning_rates
+        return grid[0] if len(grid) == 1 else max(grid, key=lambda rate: self.tuning(method, rate))
+
+    def students(self, method: str, seed: int) -> list[Stage]:
+        """The trained students of a method, one for each family of worlds."""
+        return [students.student(cfg, method, seed, self.learning_rate(method)) for cfg in teacher.families(self.cfg)]
+
+    def student(self, method: str, seed: int):
+        """Folder with stage-1 .. stage-n of a method's student (of the first family)."""
+        return self.store.get(self.students(method, seed)[0]).folder
+
+    def training_logs(self, method: str, seed: int) -> list[dict]:
+        """What training left beside the weights, one for each family: see `pace.train`."""
+        return [read_json(self.store.get(stage).folder / "training.json") for stage in self.students(method, seed)]
+
+    def evaluation(self, method: str, seed: int, stage: int | None = None) -> pd.DataFrame:
+        """Samples of a method on all benchmarks, as a DataFrame with columns method, seed, benchmark and EVALUATED."""
+        import pandas as pd
+
+        stages = self._evaluation(method, seed, stage)
+        self.have(stages)
+        table = pd.concat([self.store.data(each).select_columns(list(EVALUATED)).to_pandas() for each in stages],
+                          ignore_index=True)
+        return table.assign(method=method, seed=seed, benchmark=table["world"] + "-" + table["difficulty"])
+
+    def _evaluation(self, method, seed, stage=None):
+        rate = self.learning_rate(method) if baselines.get(method).trained else None
+        return [students.evaluation(cfg, method, seed, rate, stage) for cfg in teacher.families(self.cfg)]
+
+    def evaluate(self, jobs: Iterable[tuple]) -> None:
+        """Makes evaluations, given as (method, seed) or (method, seed, stage), side by side."""
+        self.have(stage for job in jobs for stage in self._evaluation(*job))
+
+    def evaluations(self, methods, seeds=None) -> pd.DataFrame:
+        """All samples of these methods and seeds. A method whose sources hold nothing has no students: it is named, and
+        its cells are missing in what follows."""
+        import pandas as pd
+
+        self.prepare(methods)
+        for method in [m for m in methods if baselines.get(m).trained and not any(self.training_sources(m).values())]:
+            print(f"{method}: no verified sample in any source, nothing to train on; its cells are missing")
+            methods = [m for m in methods if m != method]
+        if len(self.cfg.learning_rates) > 1:
+            self.have(stage for m in methods if baselines.get(m).trained for rate in self.cfg.learning_rates
+                      for stage in self._tuning(m, rate))
+        jobs = [(m, s) for s in seeds or self.cfg.seeds for m in methods]
+        self.evaluate(jobs)
+        return pd.concat([self.evaluation(*job) for job in jobs], ignore_index=True)

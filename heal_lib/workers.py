@@ -1,0 +1,216 @@
+"""Many stages on all cores: workers are forked from one process that has imported torch and the like.
+
+    have(store, stages, n)             makes what is missing of the stages, and of those before them, on n workers
+    python -m heal_lib.workers S M..   what they are forked from, with modules M: one for each connection to socket S
+
+The driver starts that process once for a run (HEAL_POOL names its socket); without a driver, the first call does. It
+ends when its standard input does, so with whoever started it, however that ended; a worker ends with its connection."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from heal_lib.store import Stage, Store
+
+PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "trl.trainer.sft_trainer", "peft")
+ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def have(store: Store, stages: Iterable[Stage], n: int) -> None:
+    """Makes all that is missing; what is there is noted. With one worker, or inside one, it happens in this process.
+
+    Raises what a function raised, or HealError for a worker that was killed. What is made until then is kept."""
+    from heal_lib import progress
+
+    left = _in_order(stages, store)
+    if n <= 1 or progress.IN_WORKER in os.environ:
+        with progress.bar("working", len(left), "stage"):
+            for stage in left:
+                store.get(stage)
+                progress.tick()
+        return
+    absent, busy, idle = set(), {}, []
+    with progress.bar("working", len(left), "stage"), contextlib.ExitStack() as lines:
+        while left or busy:
+            for stage in [one for one in left if all(map(store.noted, one.before()))]:
+                task = store.task(stage)
+                if task.key in {task.key for _, task in busy.values()}:
+                    continue
+                if stage not in absent and store.find(stage):
+                    left.remove(stage)
+                    progress.tick()
+                    continue
+                absent.add(stage)
+                if not idle and len(busy) < n:
+                    idle.append(lines.enter_context(_connect()))
+                if idle:
+                    left.remove(stage)
+                    line = idle.pop()
+                    line.send((str(store.root), task))
+                    busy[line] = stage, task
+            for line in cast(list, wait(list(busy)) if busy else []):
+                what, manifest = _received(line, busy[line][1].name)
+                if what == "at":
+                    progress.tell(busy[line][1].name, manifest)
+                    continue
+                stage, _ = busy.pop(line)
+                absent.discard(stage)
+                store.note(stage, what, manifest)
+                idle.append(line)
+                progress.tick()
+
+
+def _in_order(stages, store) -> list[Stage]:
+    """The stages that were not yet noted, and those before them, each after what it needs."""
+    found: dict = {}
+
+    def visit(stage):
+        if stage not in found and not store.noted(stage):
+            for each in stage.before():
+                visit(each)
+            found[stage] = None
+
+    for stage in stages:
+        visit(stage)
+    return list(found)
+
+
+def _received(line, name):
+    from heal_lib.errors import HealError
+
+    try:
+        what, result = line.recv()
+    except (EOFError, OSError):
+        raise HealError(f"{name}: its worker was killed, perhaps for want of memory; "
+                        "the same command goes on from here") from None
+    if what == "error":
+        raise result
+    return what, result
+
+
+# --- the process that workers are forked from
+def _connect() -> Connection:
+    """A line to a new worker, which has this process's environment."""
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(address())
+    line = Connection(end.detach())
+    line.send((dict(os.environ), sys.path))
+    return line
+
+
+def address() -> str:
+    """The socket that workers are had from."""
+    return os.environ.get("HEAL_POOL") or _own(os.getpid())[0]
+
+
+@functools.cache
+def _own(of: int) -> tuple[str, subprocess.Popen]:
+    """(socket, process) of a pool that ends with the process `of`."""
+    return start()
+
+
+def start() -> tuple[str, subprocess.Popen]:
+    """Starts the process that workers are forked from; it ends when the standard input given to it is closed."""
+    folder = tempfile.mkdtemp(prefix="heal-")
+    name = os.path.join(folder, "pool")
+    here = str(Path(__file__).resolve().parents[1])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+                   **dict.fromkeys(ONE_THREAD, "1")}
+    command = [sys.executable, "-m", "heal_lib.workers", name, *PRELOADED]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
+                               start_new_session=True)  # an interrupt is for who started it
+    while not os.path.exists(name) and process.poll() is None:
+        time.sleep(0.01)
+    return name, process
+
+
+def serve(name: str, preloaded: Iterable[str]) -> None:
+    """Forks a worker for each connection, until the standard input ends; all have imported the same."""
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(name + ".")
+        door.listen(64)
+        os.rename(name + ".", name)  # who waits for the name finds it open
+        for module in preloaded:
+            with contextlib.suppress(ImportError):
+                __import__(module)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker
+        while True:
+            ready = select.select([sys.stdin, door], [], [])[0]
+            if sys.stdin in ready:
+                break
+            end, _ = door.accept()
+            if os.fork() == 0:
+                door.close()
+                _work(Connection(end.detach()))
+                os._exit(0)
+            end.close()
+    shutil.rmtree(os.path.dirname(name), ignore_errors=True)
+
+
+def _work(line: Connection) -> None:
+    """One worker: makes the stages that it is sent, on one thread, and ends with its connection or its parent."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    environment, path = line.recv()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:] = path
+    threading.Thread(target=_end_with, args=(line.fileno(), os.getppid()), daemon=True).start()
+    from heal_lib import progress
+    from heal_lib.store import Store
+
+    os.environ[progress.IN_WORKER] = "1"
+    progress.told = lambda words: line.send(("at", words))
+    stores = functools.cache(Store)
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            root, task = line.recv()
+            try:
+                line.send(stores(root).fill(task))
+            except Exception as error:
+                line.send(("error", _sendable(error)))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error with its traceback as a note; what cannot be sent, or be made again from its words, as a plain one."""
+    import pickle  # noqa: TID251 - only to see whether multiprocessing's own pickling will do
+    import traceback
+
+    notes = "".join(traceback.format_exception(error)) if type(error).__name__ != "HealError" else None
+    try:
+        error = pickle.loads(pickle.dumps(error.with_traceback(None)))  # noqa: S301 - our own bytes
+    except Exception:
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    if notes:
+        error.add_note(notes)
+    return error
+
+
+def _end_with(line: int, parent: int) -> None:
+    """Ends this process as soon as the other end of a line hangs up, or its parent is gone: nobody wants its work."""
+    watch = select.poll()
+    watch.register(line, getattr(select, "POLLRDHUP", 0) | select.POLLHUP)
+    while not watch.poll(500) and os.getppid() == parent:
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(sys.argv[1], sys.argv[2:])
