@@ -136,3 +136,9 @@ def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):
     assert f"./.cache/heal {work}/results/smoke" in text.replace("./results", f"{work}/results")
     assert (work / ".cache" / "heal" / "runs" / "smoke.json").is_file()
     assert not [path for path in site.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+
+
+def test_hashing_the_library_s_code_imports_none_of_it():
+    code = ("import sys; from heal_lib import codehash, run; codehash.code_hash(*run.modules()); "
+            "sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
