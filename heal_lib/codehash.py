@@ -42,13 +42,18 @@ def closure(*modules: str) -> dict[str, Path]:
 
 @functools.cache
 def _file(name: str) -> Path | None:
-    """The source of a module; None for what is no module (a function, say) or has no source."""
+    """The source of a module; None for what is no module (a function, say) or has no source. Nothing is imported for
+    it, as `find_spec` would the packages above."""
+    top, *below = name.split(".")
     try:
-        spec = importlib.util.find_spec(name)
+        spec = importlib.util.find_spec(top)
     except (ImportError, AttributeError, ValueError):
         return None
     path = Path(spec.origin) if spec and spec.origin else None
-    return path if path and path.suffix == ".py" else None
+    if path and below:
+        inside = path.parent.joinpath(*below)
+        path = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
+    return path if path and path.suffix == ".py" and path.is_file() else None
 
 
 @functools.lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from heal_lib import embedded, engines
 from heal_lib.errors import HealError
-from heal_lib.files import default_root
+from heal_lib.places import check_folder, default_root
 
 FREE = 5  # GB that a demo run with its cache fits in
 
@@ -56,6 +56,7 @@ def gpu() -> str:
 def disk() -> str:
     """Room for the cache."""
     place = default_root()
+    check_folder(place, "HEAL_CACHE")
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free / 1e9

@@ -14,18 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heal_lib.errors import HealError
+from heal_lib.places import ROOT as ROOT
+from heal_lib.places import default_root as default_root
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-ROOT = Path(__file__).resolve().parents[1]  # of the checkout
 NO_ROOM, NO_RIGHT = (errno.ENOSPC, errno.EDQUOT), (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def default_root() -> Path:
-    """The folder of the cache: HEAL_CACHE, or `.cache/heal` of this checkout."""
-    return Path(os.environ.get("HEAL_CACHE") or ROOT / ".cache" / "heal")
 
 
 def disk_error(error: object, path: str | Path) -> HealError | None:

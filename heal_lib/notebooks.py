@@ -6,17 +6,25 @@ Notebooks run in the folder `notebooks/`, as they do in JupyterLab.
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
+import functools
+import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from heal_lib import pages
+from heal_lib import child, pages, scales
+from heal_lib.bounds import example
+from heal_lib.bounds import literal as parse_value
 from heal_lib.errors import HealError
-from heal_lib.files import ROOT, atomic, disk_error
+from heal_lib.files import atomic, disk_error
+from heal_lib.places import ROOT
 
 FOLDER = ROOT / "notebooks"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name
@@ -41,47 +49,62 @@ def select(only: list[str] | None, scale: str) -> list[Path]:
     paths = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise HealError("no notebooks found; run this in a full checkout, installed with pip install -e .")
-    if not only:
+    if only is None:
         return [path for path in paths
                 if path.name.startswith(NEEDS_GPU) == (scale == "llm") and not path.name.startswith(BENCH)]
-    for name in only:
-        if not any(path.stem.startswith(Path(name).stem) for path in paths):
+    asked = [Path(name).stem for name in only]
+    for name, stem in zip(only, asked, strict=True):
+        if not stem or not any(path.stem.startswith(stem) for path in paths):
             raise HealError(f"unknown notebook {name!r}; {nearest(name, [path.stem for path in paths])}")
-    return [path for path in paths if any(path.stem.startswith(Path(name).stem) for name in only)]
+    return [path for path in paths if path.stem.startswith(tuple(asked))]
 
 
 def declared(path: Path) -> dict[str, str]:
     """{name: default, as written} of a notebook's parameters cell."""
-    import papermill
-
     try:
-        return {name: found["default"] for name, found in papermill.inspect_notebook(str(path)).items()}
-    except ValueError as error:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells
+                         if "parameters" in cell["metadata"].get("tags", []))
+        nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+        targets = [node.targets[0] if isinstance(node, ast.Assign) else node.target for node in nodes]
+        return {name.id: str(node.value and ast.get_source_segment(text, node.value))
+                for name, node in zip(targets, nodes, strict=True) if isinstance(name, ast.Name)}
+    except (ValueError, LookupError, TypeError, AttributeError, SyntaxError) as error:
         why = str(error).splitlines()[0][:80]
         raise HealError(f"{path.name}: not a notebook ({why}); restore it with git checkout") from None
 
 
-def parse_value(text: str) -> Any:
-    """A command-line value as Python data: a literal, a fraction (1/3), true/false/null, else the text."""
-    if text.lower() in ("true", "false", "null", "none"):
-        return {"true": True, "false": False}.get(text.lower())
-    if match := re.fullmatch(r"(\d+)/([1-9]\d*)", text):
-        return int(match[1]) / int(match[2])
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def settings(scale: str, pairs: Iterable[tuple[str, str]], known: dict[str, dict]) -> tuple[scales.Scale, dict]:
+    """(the scale, {name: value} of the -p options); `known` maps a notebook's name to the parameters it declares.
 
-
-def parse_parameters(pairs: Iterable[tuple[str, str]], known: dict[str, dict]) -> dict[str, Any]:
-    """{name: value} of the -p options; `known` maps a notebook's name to the parameters it declares."""
-    names = sorted(set().union(*known.values()) - {"scale"})
-    for name, _ in pairs:
+    HealError for a name that none declares, a value that cannot be, or a parameters cell that was edited and saved:
+    its results would pass for those of the scale."""
+    names, given = sorted(set().union(*known.values()) - {"scale"}), {}
+    for name, text in pairs:
         if name == "scale":
             raise HealError("scale is not a parameter; use --scale")
         if name not in names:
             raise HealError(f"unknown parameter {name!r} for {', '.join(known)}; {nearest(name, names)}")
-    return {name: parse_value(value) for name, value in pairs}
+        value, is_text = parse_value(text), name in scales.kinds() and scales.kinds()[name][0] is str
+        given[name] = text if is_text and not isinstance(value, str | None) else value
+    cfg = scales.get(scale, **{name: value for name, value in given.items() if name in scales.kinds()})
+    for name in given.keys() & scales.kinds().keys():
+        value = getattr(cfg, name)
+        given[name] = list(value) if isinstance(value, tuple) else value  # papermill writes a tuple as a text
+    for notebook, parameters in known.items():
+        for name in parameters.keys() & scales.kinds().keys() - given.keys():
+            usual, written = getattr(scales.SCALES[scale], name), parse_value(parameters[name])
+            if written is not None and not _same(name, written, usual):
+                raise HealError(f"{notebook}.ipynb: its parameters cell has {name} = {parameters[name]}, {scale} has "
+                                f"{example(usual)}; put that back, and try another value with -p {name} VALUE")
+    return cfg, given
+
+
+def _same(name, written, usual):
+    try:
+        return scales.parse(name, written) == usual
+    except HealError:
+        return False
 
 
 def prepare_kernels(offline: bool = True) -> None:
@@ -90,6 +113,48 @@ def prepare_kernels(offline: bool = True) -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [shared, os.environ.get("JUPYTER_PATH")]))
     for name, value in {**QUIET, **({"HF_HUB_OFFLINE": "1"} if offline else {})}.items():
         os.environ.setdefault(name, value)
+
+
+@functools.cache
+def _kernels():
+    """The class of kernels that end with this process, and take along what they have started."""
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernels(AsyncKernelManager):
+        group, process = None, None
+
+        @property
+        def kernel_spec(self):
+            argv = [sys.executable, "-m", child.__name__, "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(**{**super().kernel_spec.to_dict(), "argv": argv})
+
+        async def start_kernel(self, **options):
+            await super().start_kernel(**options)
+            self.group, self.process = self.provisioner.pgid, self.provisioner.process
+
+        async def shutdown_kernel(self, now=False, restart=False):
+            _end(self.group, self.process)  # asked to, it would interrupt its workers, which then print where they were
+            await super().shutdown_kernel(now=True, restart=restart)
+
+        async def cleanup_resources(self, restart=False):
+            await super().cleanup_resources(restart)
+            if self.group:  # of a kernel that was killed
+                _end(self.group, self.process)
+
+    return Kernels
+
+
+def _end(group: int, kernel: subprocess.Popen) -> None:
+    """Ends a kernel and what it started: its process group. First by SIGTERM: the process that tidies up after
+    multiprocessing ignores it, and has half a second to do so."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # there is none left, or none of ours
+        os.killpg(group, signal.SIGTERM)
+        for _ in range(50):
+            time.sleep(0.01)
+            kernel.poll()
+            os.killpg(group, 0)
+        os.killpg(group, signal.SIGKILL)
 
 
 def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, str] | None = None) -> None:
@@ -105,8 +170,10 @@ def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, s
     done = folder / "notebooks" / path.name
     failed, partial = done.with_suffix(".failed.ipynb"), done.with_name(f".{path.stem}.partial.ipynb")
     done.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"kernel_name": "python3", "cwd": str(FOLDER), "progress_bar": sys.stderr.isatty()}
-    os.environ.update(environment or {})
+    settings: dict = {"kernel_name": "python3", "cwd": str(FOLDER), "progress_bar": sys.stderr.isatty(),
+                      "kernel_manager_class": _kernels()}
+    variables = {**(environment or {}), child.PARENT: str(os.getpid())}
+    os.environ.update(variables)
     # Or every kernel warns of its plain sockets; and what its workers say belongs to the log, not to the notebook.
     settings["extra_arguments"] = ["--log-level=50", "--IPKernelApp.capture_fd_output=False"]
     try:
@@ -118,7 +185,7 @@ def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, s
         raise _cause(path.stem, error, failed) from error
     finally:
         partial.unlink(missing_ok=True)
-        for name in environment or {}:
+        for name in variables:
             os.environ.pop(name, None)
     failed.unlink(missing_ok=True)
     notebook = pages.tidy(notebook, folder)

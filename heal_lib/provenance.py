@@ -12,8 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from heal_lib.errors import HealError
-from heal_lib.files import ROOT, file_hash, read_json
+from heal_lib.files import file_hash, read_json
+from heal_lib.places import PACKAGE, ROOT
 from heal_lib.store import versions
+
+CODE = ("heal_lib", "notebooks")  # what results are made by, below ROOT
 
 
 def output(command: list[str]) -> str | None:
@@ -43,16 +46,28 @@ def environment() -> dict:
     }
 
 
+def commit() -> str | None:
+    """The commit that is checked out; None outside of a checkout, be it inside some other one."""
+    return output(["git", "rev-parse", "HEAD"]) if (ROOT / CODE[0]).is_dir() else None
+
+
 def git_state() -> dict:
-    """The commit, and whether sources differ from it (results and README do not count: a run writes them)."""
-    changes = output(["git", "status", "--porcelain", "--", ".", ":!results", ":!README.md"])
-    dirty = None if changes is None else changes != ""
-    return {"commit": output(["git", "rev-parse", "HEAD"]), "dirty": dirty}
+    """{"commit", "dirty"}: the commit, and whether what results are made by differs from it."""
+    head = commit()
+    changes = output(["git", "status", "--porcelain", "--", *CODE]) if head else None
+    return {"commit": head, "dirty": None if changes is None else changes != ""}
+
+
+def stamp() -> dict[str, tuple[int, int]]:
+    """{file: (time of its last change in ns, size in bytes)} of what results are made by: whether it stays the same."""
+    files = [path for part in CODE for kind in ("*.py", "*.ipynb") for path in (ROOT / part).rglob(kind)
+             if ".ipynb_checkpoints" not in path.parts]
+    return {path.relative_to(ROOT).as_posix(): (path.stat().st_mtime_ns, path.stat().st_size) for path in files}
 
 
 def models_folder() -> Path:
     """The folder of the models in use: HEAL_MODELS, or the shipped ones."""
-    return Path(os.environ.get("HEAL_MODELS") or ROOT / "heal_lib" / "embedded")
+    return Path(os.environ.get("HEAL_MODELS") or PACKAGE / "embedded")
 
 
 def models() -> dict:
@@ -62,15 +77,43 @@ def models() -> dict:
     return {path.relative_to(folder).as_posix(): file_hash(path) for path in weights}
 
 
+def notebooks_of(folder: Path) -> dict[str, dict]:
+    """{notebook: its facts} of a results folder's run.json; HealError if there is none, or none that can be read."""
+    file, mend = f"{folder.name}/run.json", "run make reproduce for its scale"
+    try:
+        found = read_json(folder / "run.json")["notebooks"]
+        if not found or not all(isinstance(facts, dict) for facts in found.values()):
+            raise ValueError
+        return found
+    except FileNotFoundError:
+        raise HealError(f"{file}: missing; {mend}") from None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise HealError(f"{file}: not the record of a run; {mend}") from None
+
+
+def check_committed(folder: Path) -> None:
+    """Refuses a results folder that is not of one committed state of the code: all its notebooks ran at one commit,
+    with one `code`, and none while heal_lib/ or notebooks/ differed from it. HealError names the first that is not."""
+    mend = "commit heal_lib/ and notebooks/, run make reproduce ARGS=--force for its scale"
+    folder = Path(folder)
+    made = notebooks_of(folder)
+    first = next(iter(made))
+    for name, facts in made.items():
+        if facts.get("dirty") is not False or not facts.get("commit"):
+            raise HealError(f"{folder.name}/notebooks/{name}.ipynb: not made from a clean commit; {mend}")
+        for what in ("commit", "code"):
+            if facts.get(what) != made[first].get(what):
+                raise HealError(f"{folder.name}/notebooks/{name}.ipynb: made at another {what} than {first}; {mend}")
+    check(folder)
+
+
 def check(folder: Path, besides: Iterable[str] = ()) -> None:
     """Refuses a results folder that mixes runs: every notebook of its run.json (`besides` some) was made with the same
     code, settings, models and versions, and every table, figure and sample is as one of them wrote it. HealError names
     the first file that is not."""
     folder, mend = Path(folder), "run make reproduce for its scale"
-    if not (folder / "run.json").is_file():
-        raise HealError(f"{folder.name}/run.json: missing; {mend}")
-    made = {name: facts for name, facts in read_json(folder / "run.json")["notebooks"].items() if name not in besides}
-    first = next(iter(made), None)
+    made = {name: facts for name, facts in notebooks_of(folder).items() if name not in besides}
+    first = next(iter(made), "")
     for name, facts in made.items():
         if facts.get("basis") != made[first].get("basis"):
             raise HealError(f"{folder.name}/notebooks/{name}.ipynb: made with other code, settings, models or versions "

@@ -1,15 +1,24 @@
-"""All numbers of a run in one place: one frozen `Scale` per size, any field of which a notebook can override."""
+"""All numbers of a run in one place: one frozen `Scale` per size, any field of which a notebook can override.
+
+A field stands with its range or its choices: `get` checks them before anything runs, `describe` says them."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
+import json
 import os
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, get_type_hints
 
+from heal_lib.bounds import Range, check, one_of, setting
 from heal_lib.errors import HealError
+from heal_lib.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+MANY, TOKENS, SEED = 10**6, 10**12, 2**32 - 1  # sizes beyond these are slips of the keyboard; seeds that torch takes
+LONGEST = 60  # characters of a results folder's suffix
 
 
 @dataclass(frozen=True)
@@ -18,73 +27,81 @@ class Scale:
 
     name: str
     # --- models: "teacher", "student", or the folder of another model that knows the worlds' tokens
-    teacher: str = "teacher"
-    student: str = "student"
+    teacher: str = setting("teacher", unit="a shipped model's name, a folder, or a model on the hub")
+    student: str = setting("student", unit="a shipped model's name, a folder, or a model on the hub")
     # --- sizes
-    worlds: tuple[str, ...] = ("equations", "paths", "countdown")
-    difficulties: tuple[str, ...] = ("easy", "hard")  # of the problems distilled from
-    benchmarks: tuple[str, ...] = ()  # difficulties tested on; none named: all of the worlds
-    n_distil: int = 60  # problems per world and difficulty
-    n_samples: int = 30  # teacher samples per problem [S]
-    n_hinted: int = 12  # hinted samples per problem for PACE's second stage [R]
-    n_failed: int = 10  # failed trajectories repaired per problem [S]
-    n_candidates: int = 20  # repairs drawn per failed trajectory [S]
-    n_test: int = 60  # test problems per benchmark
-    k_eval: int = 4  # samples per test problem
-    n_development: int = 30  # development problems on which PURE's reading was chosen
-    seeds: tuple[int, ...] = (0, 1, 2)  # student seeds
-    n_ablation_seeds: int = 10  # the first of `seeds` are used for ablations, at most so many
-    n_boot: int = 2000
-    all_methods: bool = False  # every rival and ablation, rather than `baselines.CORE`
+    worlds: tuple[str, ...] = setting(("equations", "paths", "countdown"), unit="worlds' names")
+    difficulties: tuple[str, ...] = setting(("easy", "hard"), unit="difficulties")  # of the problems distilled from
+    benchmarks: tuple[str, ...] = setting((), empty=True, unit="difficulties")  # tested on; none: all
+    n_distil: int = setting(60, 1, MANY, unit="problems")  # per world and difficulty
+    n_samples: int = setting(30, 1, 10_000, unit="teacher samples per problem", other="20")  # [S]
+    n_hinted: int = setting(12, 1, 10_000, unit="hinted samples per problem")  # for PACE's second stage [R]
+    n_failed: int = setting(10, 1, 10_000, unit="failed trajectories repaired per problem", other="2")  # [S]
+    n_candidates: int = setting(20, 1, 10_000, unit="repairs per failed trajectory", other="2")  # [S]
+    n_test: int = setting(60, 1, MANY, unit="test problems per benchmark")
+    k_eval: int = setting(4, 2, 10_000, unit="samples per test problem")  # of one, there is no pass@2
+    n_development: int = setting(30, 1, MANY, unit="problems")  # on which PURE's reading was chosen
+    seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)  # student seeds
+    n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
+    n_boot: int = setting(2000, 1, MANY, unit="bootstrap draws")
+    all_methods: bool = setting(False)  # every rival and ablation, rather than `baselines.CORE`
     # --- the sweep over teachers (notebook 09); without values it is left out
-    sweep_hinted: tuple[float, ...] = ()  # shares of derivations in the teacher's hinted text
-    sweep_unprompted: tuple[float, ...] = ()  # shares of derivations in its unhinted text
-    sweep_sizes: tuple[str, ...] = ()  # of students, by `embedded.models.SIZES`
-    sweep_world: str = "equations"
-    sweep_base_texts: int = 30_000  # that a student base of the sweep reads, of that world alone
-    sweep_texts: int = 6_000  # on which a teacher of the sweep goes on from the shipped one
-    sweep_tokens: int = 350_000  # a student's training tokens
-    sweep_seeds: tuple[int, ...] = (0, 1, 2)
+    sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
+    sweep_unprompted: tuple[float, ...] = setting((), 0, 1, empty=True)  # and in unhinted text, of a teacher
+    sweep_sizes: tuple[str, ...] = setting((), empty=True, choices=("small", "student", "teacher"))  # of students
+    sweep_world: str = one_of("equations", "paths", "countdown")
+    sweep_base_texts: int = setting(30_000, 1, 10**9, unit="texts")  # that a student base reads, of that world alone
+    sweep_texts: int = setting(6_000, 1, 10**9, unit="texts")  # on which a teacher goes on from the shipped one
+    sweep_tokens: int = setting(350_000, 1, TOKENS, unit="training tokens")  # of a student
+    sweep_seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)
     # --- sampling and training
-    engine: str = "hf"  # or "ray", "vllm", "openai": what draws samples (`heal_lib.engines.choose`)
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 0  # of a sample; 0: what its world allows
-    teacher_seed: int = 0
-    train_tokens: int = 300_000  # per method and seed, prompts included, the same for all
-    batch_size: int = 8
-    learning_rates: tuple[float, ...] = (1e-2,)  # the grid; of several, each method's is chosen on development problems
-    backend: str = "hf"  # what trains the student; or "unsloth", on a CUDA GPU
-    finetune: str = "full"  # or "lora", "qlora"
-    lora_rank: int = 32
-    processes: int = 1  # that train one student together, under `accelerate launch`
+    engine: str = setting("hf", unit="the name of an engine")  # what draws samples (`heal_lib.engines.choose`)
+    temperature: float = setting(1.0, 0, 10, above=True)
+    top_p: float = setting(1.0, 0, 1, above=True, unit="a share of the probability")
+    max_new_tokens: int = setting(0, 0, MANY, unit="tokens")  # of a sample; 0: what its world allows
+    teacher_seed: int = setting(0, 0, SEED)
+    train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # per method and seed, prompts included, as for all
+    batch_size: int = setting(8, 1, MANY, unit="rows")
+    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # each method's is the best in development
+    backend: str = one_of("hf", "unsloth")  # what trains the student
+    finetune: str = one_of("full", "lora", "qlora")
+    lora_rank: int = setting(32, 1, 65_536)
+    processes: int = setting(1, 1, 1024)  # that train one student together, under `accelerate launch`
     # --- assumption switches (METHOD section 7)
-    step_delimiter: str = "\n\n"
-    entropy: str = "full"
-    surge: str = "difference"  # or "value"
-    window: float = 1 / 3
-    window_unit: str = "steps"  # or "tokens"
-    backoff: int = 1  # steps
-    hint: str = "answer"  # or "first_step"
-    eligible_max_correct: int = 1  # of n_samples
-    pure_eps: float = 0.01
-    pure_lambda: float = 0.2
-    pure_rule: str = "quantile"  # or "threshold"
-    pure_aggregate: str = "mean"  # or "max", "top3"
-    pure_uncertainty: str = "before"  # or "after"
-    pure_pool: tuple[str, ...] = ("hint", "repair")
-    stage_hint_below: float = 0.5  # share correct
-    stages_cumulative: bool = True
-    per_problem_cap: int = 4  # training samples per problem and source
-    deduplicate: bool = True  # a text counts once for its problem, before filters and caps [R]
+    step_delimiter: str = setting("\n\n", unit="text between steps", other="'\" \"'")
+    entropy: str = one_of("full")  # of the whole vocabulary: no engine's samples come with another
+    surge: str = one_of("difference", "value")
+    window: float = setting(1 / 3, 0, 1, above=True, unit="a share of the trajectory", other="0.5")
+    window_unit: str = one_of("steps", "tokens")
+    backoff: int = setting(1, 0, 10_000, unit="steps", other="0")
+    hint: str = one_of("answer", "first_step")
+    eligible_max_correct: int = setting(1, 0, 10_000, unit="correct samples, of n_samples", other="0")
+    pure_eps: float = setting(0.01, 0, 1000, above=True, unit="nats", other="0.1")
+    pure_lambda: float = setting(0.2, 0, MANY, other="0.4",
+                                 unit="share dropped (at most 1), or with pure_rule threshold the largest anomaly kept")
+    pure_rule: str = one_of("quantile", "threshold")
+    pure_aggregate: str = one_of("mean", "max", "top3")
+    pure_uncertainty: str = one_of("before", "after")  # the step
+    pure_pool: tuple[str, ...] = setting(("hint", "repair"), empty=True, choices=("hint", "repair"), other="hint")
+    stage_hint_below: float = setting(0.5, 0, 1, unit="share correct", other="0.2")
+    stages_cumulative: bool = setting(True, other="false")
+    per_problem_cap: int = setting(4, 1, 10_000, unit="training samples per problem and source", other="2")
+    deduplicate: bool = setting(True, other="false")  # a text counts once for its problem, before filters and caps [R]
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from those of the scale of this name."""
+        return {k: v for k, v in sorted(asdict(self).items()) if v != getattr(SCALES[self.name], k)}
 
     @property
     def results_dir(self) -> Path:
-        """results/<scale>, or results/<scale>+switch=value for a run with overrides: a tweak overwrites nothing."""
+        """results/<scale>, or results/<scale>+switch=value for a run with overrides: a tweak overwrites nothing. Many
+        overrides become a hash, and run.json says what it stands for."""
         if folder := os.environ.get("HEAL_RESULTS"):  # the driver's word, one folder for all notebooks of a run
-            return Path(folder)
-        changed = {k: v for k, v in asdict(self).items() if v != getattr(SCALES[self.name], k)}
-        suffix = "".join(f"+{k}={_short(v)}" for k, v in sorted(changed.items()))
+            return Path(folder).absolute()
+        suffix = "".join(f"+{k}={_short(v)}" for k, v in self.changed.items())
+        if len(suffix) > LONGEST:
+            suffix = "+" + hashlib.sha256(json.dumps(self.changed).encode()).hexdigest()[:12]
         return ROOT / "results" / f"{self.name}{suffix}"
 
     @property
@@ -125,66 +142,74 @@ def names() -> list[str]:
     return list(SCALES)
 
 
-def get(name: str, /, **overrides) -> Scale:
-    """The scale of that name with some fields replaced; a list stands for a tuple, None for "leave it". The variable
-    BACKEND, if set, chooses what trains students.
+@functools.cache
+def kinds() -> dict[str, tuple[Any, Range, Any]]:
+    """{field: (its type, its range, its default)} of all that can be overridden."""
+    types = get_type_hints(Scale)
+    return {f.name: (types[f.name], f.metadata["range"], f.default) for f in fields(Scale) if f.name != "name"}
 
-    Raises HealError for an unknown scale or field (with the nearest name), or a value of another kind."""
+
+def describe(name: str) -> str:
+    """The values that a field may take, in words. HealError for an unknown field (with the nearest name)."""
+    kind, within, _ = _known(name)
+    return within.words(kind)
+
+
+def to_try(name: str) -> str:
+    """Another value of a switch than its default, as one types it after -p; "" for a field that is no switch."""
+    return _known(name)[1].other
+
+
+def parse(name: str, value: Any) -> Any:
+    """A value of a field as its type, where its meaning is plain (0.5, "1/3", [0, 1], "0,1", numpy's numbers).
+
+    HealError, one line that names field, range and an example, where it is not, or where it is out of range."""
+    return check(name, value, *_known(name))
+
+
+def _known(name: str) -> tuple:
+    if name not in kinds():
+        near = difflib.get_close_matches(name, kinds(), 1)
+        mend = f"did you mean '{near[0]}'?" if near else "see heal_lib/scales.py"
+        raise HealError(f"unknown parameter '{name}'; {mend}")
+    return kinds()[name]
+
+
+def get(name: str, /, **overrides) -> Scale:
+    """The scale of that name with some fields replaced (see `parse`); None stands for "leave it". The variable BACKEND,
+    if set, chooses what trains students.
+
+    Raises HealError for an unknown scale or field (with the nearest name), or a value that a field cannot take."""
     if name not in SCALES:
         raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
     overrides = {"backend": os.environ.get("BACKEND") or None, **overrides}
-    scale, known = SCALES[name], {f.name for f in fields(Scale)} - {"name"}
-    changes = {}
-    for key, value in overrides.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            mend = f"did you mean '{near[0]}'?" if near else "see heal_lib/scales.py"
-            raise HealError(f"unknown parameter '{key}'; {mend}")
-        if value is None:
-            continue
-        default = getattr(scale, key)
-        value = tuple(value) if isinstance(value, list) else value
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
-        if type(value) is not type(default):
-            raise HealError(f"parameter '{key}' is {value!r}; give a {type(default).__name__}, such as {default!r}")
-        changes[key] = value
-    scale = replace(scale, **changes)
+    changes = {key: parse(key, value) for key, value in overrides.items() if _known(key) and value is not None}
+    scale = replace(SCALES[name], **changes)
     _check(scale)
     return scale
 
 
 def _check(scale: Scale) -> None:
-    """Sizes that cannot work, named before anything runs."""
-    for key in ("n_distil", "n_samples", "n_failed", "n_candidates", "n_hinted", "n_test", "k_eval", "batch_size",
-                "train_tokens", "per_problem_cap", "lora_rank", "n_development", "n_boot", "n_ablation_seeds",
-                "processes"):
-        if getattr(scale, key) < 1:
-            raise HealError(f"{key} is {getattr(scale, key)}; it must be at least 1")
-    for key, ceiling in (("temperature", float("inf")), ("top_p", 1.0)):
-        if not 0 < getattr(scale, key) <= ceiling:
-            raise HealError(f"{key} is {getattr(scale, key)}; it must be above 0" + " and at most 1" * (ceiling == 1))
-    if not 0 < scale.window <= 1:
-        raise HealError(f"window is {scale.window}; it is a share of the trajectory, above 0 and at most 1")
-    if not scale.learning_rates or not all(rate > 0 for rate in scale.learning_rates):
-        raise HealError(f"learning_rates are {scale.learning_rates}; give at least one, each above 0, such as [0.001]")
-    if not scale.seeds or len(set(scale.seeds)) < len(scale.seeds):
-        raise HealError(f"seeds are {scale.seeds}; give at least one, each once")
-    if scale.entropy != "full":
-        raise HealError(f"entropy='{scale.entropy}' is not available with the hf engine, which gives 'full'")
+    """What fields ask of each other and of the machine, named before anything runs."""
+    if scale.eligible_max_correct > scale.n_samples:
+        raise HealError(f"eligible_max_correct is {scale.eligible_max_correct}; give at most n_samples, which is "
+                        f"{scale.n_samples}")
+    if scale.pure_rule == "quantile" and scale.pure_lambda > 1:
+        raise HealError(f"pure_lambda is {scale.pure_lambda}; give a share dropped, 0 to 1, such as 0.2, or set "
+                        "pure_rule to threshold")
+    if scale.hint != "answer" and "math" in scale.worlds:
+        raise HealError(f"hint is '{scale.hint}'; the world math has no other than 'answer'")
     from heal_lib import backends, worlds
-    from heal_lib.engines import choose
 
-    choose.check(scale.engine)
+    if scale.engine != "hf":  # what is always there needs no torch to be looked for
+        from heal_lib.engines import choose
+
+        choose.check(scale.engine)
     how = backends.Finetune(scale.backend, scale.finetune, processes=scale.processes)
     if how not in (backends.Finetune(), backends.Finetune(method="lora")):  # the others may ask for a GPU
         backends.check(how)
     here = [worlds.get(name) for name in scale.worlds]
-    if not here:
-        raise HealError("worlds are empty; give at least one, such as 'equations'")
     known = {difficulty for world in here for difficulty in world.difficulties}
     for difficulty in (*scale.difficulties, *scale.benchmarks):
         if not any(world.knows(difficulty) for world in here):
             raise HealError(f"no world here has the difficulty '{difficulty}'; choose from {', '.join(sorted(known))}")
-    if not scale.difficulties:
-        raise HealError("difficulties are empty; give at least one, such as 'hard'")

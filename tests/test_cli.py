@@ -62,3 +62,10 @@ def test_completion_completes_in_bash(capsys):
     script = capsys.readouterr().out + "\ncomplete -p heal"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert "reproduce ablate" in done.stdout
+
+
+def test_doctor_sees_a_cache_that_is_a_file(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "file" / "heal"))
+    with pytest.raises(HealError, match="file is not a folder; point HEAL_CACHE to one"):
+        doctor.disk()

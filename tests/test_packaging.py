@@ -1,7 +1,9 @@
 """The files a stranger meets first: pins that agree, stripped notebooks, a package that imports quickly."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -9,6 +11,7 @@ import tomllib
 import nbformat
 import pytest
 import yaml
+from test_reproduce import notebook
 
 from heal_lib.files import ROOT
 
@@ -87,3 +90,55 @@ def test_a_user_s_mistake_is_seen_in_the_public_names_types(tmp_path):
     done = subprocess.run([*command, str(code)], cwd=ROOT, capture_output=True, text=True)
     wrong = [int(line) for line in re.findall(r"user\.py:(\d+): error", done.stdout)]
     assert wrong == [2, 3, 4, 5] and "Found 4 errors in 1 file" in done.stdout, done.stdout
+
+
+# --- installed without a checkout
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The package's code in a folder of its own, as pip leaves it, and a working folder; returns a function that runs
+    Python there, and both folders."""
+    site, work = tmp_path_factory.mktemp("site-packages"), tmp_path_factory.mktemp("work")
+    for path in (ROOT / "heal_lib").rglob("*.py"):
+        (site / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, site / path.relative_to(ROOT))
+
+    def run(*arguments):
+        environment = {k: v for k, v in os.environ.items() if k not in ("HEAL_CACHE", "HEAL_RESULTS", "HEAL_MODELS")}
+        return subprocess.run([sys.executable, *arguments], cwd=work, capture_output=True, text=True,
+                              env={**environment, "PYTHONPATH": str(site)})
+
+    return run, site, work
+
+
+def test_results_and_cache_of_an_installed_package_are_in_the_working_folder(installed):
+    run, site, work = installed
+    code = "from heal_lib import places, scales; print(places.default_root(), scales.get('smoke').results_dir)"
+    assert run("-c", code).stdout.split() == [str(work / ".cache" / "heal"), str(work / "results" / "smoke")]
+
+
+def test_an_installed_package_names_what_it_lacks(installed):
+    run, site, work = installed
+    before = sorted(site.rglob("*.json"))
+    done = run("-m", "heal_lib.reproduce", "--scale", "smoke")
+    assert done.returncode == 2 and done.stderr == (
+        "heal: no notebooks found; run this in a full checkout, installed with pip install -e .\n")
+    assert list(work.iterdir()) == [] and sorted(site.rglob("*.json")) == before
+
+
+def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):
+    run, site, work = installed
+    (work / "notebooks").mkdir()
+    body = "from heal_lib import places, scales\nprint(places.default_root(), scales.get(scale).results_dir)"
+    notebook(work / "notebooks" / "00_tour.ipynb", body, 'scale = "smoke"')
+    done = run("-m", "heal_lib.reproduce", "--scale", "smoke")
+    assert done.returncode == 0, done.stderr
+    text = (work / "results" / "smoke" / "notebooks" / "00_tour.ipynb").read_text()
+    assert f"./.cache/heal {work}/results/smoke" in text.replace("./results", f"{work}/results")
+    assert (work / ".cache" / "heal" / "runs" / "smoke.json").is_file()
+    assert not [path for path in site.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+
+
+def test_hashing_the_library_s_code_imports_none_of_it():
+    code = ("import sys; from heal_lib import codehash, run; codehash.code_hash(*run.modules()); "
+            "sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

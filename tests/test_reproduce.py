@@ -1,19 +1,17 @@
 """The driver on throw-away notebooks: order, parameters, what is skipped, and how it fails."""
 
-import dataclasses
+import contextlib
 import json
+import os
 import random
-import signal
 import subprocess
 import sys
-import time
-import types
-from pathlib import Path
 
 import nbformat
 import pytest
 
-from heal_lib import notebooks, provenance, reproduce
+from heal_lib import notebooks, provenance, reproduce, run, scales
+from heal_lib.embedded import pretrain
 from heal_lib.errors import HealError
 
 BODIES = {
@@ -35,33 +33,19 @@ def notebook(path, body, parameters):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project of five notebooks; `window` is declared by 01 and 99."""
-
-    @dataclasses.dataclass(frozen=True)
-    class Scale:
-        name: str
-        window: float = 0.5
-        seeds: tuple = (0, 1)
-
-        @property
-        def results_dir(self):
-            return Path("results", self.name if self.window == 0.5 else f"{self.name}+window={self.window:g}")
-
-    def get(name, **overrides):
-        if name not in ("s", "llm"):
-            raise HealError(f"unknown scale {name!r}; known: s, llm")
-        return Scale(name, **overrides)
-
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "results" / "s" / "tables").mkdir(parents=True)
     for name, body in BODIES.items():
         parameters = 'scale = "s"' + ("\nwindow = 0.5" if name[:2] in ("01", "99") else "")
         notebook(tmp_path / "notebooks" / f"{name}.ipynb", body, parameters)
-    monkeypatch.setitem(sys.modules, "heal_lib.scales", types.SimpleNamespace(get=get))
+    for name in ("s", "llm"):
+        monkeypatch.setitem(scales.SCALES, name, scales.Scale(name, window=0.5, seeds=(0, 1)))
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path / "notebooks")
-    for module in (notebooks, reproduce, provenance):
+    for module in (notebooks, reproduce, provenance, scales):
         monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "pool", contextlib.nullcontext)  # these notebooks have no workers
     monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "cache"))
-    for name in ("HEAL_EVENTS", "JUPYTER_PATH", *notebooks.QUIET, "HF_HUB_OFFLINE"):
+    for name in ("HEAL_EVENTS", "HEAL_RESULTS", "JUPYTER_PATH", *notebooks.QUIET, "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "")  # so that what the driver sets is undone
     return tmp_path
 
@@ -167,7 +151,7 @@ def test_only_what_depends_on_a_change_runs_again(project, executed, monkeypatch
     (project / "results" / "s" / "tables" / "tour.csv").write_text("by hand")
     drive()
     assert names(executed)[0] == "00_tour"
-    monkeypatch.setattr(reproduce, "code_hash", lambda *_: "other code")
+    monkeypatch.setattr(run, "code_hash", lambda *_: "other code")
     drive()
     assert len(names(executed)) == 4
 
@@ -203,6 +187,10 @@ def test_a_fresh_clone_with_committed_results_computes_them(project, executed, m
         (["-p", "windwo", "1"], "did you mean window"),
         (["--only", "02", "-p", "window", "1"], "unknown parameter 'window' for 02_gear"),
         (["-p", "scale", "x"], "use --scale"),
+        (["--only", ""], "unknown notebook ''"),
+        (["--only", "."], "unknown notebook '.'"),
+        (["-p", "window", "2"], "window is 2; give a share of the trajectory, above 0 up to 1"),
+        (["-p", "window", "1e400"], "window is inf; give a share"),
     ],
 )
 def test_bad_arguments_are_one_line_and_exit_2(project, executed, capsys, arguments, said):
@@ -216,19 +204,15 @@ def test_a_file_that_is_no_notebook_is_named(project, executed, capsys):
     assert drive() == 2 and "02_gear.ipynb: not a notebook" in capsys.readouterr().err
 
 
-def test_from_scratch_uses_the_retrained_models(project, executed, monkeypatch):
-    trained = []
+def trained(*, folder):
+    (folder / "teacher.safetensors").write_text("weights")
 
-    def train(command):
-        folder = Path(command[-1])
-        (folder / "teacher.safetensors").write_text("weights")
-        trained.append(folder)
-        return types.SimpleNamespace(returncode=0)
 
+def test_from_scratch_uses_the_retrained_models(project, executed, monkeypatch, capsys):
     monkeypatch.setenv("HEAL_MODELS", "")
-    monkeypatch.setattr(reproduce.subprocess, "run", train)
-    monkeypatch.setattr(provenance, "output", lambda command: None)
-    assert drive("--from-scratch") == 0 and drive("--from-scratch") == 0 and len(trained) == 1
+    monkeypatch.setattr(pretrain, "both", trained)
+    assert drive("--from-scratch") == 0 and drive("--from-scratch") == 0
+    assert capsys.readouterr().out.count("made models") == 1
     record = json.loads((project / "results" / "s" / "run.json").read_text())
     assert list(record["models"]) == ["teacher.safetensors"]
 
@@ -262,7 +246,7 @@ def test_a_folder_that_mixes_runs_is_refused_by_the_name_of_the_file(project, ex
     refused("s/tables/older.csv: not what a notebook")
     (folder / "tables" / "older.csv").unlink()
     provenance.check(folder)
-    monkeypatch.setattr(reproduce, "code_hash", lambda *files: "other code")
+    monkeypatch.setattr(run, "code_hash", lambda *files: "other code")
     assert drive("--only", "02") == 0
     refused("(01_ceiling|02_gear|99_report).ipynb: made with other code")
     refused("made with other code", besides=("99_report",))
@@ -283,47 +267,196 @@ def test_a_damaged_note_of_a_run_costs_time_and_nothing_else(project, executed, 
         assert drive() == 0 and set(json.loads((project / "cache/runs/s.json").read_text())) >= set(BODIES) - {"08_llm"}
 
 
-def test_a_second_run_into_the_same_folder_is_refused(project, executed, capsys):
-    run = reproduce.Run("s", notebooks.select(["02"], "s"), [])
-    with reproduce.alone(run):
+def test_a_second_run_into_the_same_folder_is_refused_whatever_its_cache(project, executed, capsys, monkeypatch):
+    with run.alone(run.Run("s", notebooks.select(["02"], "s"), [])):
+        monkeypatch.setenv("HEAL_CACHE", str(project / "another"))
         assert drive() == 2
     assert "another run writes there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on_and_leaves_no_kernel(project, how):
-    """The real thing, in a process of its own: the notebook sleeps, the driver is told to stop."""
-    started = project / "started"
-    notebook(project / "notebooks" / "02_gear.ipynb",
-             f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)", 'scale = "smoke"')
-    script = f"""
-import runpy, signal, sys
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, these tests perhaps, ignore it
-from heal_lib import notebooks, provenance, store
-store.ROOT = provenance.ROOT = Path({str(project)!r})
-notebooks.ROOT, notebooks.FOLDER = store.ROOT, store.ROOT / "notebooks"
-(store.ROOT / "heal_lib").mkdir()
-sys.argv = ["reproduce", "--scale", "smoke", "--only", "02"]
-runpy.run_module("heal_lib.reproduce", run_name="__main__")
-"""
-    driver = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
-    while not started.exists() or not started.read_text():
-        assert driver.poll() is None, driver.stderr.read()
-        time.sleep(0.05)
-    driver.send_signal(how)
-    said = driver.communicate(timeout=60)[1].splitlines()
-    assert driver.returncode == 130 and said[-1] == "heal: interrupted; the same command goes on from here"
-    assert not [line for line in said if "Traceback" in line]
-    assert gone(int(started.read_text()))
-    assert not list((project / "results").rglob("*02_gear*"))
+# --- what a run may not take for its scale's, and where it may not write
+def test_an_edited_and_saved_parameter_does_not_pass_for_the_scale_s(project, executed, capsys):
+    notebook(project / "notebooks" / "01_ceiling.ipynb", "print(window)", 'scale = "s"\nwindow = 1 / 4  # a try')
+    assert drive() == 2 and executed == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("heal: 01_ceiling.ipynb: its parameters cell has window = 1 / 4, s has 0.5; put that back")
+    assert drive("--only", "02") == 0  # the others are as they were
+    assert drive("-p", "window", "1/4") == 0  # what is given counts, not what stands there
+    assert dict(executed)["01_ceiling"] == {"scale": "s", "window": 0.25}
 
 
-def gone(process):
-    """Whether a process ends, within a minute."""
-    for _ in range(600):
-        state = Path(f"/proc/{process}/stat")
-        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.1)
-    return False
+@pytest.mark.parametrize("written", ["0.5", "1 / 2", "5e-1", "None", "0.5 if scale else 1"])
+def test_what_a_parameters_cell_means_counts_not_how_it_is_written(project, executed, written, capsys):
+    notebook(project / "notebooks" / "01_ceiling.ipynb", "", f'scale = "s"\nwindow: float = {written}')
+    plain = "if" not in written
+    assert drive("--only", "01") == (0 if plain else 2) and bool(executed) == plain
+    assert plain or "window = 0.5 if scale else 1" in capsys.readouterr().err
+
+
+def test_a_real_run_of_an_edited_notebook_leaves_nothing_in_the_scale_s_folder(project, capsys):
+    for path, default in ((project / "notebooks" / "01_ceiling.ipynb", "0.3"), (None, None)):
+        if path:
+            notebook(path, "import os; open(os.environ['HEAL_RESULTS'] + '/tables/w.csv', 'w').write(str(window))",
+                     f'scale = "s"\nwindow = {default}')
+    assert drive("--only", "01") == 2 and not list((project / "results" / "s" / "tables").iterdir())
+    (project / "results" / "s+window=0.25" / "tables").mkdir(parents=True)
+    assert drive("--only", "01", "-p", "window", "1/4") == 0
+    assert (project / "results" / "s+window=0.25" / "tables" / "w.csv").read_text() == "0.25"
+    record = json.loads((project / "results" / "s+window=0.25" / "run.json").read_text())
+    assert record["overrides"] == {"window": 0.25} and record["notebooks"]["01_ceiling"]["parameters"]["window"] == 0.25
+
+
+def test_tuples_and_texts_arrive_as_they_were_meant(project, executed, capsys):
+    parameters = 'scale = "s"\nseeds = None\nstep_delimiter = "\\n\\n"\nteacher = None\nmine = 3'
+    notebook(project / "notebooks" / "02_gear.ipynb", "", parameters)
+    for typed in ("0,1", "(0, 1)", "[0, 1]"):
+        others = ["-p", "step_delimiter", r"\n", "-p", "teacher", "007"]
+        assert drive("--only", "02", "--force", "-p", "seeds", typed, *others) == 0
+        assert executed.pop()[1] == {"scale": "s", "seeds": [0, 1], "step_delimiter": "\n", "teacher": "007"}
+    assert drive("--only", "02") == 0
+    record = json.loads((project / "results" / "s" / "run.json").read_text())
+    assert record["notebooks"]["02_gear"]["parameters"] == {"scale": "s", "mine": "3"}  # its own are on record as well
+
+
+def test_many_seeds_make_a_short_folder_and_the_record_says_which(project, executed):
+    notebook(project / "notebooks" / "02_gear.ipynb", "", 'scale = "s"\nseeds = None')
+    assert drive("--only", "02", "-p", "seeds", str(list(range(100)))) == 0
+    (folder,) = (project / "results").glob("s+*")
+    assert len(folder.name) < 20 and json.loads((folder / "run.json").read_text())["overrides"]["seeds"][99] == 99
+
+
+@pytest.mark.parametrize("variable", ["HEAL_CACHE", "HEAL_RESULTS"])
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_folder_that_is_a_file_is_named(project, executed, capsys, monkeypatch, variable, below):
+    (project / "file").write_text("")
+    monkeypatch.setenv(variable, str(project / "file" / below))
+    assert drive() == 2 and executed == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"heal: {project / 'file'} is not a folder; point {variable} to one"
+
+
+def test_help_offers_the_scales_there_are(capsys):
+    with pytest.raises(SystemExit):
+        reproduce.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"one of {', '.join(scales.names())}; demo by default" in said
+
+
+# --- one state of the code per results folder
+def git(project, *arguments):
+    who = {"GIT_AUTHOR_NAME": "x", "GIT_AUTHOR_EMAIL": "x", "GIT_COMMITTER_NAME": "x", "GIT_COMMITTER_EMAIL": "x"}
+    return subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True, text=True,
+                          env={**os.environ, **who}).stdout.strip()
+
+
+@pytest.fixture
+def committed(project):
+    """The project as a repository, with a library of one module; returns a function that commits all of it."""
+    (project / "heal_lib").mkdir()
+    (project / "heal_lib" / "gear.py").write_text("x = 1\n")
+    (project / ".gitignore").write_text("results\ncache\n")
+    git(project, "init", "-q")
+
+    def commit():
+        git(project, "add", "-A")
+        git(project, "commit", "-qm", "x", "--allow-empty")
+        return git(project, "rev-parse", "HEAD")
+
+    commit()
+    return commit
+
+
+def facts(project):
+    return json.loads((project / "results" / "s" / "run.json").read_text())["notebooks"]
+
+
+def test_every_notebook_has_the_commit_and_the_code_that_it_ran_under(project, executed, committed):
+    head = git(project, "rev-parse", "HEAD")
+    assert drive("--only", "00", "01") == 0
+    provenance.check_committed(project / "results" / "s")
+    (project / "heal_lib" / "new.py").write_text("y = 1\n")  # untracked counts
+    assert drive("--only", "02") == 0
+    found = facts(project)
+    assert {name: (f["commit"], f["dirty"]) for name, f in found.items()} == {
+        "00_tour": (head, False), "01_ceiling": (head, False), "02_gear": (head, True)}
+    assert len({f["code"] for f in found.values()}) == 1  # all are of the code that ran, which is elsewhere
+    with pytest.raises(HealError, match="s/notebooks/02_gear.ipynb: not made from a clean commit; commit heal_lib/"):
+        provenance.check_committed(project / "results" / "s")
+
+
+@pytest.mark.parametrize("file", ["README.md", "results/x.csv"])
+def test_what_no_result_depends_on_may_differ_from_the_commit(project, executed, committed, file):
+    (project / file).write_text("new")
+    assert drive("--only", "00") == 0 and facts(project)["00_tour"]["dirty"] is False
+
+
+def test_a_results_folder_of_two_commits_or_of_two_codes_is_refused(project, executed, committed, monkeypatch, capsys):
+    folder = project / "results" / "s"
+    assert drive("--only", "00") == 0
+    committed()
+    assert drive("--only", "01") == 0
+    with pytest.raises(HealError, match="01_ceiling.ipynb: made at another commit than 00_tour"):
+        provenance.check_committed(folder)
+    assert drive("--only", "00", "01", "--force") == 0
+    provenance.check_committed(folder)
+    monkeypatch.setattr(run, "code_hash", lambda *_: "other code")
+    assert drive("--only", "01") == 0
+    with pytest.raises(HealError, match="01_ceiling.ipynb: made at another code than 00_tour"):
+        provenance.check_committed(folder)
+    folder.rename(project / "results" / "demo")
+    assert drive("--check-readme") == 2 and "another code" in capsys.readouterr().err
+
+
+def test_results_from_no_checkout_are_nobody_s_commit(project, executed):
+    assert drive("--only", "00") == 0
+    with pytest.raises(HealError, match="not made from a clean commit"):
+        provenance.check_committed(project / "results" / "s")
+
+
+@pytest.mark.parametrize("record", ["[]", "3", "{}", '{"notebooks": []}', '{"notebooks": {}}', "not json", None])
+def test_a_run_file_that_is_none_is_one_line(project, capsys, record):
+    folder = project / "results" / "demo"
+    folder.mkdir()
+    if record is not None:
+        (folder / "run.json").write_text(record)
+    assert drive("--check-readme") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("heal: demo/run.json: ") and "make reproduce" in line
+
+
+def during(monkeypatch, name, what):
+    """Has something happen while the notebook of that name runs."""
+    whole = notebooks.execute
+
+    def execute(path, *others):
+        if path.stem == name:
+            what()
+        whole(path, *others)
+
+    monkeypatch.setattr(notebooks, "execute", execute)
+
+
+def test_a_commit_in_the_middle_of_a_run_is_noticed(project, executed, committed, monkeypatch):
+    first, later = git(project, "rev-parse", "HEAD"), []
+    during(monkeypatch, "01_ceiling", lambda: later.append(committed()))
+    assert drive() == 0
+    assert [f["commit"] for f in facts(project).values()] == [first, first, *later, *later]
+    with pytest.raises(HealError, match="02_gear.ipynb: made at another commit"):
+        provenance.check_committed(project / "results" / "s")
+
+
+@pytest.mark.parametrize(("file", "noted"), [
+    ("heal_lib/gear.py", ["00_tour"]), ("notebooks/01_ceiling.ipynb", ["00_tour"]),
+    ("notebooks/99_report.ipynb", ["00_tour", "01_ceiling", "02_gear"])])
+def test_code_that_changes_in_a_run_ends_it(project, executed, committed, monkeypatch, capsys, file, noted):
+    edit = [lambda: (project / file).write_text((project / file).read_text() + "\n")]
+    during(monkeypatch, "01_ceiling", lambda: edit and edit.pop()())
+    assert drive() == 2 and list(facts(project)) == noted
+    assert f"heal: {file}: changed while the run went on; run again" in capsys.readouterr().err
+    assert drive() == 0 and len(facts(project)) == 4
+
+
+def test_git_is_asked_once_for_what_differs(project, executed, committed, monkeypatch):
+    asked, ask = [], provenance.output
+    monkeypatch.setattr(provenance, "output", lambda command: asked.append(command[:2]) or ask(command))
+    assert drive() == 0 and len(executed) == 4 and asked.count(["git", "status"]) == 1

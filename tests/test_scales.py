@@ -1,8 +1,12 @@
 import dataclasses
+import shlex
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
-from heal_lib import scales
+from heal_lib import bounds, scales
 from heal_lib.errors import HealError
 from heal_lib.scales import ROOT
 
@@ -39,44 +43,121 @@ def test_defaults_are_the_method_s():
     assert len(scales.get("full").seeds) == 10 and len(scales.get("demo").seeds) == 3
 
 
-def test_overrides_are_taken_and_forgiving_where_it_is_safe():
-    cfg = scales.get("smoke", window=1, seeds=[3, 4], n_samples=None)
-    assert cfg.window == 1.0 and type(cfg.window) is float
-    assert cfg.seeds == (3, 4) and cfg.n_samples == scales.get("smoke").n_samples
+def test_none_leaves_a_field_as_the_scale_has_it():
+    assert scales.get("smoke", n_samples=None, seeds=None) == scales.get("smoke")
 
 
-@pytest.mark.parametrize("name, overrides, words", [
+@pytest.mark.parametrize(("name", "values", "meant"), [
+    ("window", [1, 1.0, np.float64(1), np.float32(1), np.int64(1), "1", "1.0", "3/3", True], 1.0),
+    ("window", [1 / 3, "1/3", "1 / 3", np.float64(1 / 3)], 1 / 3),
+    ("n_samples", [20, 20.0, "20", "2e1", np.int64(20), np.float64(20)], 20),
+    ("train_tokens", [1e6, "1e6", 1_000_000, "1_000_000"], 10**6),
+    ("seeds", [[0, 1], (0, 1), "0,1", "0, 1", "[0, 1]", "(0, 1)", np.arange(2), [0.0, 1.0], ["0", "1"]], (0, 1)),
+    ("learning_rates", [[0.01], (0.01,), "0.01,", np.array([0.01])], (0.01,)),
+    ("worlds", [["paths", "equations"], "paths,equations", "paths, equations", "['paths', 'equations']",
+                np.array(["paths", "equations"])], ("paths", "equations")),
+    ("pure_pool", ["hint", ["hint"], ("hint",), "['hint']"], ("hint",)),
+    ("pure_pool", [[], (), "[]"], ()),
+    ("stages_cumulative", [False, "false", "False", np.False_], False),
+    ("step_delimiter", ["\n", np.str_("\n")], "\n"),
+])
+def test_a_value_is_read_where_its_meaning_is_plain(name, values, meant):
+    for value in values if name != "window" else [v for v in values if v is not True]:
+        found = getattr(scales.get("smoke", **{name: value}), name)
+        assert found == meant and type(found) is type(meant), value
+
+
+BAD = [
+    ("window", [2, 0, -0.1, "half", [0.5], True, "a", 10**400, {}]), ("backoff", [-1, 0.5, "one", 10**20]),
+    ("hint", ["../../etc/passwd", "", 1]), ("surge", ["nope"]), ("window_unit", ["chars"]), ("entropy", ["top20"]),
+    ("pure_rule", ["thresold"]), ("pure_pool", [["hnt"], "hnt", ["hint", "hint"], 3]), ("pure_lambda", [-0.1, 2]),
+    ("pure_eps", [0, -1]), ("pure_aggregate", ["median"]), ("pure_uncertainty", ["during"]),
+    ("k_eval", [1, 0, -1]), ("stage_hint_below", [50, -1]), ("stages_cumulative", [1, "yes"]),
+    ("temperature", [float("1e400"), float("nan"), 0, "hot"]), ("top_p", [0, 1.5]),
+    ("n_samples", [10**20, 0, 2.5, True, float("inf"), 10**5000]), ("n_development", [0]), ("per_problem_cap", [0]),
+    ("eligible_max_correct", [-1, 1000]), ("seeds", [["a"], "a", 3, [], [1, 1], [-1], [0.5], [2**32], [None], "0,,1"]),
+    ("learning_rates", [[-1.0], [], [float("inf")]]), ("worlds", [[], ["paths", "paths"], ["chess"]]),
+    ("difficulties", [[], ["hrad"]]), ("step_delimiter", ["", 7]), ("teacher", ["", 7]), ("engine", ["hff"]),
+    ("backend", ["tf"]), ("finetune", ["half"]), ("sweep_sizes", [["huge"]]), ("sweep_world", ["math"]),
+    ("max_new_tokens", [-1]), ("processes", [0]), ("teacher_seed", [-1]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD for value in values],
+                         ids=lambda value: str(type(value)) if isinstance(value, int) else None)
+def test_a_value_out_of_range_is_refused_in_one_line_with_the_mend(name, value):
+    with pytest.raises(HealError) as caught:
+        scales.get("smoke", **{name: value})
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 250, text
+    assert name in text or name in ("worlds", "difficulties", "engine"), text  # worlds and engines name themselves
+    assert any(word in text for word in ("give", "choose")), text
+
+
+def test_every_field_has_its_range_and_the_example_in_its_message_is_accepted():
+    for name, (kind, within, default) in scales.kinds().items():
+        assert scales.describe(name), name
+        scales.parse(name, default if kind is str else bounds.example(default))
+        with pytest.raises(HealError) as caught:
+            scales.parse(name, object())
+        assert within.words(kind) in str(caught.value)
+
+
+def test_ranges_in_words():
+    right = {
+        "window": "a share of the trajectory, above 0 up to 1", "surge": "difference or value",
+        "seeds": "whole numbers, 0 to 4,294,967,295, at least one, each once",
+        "n_samples": "a whole number of teacher samples per problem, 1 to 10,000",
+        "pure_pool": "any of hint, repair, each at most once", "all_methods": "true or false"}
+    assert {name: scales.describe(name) for name in right} == right
+    with pytest.raises(HealError, match="did you mean 'window'"):
+        scales.describe("windw")
+
+
+def test_every_switch_has_another_value_to_try_which_is_accepted():
+    from heal_lib import tables
+
+    for name in tables.SWITCHES:
+        tried = bounds.literal(shlex.split(scales.to_try(name))[0])
+        changed = scales.get("smoke", **{name: tried})
+        assert name == "entropy" or list(changed.changed) == [name]  # there is no other entropy
+
+
+@pytest.mark.parametrize("name", scales.names())
+def test_no_scale_is_out_of_its_own_ranges(name):
+    for field in scales.kinds():
+        value = getattr(scales.SCALES[name], field)
+        assert scales.parse(field, value) == value
+
+
+def test_sizes_of_the_sweep_are_sizes_of_models():
+    from heal_lib.embedded.models import SIZES
+
+    assert set(scales.kinds()["sweep_sizes"][1].choices) <= set(SIZES)
+
+
+@pytest.mark.parametrize(("name", "overrides", "words"), [
     ("tiny", {}, "unknown scale 'tiny'; choose one of smoke, demo"),
     ("smoke", {"windw": 0.5}, "unknown parameter 'windw'; did you mean 'window'"),
     ("smoke", {"xyzzy": 1}, "unknown parameter 'xyzzy'; see"),
     ("smoke", {"name": "demo"}, "unknown parameter 'name'"),
-    ("smoke", {"window": "0.5"}, "'window' is '0.5'; give a float"),
-    ("smoke", {"n_samples": 2.5}, "'n_samples' is 2.5; give a int"),
-    ("smoke", {"n_samples": True}, "'n_samples' is True; give a int"),
-    ("smoke", {"stages_cumulative": 1}, "'stages_cumulative' is 1; give a bool"),
-    ("smoke", {"seeds": 3}, "'seeds' is 3; give a tuple"),
-    ("smoke", {"n_samples": 0}, "n_samples is 0; it must be at least 1"),
-    ("smoke", {"k_eval": -1}, "k_eval is -1"),
-    ("smoke", {"n_development": 0}, "n_development is 0"),
-    ("smoke", {"seeds": ()}, "seeds are"),
-    ("smoke", {"seeds": (1, 1)}, "seeds are"),
-    ("smoke", {"entropy": "top20"}, "entropy='top20' is not available"),
-    ("smoke", {"worlds": ("chess",)}, "unknown world 'chess'"),
-    ("smoke", {"worlds": ()}, "worlds are empty"),
-    ("smoke", {"difficulties": ("hrad",)}, "difficulty 'hrad'"),
-    ("smoke", {"difficulties": ()}, "difficulties are empty"),
-    ("smoke", {"temperature": 0.0}, "temperature is 0.0"),
-    ("smoke", {"temperature": float("nan")}, "temperature is nan"),
-    ("smoke", {"top_p": 0.0}, "top_p is 0.0"),
-    ("smoke", {"top_p": 1.5}, "top_p is 1.5"),
-    ("smoke", {"window": 0.0}, "window is 0.0"),
-    ("smoke", {"window": 2.0}, "window is 2.0"),
-    ("smoke", {"learning_rates": [-1.0]}, "learning_rates are (-1.0,)"),
+    ("smoke", {"pure_lambda": 3, "pure_rule": "quantile"}, "pure_lambda is 3.0; give a share dropped, 0 to 1"),
+    ("smoke", {"eligible_max_correct": 11}, "eligible_max_correct is 11; give at most n_samples, which is 10"),
+    ("smoke", {"hint": "first_step", "worlds": ["math"]}, "the world math has no other than 'answer'"),
 ])
-def test_bad_scales_are_refused_in_one_line(name, overrides, words):
+def test_what_does_not_fit_together_is_refused(name, overrides, words):
     with pytest.raises(HealError) as caught:
         scales.get(name, **overrides)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_threshold_may_lie_above_one():
+    assert scales.get("smoke", pure_rule="threshold", pure_lambda=30).pure_lambda == 30.0
+
+
+def test_checking_a_scale_loads_no_torch():
+    code = "import sys; from heal_lib import scales; scales.get('demo'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_changed_switch_writes_elsewhere():
@@ -93,6 +174,16 @@ def test_different_values_never_share_a_folder():
     values = [0.1234561, 0.1234562, 1 / 3 + 1e-9]
     assert len({scales.get("demo", window=v).results_dir for v in values}) == len(values)
     assert len({scales.get("demo", step_delimiter=d).results_dir for d in ("\n", "\t", ";", "_")}) == 4
+
+
+def test_a_long_name_becomes_a_hash_of_what_it_stands_for():
+    short = scales.get("demo", worlds=["paths"], n_test=7)
+    assert short.results_dir.name == "demo+n_test=7+worlds=paths"
+    assert short.changed == {"n_test": 7, "worlds": ("paths",)}
+    names = {scales.get("demo", seeds=list(range(n))).results_dir.name for n in (40, 41, 100)}
+    assert len(names) == 3 and all(name.startswith("demo+") and len(name) <= 20 for name in names)
+    wide = {"worlds": ["paths"], "seeds": list(range(50))}
+    assert scales.get("demo", **wide).results_dir == scales.get("demo", **dict(reversed(wide.items()))).results_dir
 
 
 def test_an_override_equal_to_the_default_changes_nothing():

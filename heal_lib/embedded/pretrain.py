@@ -53,6 +53,13 @@ def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: s
         shutil.rmtree(checkpoints)
 
 
+def both(*, folder: Path) -> None:
+    """Teacher and student, as they are shipped, into `folder`."""
+    for name in RECIPES:
+        pretrain(name, folder)
+        card.write(folder / name)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line: which models, where to, how much text."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.embedded.pretrain", description=__doc__)

@@ -1,0 +1,207 @@
+"""One run of notebooks into one results folder: what is up to date, what is made again, and its record, run.json."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import tempfile
+import time
+
+from heal_lib import notebooks, provenance, scales, workers
+from heal_lib.codehash import code_hash
+from heal_lib.errors import HealError
+from heal_lib.files import file_hash, hash_of, read_json, write_json
+from heal_lib.places import PACKAGE, check_folder, default_root
+
+GATHERS = "99_"  # the notebook that reads what the others wrote
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:02 or 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def modules() -> list[str]:
+    """The names of all modules of the library."""
+    parts = [path.relative_to(PACKAGE.parent).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    return sorted(".".join(each[:-1] if each[-1] == "__init__" else each) for each in parts)
+
+
+def _json(path, sound):
+    """A JSON file that may be missing or damaged: then {}, for all that depends on it can be made again."""
+    try:
+        value = read_json(path)
+        return value if sound(value) else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _is_notes(notes):
+    return all(set(note["fingerprint"] + "") and dict(note["outputs"]) for note in notes.values())
+
+
+def _is_record(record):
+    return all(facts["seconds"] + 0 >= 0 and dict(facts["outputs"]) for facts in record["notebooks"].values())
+
+
+class Run:
+    """One pass over notebooks at one scale.
+
+    run.json is for readers; what is up to date is noted in the cache, so that a fresh clone, which has
+    results but no cache, computes them.
+    """
+
+    def __init__(self, scale, paths, pairs):
+        self.paths, self.stamp = paths, provenance.stamp()
+        self.known = {path.stem: notebooks.declared(path) for path in paths}
+        cfg, given = notebooks.settings(scale, pairs, self.known)
+        self.given, self.folder = {"scale": scale, **given}, cfg.results_dir
+        check_folder(self.folder, "HEAL_RESULTS")
+        check_folder(default_root(), "HEAL_CACHE")
+        self.notes_path = default_root() / "runs" / f"{self.folder.name}.json"
+        self.notes, last = _json(self.notes_path, _is_notes), _json(self.folder / "run.json", _is_record)
+        fields = dataclasses.asdict(cfg)
+        self.record = {
+            "scale": scale,
+            "parameters": given,
+            "overrides": cfg.changed,
+            "config": fields,
+            "seeds": cfg.seeds,
+            "models": provenance.models(),
+            "environment": provenance.environment(),
+            "git": provenance.git_state(),
+        }
+        # Another machine's times serve to guess what is left, but are no part of this one's record.
+        self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0
+        here = last.get("environment") == self.record["environment"]
+        self.record["notebooks"] = dict(self.last) if here else {}
+        self.code = code_hash(*modules())[:16]
+        used = self.record["environment"]["versions"]
+        self.basis = hash_of([fields, self.record["models"], used, self.code])[:16]
+
+    def parameters(self, name):
+        """What one notebook is given: the scale and the overrides, as far as it declares them."""
+        return {key: value for key, value in self.given.items() if key in self.known[name]}
+
+    def look(self, path):
+        """Notices what has changed since the run began: another commit of the same code is recorded, other code is
+        refused, for one results folder is of one state."""
+        stamp, part = provenance.stamp(), f"{provenance.CODE[1]}/"
+        for file in sorted(stamp.keys() | self.stamp.keys()):
+            mine = not file.startswith(part) or file == part + path.name
+            if mine and stamp.get(file) != self.stamp.get(file):
+                raise HealError(f"{file}: changed while the run went on; run again: what it has changed is made anew")
+        if provenance.commit() != self.record["git"]["commit"]:
+            self.record["git"] = provenance.git_state()
+
+    def fingerprint(self, path):
+        """Hash of all that determines a notebook's outputs."""
+        cells = [[cell["cell_type"], cell["source"]] for cell in json.loads(path.read_text())["cells"]]
+        others = {name: note["outputs"] for name, note in self.notes.items() if not name.startswith(GATHERS)}
+        reads = others if path.name.startswith(GATHERS) else None
+        return hash_of([cells, self.parameters(path.stem), reads, self.basis])
+
+    def up_to_date(self, path):
+        """Whether a notebook's last outputs are all there, unaltered, and would come out the same."""
+        note = self.notes.get(path.stem)
+        if not note or note["fingerprint"] != self.fingerprint(path):
+            return False
+        files = [(self.folder / file, sha256) for file, sha256 in note["outputs"].items()]
+        return all(file.is_file() and file_hash(file) == sha256 for file, sha256 in files)
+
+    def time_left(self, paths):
+        """A guess in words, from the last run's times and this machine's pace so far."""
+        known = {path.stem: self.last[path.stem]["seconds"] for path in paths if path.stem in self.last}
+        if not known:
+            return "time left unknown"
+        pace, mean = self.spent / self.guessed if self.guessed else 1, sum(known.values()) / len(known)
+        return f"about {clock(pace * sum(known.get(path.stem, mean) for path in paths))} left"
+
+    def _written(self):
+        """{file: time of its last write} of the tables, figures, samples and pages."""
+        files = [path for kind in ("tables", "figures", "per_sample") for path in (self.folder / kind).rglob("*.*")]
+        files += self.folder.glob("*.html")
+        return {path: path.stat().st_mtime_ns for path in files if not path.name.startswith(".")}
+
+    def one(self, path):
+        """Runs a notebook, notes its outputs and its stages; returns the seconds it took."""
+        self.look(path)
+        name, start, git = path.stem, time.perf_counter(), self.record["git"]
+        fingerprint, before = self.fingerprint(path), self._written()
+        with tempfile.NamedTemporaryFile() as log:
+            # The kernel's store logs what it made and reused; all notebooks of a run write to the same folder,
+            # also those that do not declare an overridden parameter.
+            kernel = {"HEAL_EVENTS": log.name, "HEAL_RESULTS": str(self.folder)}
+            notebooks.execute(path, self.folder, self.parameters(name), kernel)
+            events = [json.loads(line) for line in log]
+        self.look(path)
+        seconds = round(time.perf_counter() - start, 1)
+        stages = {}
+        for what, stage, _, cost in events:
+            facts = stages.setdefault(stage, {"made": 0, "reused": 0, "seconds_to_make": 0.0})
+            facts[what] += 1
+            facts["seconds_to_make"] = round(facts["seconds_to_make"] + cost, 3)
+        written = [file for file, when in self._written().items() if before.get(file) != when]
+        written += [self.folder / "notebooks" / path.name, self.folder / "html" / f"{name}.html"]
+        outputs = {file.relative_to(self.folder).as_posix(): file_hash(file) for file in sorted(written)}
+        finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        facts = {"seconds": seconds, "finished": finished, "stages": stages}
+        own = {key: text for key, text in self.known[name].items() if key not in scales.kinds()}
+        self.record["notebooks"][name] = {**facts, **git, "code": self.code, "basis": self.basis, "outputs": outputs,
+                                          "parameters": {**own, **self.parameters(name)}}
+        self.notes[name] = {"fingerprint": fingerprint, "outputs": outputs}
+        write_json(self.record, self.folder / "run.json")
+        write_json(self.notes, self.notes_path)
+        return seconds
+
+    def all(self, force=False):
+        """Runs what is not up to date, in order, telling the time left before each."""
+        start = time.perf_counter()
+        with contextlib.ExitStack() as first:
+            for index, path in enumerate(self.paths):
+                head = f"[{index + 1}/{len(self.paths)}] {path.stem}"
+                if not force and self.up_to_date(path):
+                    print(f"{head}: up to date", flush=True)
+                    continue
+                later = self.paths[index + 1 :]
+                rest = [path] + [other for other in later if force or not self.up_to_date(other)]
+                elapsed = clock(time.perf_counter() - start)
+                print(f"{head}: running; {elapsed} elapsed, {self.time_left(rest)}", flush=True)
+                if "HEAL_POOL" not in os.environ:
+                    first.enter_context(pool())
+                seconds = self.one(path)
+                print(f"{head}: done in {clock(seconds)}", flush=True)
+                if path.stem in self.last:
+                    self.spent += seconds
+                    self.guessed += self.last[path.stem]["seconds"]
+        print(f"results are in {os.path.relpath(self.folder)}", flush=True)
+
+
+@contextlib.contextmanager
+def pool():
+    """The process that the workers of all notebooks are forked from: what they need is imported once for a run."""
+    os.environ["HEAL_POOL"], process = workers.start()
+    try:
+        yield
+    finally:
+        del os.environ["HEAL_POOL"]
+        process.stdin.close()  # it ends with that, and so with this process
+        process.wait()
+
+
+@contextlib.contextmanager
+def alone(run):
+    """Keeps a second driver, whatever its cache, out of the same results folder."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(run.folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HealError(f"{run.folder.name}: another run writes there; wait for it or stop it") from None
+        yield
