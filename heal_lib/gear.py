@@ -19,6 +19,7 @@ from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of, seed_of, step_spans
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start")
+HINTED = ("hinted", "repaired")  # sources of rows that were drawn with a hint in context
 _WINDOW = ("surge", "window", "window_unit", "backoff")
 # Switches that have no effect on a rule.
 UNREAD = {"random": ("surge",), "value": ("surge",), "middle": _WINDOW, "start": _WINDOW}
@@ -93,9 +94,9 @@ def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge
     return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
 
 
-def accepts(world, problem, sample_text: str, finished: bool) -> bool:
-    """A candidate counts if it ends properly, verifies, and does not speak of the hint [S]."""
-    return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(sample_text)
+def accepts(world, problem, sample_text: str, finished: bool, hinted: bool) -> bool:
+    """A sample counts if it ends properly and verifies; one drawn with a hint must not speak of it either [S]."""
+    return finished and world.verify(problem, sample_text) and not (hinted and world.speaks_of_hint(sample_text))
 
 
 def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
@@ -129,7 +130,9 @@ def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, se
 
 
 def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:
-    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it."""
+    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it.
+
+    `source` tells whether a hint was given: for "hinted" and "repaired" it was."""
     ids = [*kept, *draw.token_ids]
     text = "".join(engine.pieces(ids))
     report = world.check_steps(problem, text)
@@ -138,6 +141,6 @@ def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), pare
         "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
         "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
         "entropy": draw.entropy, "text": text, "finished": draw.finished,
-        "correct": bool(accepts(world, problem, text, draw.finished)),
+        "correct": bool(accepts(world, problem, text, draw.finished, source in HINTED)),
         "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
     }

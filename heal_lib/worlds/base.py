@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import ClassVar
 
@@ -80,6 +81,14 @@ class World:
             raise HealError(f"world '{self.name}' has fewer than {n} {difficulty} problems in split '{split}'; "
                             "ask for less")
         return list(found.values())
+
+    def levels(self, split: str) -> tuple[str, ...]:
+        """The named difficulties that have problems in a split."""
+        return tuple(self.difficulties)
+
+    def data_files(self, difficulty: str) -> list[Path]:
+        """The files whose content the problems of a difficulty come from; none where they are generated."""
+        return []
 
     def knows(self, difficulty: str) -> bool:
         """Whether there are problems of that difficulty."""
