@@ -44,9 +44,11 @@ def test_splits_share_no_problem_and_are_the_same_each_time():
 
 @pytest.mark.parametrize("text, box", [
     ("so \\boxed{7}", "7"), ("\\boxed{1} or rather \\boxed{ 2 }.", "2"), ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
-    ("\\boxed{3} and \\boxed{4", None), ("\\boxed{3 and \\boxed{4}", "4"), ("\\boxed{\\boxed{7}}", "\\boxed{7}"),
+    ("\\boxed{3} and \\boxed{4", None), ("\\boxed{3 and \\boxed{4}", "4"),
+    ("\\boxed{\\boxed{7}}", "\\boxed{7}"),
     ("\\boxed{5 or \\boxed{6}}", "5 or \\boxed{6}"), ("\\boxed{\\left\\{7\\right.}", "\\left\\{7\\right."),
-    ("\\boxed{1} \\boxed{\\{2\\}}", "\\{2\\}"), ("\\boxed{1} \\boxed{2\\}", None), ("no box", None), ("\\boxed{", None), ("\\boxed{" * 10**5, None),
+    ("\\boxed{1} \\boxed{\\{2\\}}", "\\{2\\}"), ("\\boxed{1} \\boxed{2\\}", None),
+    ("no box", None), ("\\boxed{", None), ("\\boxed{" * 10**5, None),
     ("\\boxed{{1}", None), ("\\boxed{" + "1" * 10**6 + "}", None), ("", None)])
 def test_the_last_box_counts_or_none(text, box):
     assert last_box(text) == box
@@ -91,8 +93,9 @@ def test_questions_are_the_same_whatever_their_dress():
 
 
 @pytest.mark.parametrize("one, other", [
-    ("x+1", "x-1"), ("1/2", "12"), ("\\frac{1}{2}", "12"), ("\\frac{1}{23}", "\\frac{12}{3}"), ("x^{12}", "x^12"), ("1.5", "15"),
-    ("1,2", "12"), ("x<1", "x>1"), ("x<1", "x\\le 1"), ("3!", "3"), ("|x|", "x"), ("2x", "2^x"), ("x²", "x2"), ("x_1", "x1"),
+    ("x+1", "x-1"), ("1/2", "12"), ("\\frac{1}{2}", "12"), ("\\frac{1}{23}", "\\frac{12}{3}"),
+    ("x^{12}", "x^12"), ("1.5", "15"), ("1,2", "12"), ("x<1", "x>1"), ("x<1", "x\\le 1"), ("3!", "3"), ("|x|", "x"),
+    ("2x", "2^x"), ("x²", "x2"), ("x_1", "x1"),
     ("2(x+1)", "2x+1"), ("a=b", "ab"), ("10\\%", "10"), ("\\sqrt{2}", "2"), ("2\\cdot 3", "23"), ("-1", "1")])
 def test_questions_with_other_operators_are_other_questions(one, other):
     assert normalised(f"Find ${one}$.") != normalised(f"Find ${other}$.")
@@ -142,7 +145,8 @@ def test_a_file_of_another_kind_is_named(tmp_path, name, content):
 def test_a_file_is_read_as_it_is_written(tmp_path):
     (tmp_path / "a.csv").write_text('problem,answer,Year\n"1, 2\nor 3?",0.00000025,2050\n2?,007,\nNA,1.50,x\n')
     assert load(Source(str(tmp_path / "a.csv"))) == [("1, 2\nor 3?", "0.00000025"), ("2?", "007"), ("NA", "1.50")]
-    (tmp_path / "a.jsonl").write_text('{"problem": "?", "answer": 0.00000025, "Year": 2050}\n{"problem": "!", "answer": 0}')
+    (tmp_path / "a.jsonl").write_text(
+        '{"problem": "?", "answer": 0.00000025, "Year": 2050}\n{"problem": "!", "answer": 0}')
     assert load(Source(str(tmp_path / "a.jsonl"))) == [("?", "0.00000025"), ("!", "0")]
     (tmp_path / "b.json").write_text('[{"problem": "?", "answer": ["1.50"]}, {"problem": "!", "answer": ["1", "2"]}]')
     assert load(Source(str(tmp_path / "b.json"))) == [("?", "1.50")]

@@ -16,6 +16,16 @@ POINTS = 12  # at which expressions are compared
 _SCALE = {"%": Rational(1, 100), "°": sympy.pi / 180}
 
 
+def same_answer(a, b) -> bool:
+    """Whether two whole answers are equal: a set of one is that one; inside others it is not."""
+    for one, other in ((a, b), (b, a)):
+        value = one.value if isinstance(one, Said) else one
+        if isinstance(value, Sequence) and value.kind == "set" and len(value.items) and not (
+                isinstance(other, Region | Said) or (isinstance(other, Sequence) and other.kind in ("set", "list"))):
+            return all(same(item, other) for item in value.items)
+    return same(a, b)
+
+
 def same(a, b) -> bool:
     """Whether two shapes are equal."""
     if isinstance(a, Said) or isinstance(b, Said):
@@ -23,8 +33,6 @@ def same(a, b) -> bool:
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Region) and isinstance(other, Sequence) and other.kind == "tuple" and len(other.items) == 2:
             return same(one, Region(numbers(other)))
-        if isinstance(one, Sequence) and one.kind == "set" and isinstance(other, Quantity | Words):
-            return bool(one.items) and all(same(item, other) for item in one.items)
         if isinstance(one, Words) and isinstance(other, Quantity):
             return isinstance(other.value, Symbol) and other.value.name.casefold() == one.text
     if type(a) is not type(b):
@@ -158,6 +166,8 @@ def agree(a, b) -> bool:
     if a.free_symbols != b.free_symbols:
         a, b = _lowered(a, b)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
+    if a.is_Rational and b.is_Rational:
+        return False
     if not symbols:
         return _zero(a - b)
     rng, verdicts = Random(0), []

@@ -61,7 +61,7 @@ def numbers(shape) -> sympy.Set:
         if shape.kind == "set":
             return sympy.FiniteSet(*values)
         if shape.kind == "tuple" and len(values) == 2:
-            return interval(*values, True, True)
+            return interval(values[0], values[1], True, True)
     raise Unreadable("no set of numbers")
 
 

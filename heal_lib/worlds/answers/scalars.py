@@ -11,7 +11,7 @@ from sympy import I, Rational, Symbol, pi
 from heal_lib.worlds.answers.text import FUNCTIONS, Token, words
 
 END = Token("end", "")
-_LARGE = 10**5  # bits of a power that is still worked out
+_LARGE = 4 * 10**6  # bits of a power that is still worked out
 _CLOSERS = {"(": ")", "[": "]", "{": "}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _GREEK = words(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
@@ -29,14 +29,24 @@ class Unreadable(Exception):
 
 
 def power(base, exponent):
-    """base^exponent, left as it is where it would fill the memory."""
-    big = base.is_Rational and exponent.is_Rational and exponent.q == 1 and \
-        abs(exponent) * max(base.p.bit_length(), base.q.bit_length()) > _LARGE
-    return sympy.Pow(base, exponent, evaluate=not big)
+    """base^exponent; what would fill the memory is a symbol of that name."""
+    whole = base.is_Rational and exponent.is_Integer
+    if whole and abs(exponent) * max(base.p.bit_length(), base.q.bit_length()) > _LARGE:
+        return Symbol(f"({base})^{exponent}")
+    return base**exponent
+
+
+def factorial(value):
+    """value!; what would fill the memory is a symbol of that name."""
+    if value.is_number and not (value.is_Integer and value >= 0):
+        raise Unreadable("a factorial of no natural number")
+    return Symbol(f"{value}!") if value.is_Integer and value > _LARGE // 100 else sympy.factorial(value)
 
 
 def number(text: str) -> Rational:
     """Exact value of a literal, also of 0.1\\overline{6} and 0.1666... (whose last digits repeat)."""
+    if re.search(r"[eE][+-]?\d{6}", text):
+        raise Unreadable("too large a power of ten")
     if re.fullmatch(r"[\d.eE+-]*\d\.?", text, re.ASCII):
         return Rational(text)
     if barred := re.search(r"(.*?)\\\w+\s*\{(\d+)\}", text):
@@ -136,9 +146,7 @@ class Reader(Cursor):
         value = self.atom()
         while True:
             if self.take("!"):
-                if value.is_number and not (value.is_Integer and value >= 0):
-                    raise Unreadable("a factorial of no natural number")
-                value = sympy.factorial(value, evaluate=not (value.is_Integer and value > 5000))
+                value = factorial(value)
             elif self.take("^"):
                 value = power(value, self.argument(whole=True))
                 if self.peek().text == "^":
@@ -223,11 +231,14 @@ class Reader(Cursor):
             above, below = self.argument(), self.argument()
             return sympy.binomial(above, below) if name == "binom" else above / below
         if name == "sqrt":
-            degree = 2
+            degree = sympy.Integer(2)
             if self.take("["):
                 degree = self.total()
                 self.need("]")
-            return sympy.root(self.argument(), degree)
+            value = self.argument()
+            if value.is_negative and degree.is_odd:  # the real root
+                return -sympy.root(-value, degree)
+            return sympy.root(value, degree)
         if name in FUNCTIONS:
             return self.function(name)
         raise Unreadable(f"\\{name} is not known")

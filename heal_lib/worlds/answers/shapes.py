@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 import sympy
 from sympy import S
@@ -39,7 +40,7 @@ def read(tokens: list[Token]):
     return _environment(tokens) or _bracketed(tokens) or _named_set(tokens) or _quantity(tokens)
 
 
-def split(tokens: list[Token], at: set[str]) -> tuple[list[list[Token]], list[str]]:
+def split(tokens: list[Token], at: Container[str]) -> tuple[list[list[Token]], list[str]]:
     """Parts between the separators that are in no bracket and no environment, and the separators."""
     parts: list[list[Token]] = [[]]
     between, depth = [], 0
@@ -60,6 +61,8 @@ def _several(parts, separators):
     if any(part == [Token("cmd", "\\ldots")] for part in parts):
         return Sequence("dotted", tuple(part and _dotted(part) for part in parts))
     found = [item for part in parts for item in _signs(part)]
+    if not found:
+        raise Unreadable("nothing")
     if len(found) == 1:
         return found[0]
     first = found[0]
@@ -278,14 +281,15 @@ def _quantity(tokens) -> Quantity:
     """A scalar and its unit. Raises Unreadable where it is not read to its end."""
     tokens, before = list(tokens), ""
     for at in (0, 1):
-        if len(tokens) > at + 1 and tokens[at].text == "\\dollar":
-            before = "$"
-            del tokens[at]
+        if len(tokens) > at + 1 and (tokens[at].text == "\\dollar" or tokens[at].kind == "money"):
+            before = tokens.pop(at).text.replace("\\dollar", "$")
     reader = Reader(tokens)
     value = reader.total()
     after, factor = unit(reader)
     if (after or factor != 1) and value.free_symbols:
         raise Unreadable("a unit of an expression")
-    if before and after not in ("", "$"):
+    if value.has(sympy.zoo, sympy.nan) or (value.has(sympy.oo, -sympy.oo) and len(tokens) > 2):
+        raise Unreadable("no number")
+    if before and after not in ("", before):
         raise Unreadable("two units")
     return Quantity(value * factor, after or before, reader.digits)

@@ -13,7 +13,7 @@ def words(text: str) -> tuple[str, ...]:
 FUNCTIONS = words("arcsin arccos arctan arccot arcsec arccsc sinh cosh tanh sin cos tan cot sec csc ln log lg exp "
                   "gcd lcm max min")
 _BARE = {*FUNCTIONS, "sqrt", "pi", "infty"}  # commands also where the backslash is missing
-UNITS = words("mm cm km dm ft in yd mi kg mg lb lbs oz ml mL hr hrs min sec mph kmh rad deg am pm Hz kW")
+UNITS = words("mm cm km dm ft in yd mi kg mg lb lbs oz ml mL hr hrs min sec mph kmh rad deg Hz kW")
 _SYMBOLS = {
     "\\times ": "×", "\\cdot ": "·⋅∙", "-": "−–—‐‑‒", "/": "÷∕⁄", "\\pi ": "π", "\\infty ": "∞", "\\degree ": "°º",
     "\\le ": "≤⩽", "\\ge ": "≥⩾", "\\ne ": "≠", "\\approx ": "≈", "\\cup ": "∪", "\\cap ": "∩", "\\in ": "∈",
@@ -32,7 +32,7 @@ _LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _VULGAR = {"½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅖": "25", "⅗": "35", "⅘": "45", "⅙": "16",
            "⅚": "56", "⅐": "17", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78", "⅑": "19"}
 _REWRITES = [(re.compile(pattern, re.ASCII), new) for pattern, new in (
-    (r"^\s*(\*\*|__|`)(.*)\1([.,;:]?)\s*$", r"\2\3"),  # Markdown
+    (r"^\s*(\*\*|__|\*|`)(.*)\1([.,;:]?)\s*$", r"\2\3"),  # Markdown
     (r"\\\$", r"\\dollar "), (r"(?<!\\)\$|\\[()](?![A-Za-z])|^\s*\\\[|\\\]\s*$", ""),
     # Decoration: sizes, styles and colours mean nothing; a wrapper's braces stay as a group.
     (r"\\(left|right)\s*\.", ""),
@@ -58,20 +58,21 @@ _REWRITES = [(re.compile(pattern, re.ASCII), new) for pattern, new in (
     (r"([,;])?\s*\\q?quad(?![A-Za-z])\s*", r"\\quad\1 "), (r"\\quad([,;])", r"\1"), (r"^\s*\\quad|\\quad\s*$", ""),
     (r"(?<![\d.,])(\d{1,3})((?:(?:\\[,\s]|~| )\d{3})+)(?![\d/,.]|\s*\\[dtc]?frac)",
      lambda m: m[1] + re.sub(r"\D", "", m[2])),  # 12 345
-    (r"\\[,;:! ~]|~", " "),
+    (r"\\[,;:! ~]|~", " "), (r"^\s*(=|\\(approx|simeq)(?![A-Za-z]))", ""),
 )]
 _TEXT = r"\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|mbox|mathrm|hbox)(?![A-Za-z])"
-_COLOUR = re.compile(r"\\(?:text)?color\s*\{[^{}]*\}")
+_COLOUR = re.compile(r"\\(?:textcolor|colorbox|color)\s*(?:\[[^\]]*\]\s*)?\{[^{}]*\}")
+_CLOCK = re.compile(r"(?<=\d)\s*([apAP])\.?\s?[mM](?![A-Za-z])\.?")
 _WORDS = re.compile(_TEXT + r"\s*\{([^{}]*)\}")
 _TOKEN = re.compile(
     r"(?P<repeating>\d*\.\d*\\(?:overline|dot|bar)\s*\{\d+\}|\d*\.\d+\s*(?:\.\.\.|\\ldots))"
     r"|(?P<number>\d+\.?\d*[eE][+-]?\d+|\d+\.\d+|\.\d+|\d+)"
-    r"|(?P<env>\\(?:begin|end)\s*\{\w+\*?\}(?:\{[lcr|]*\})?)|(?P<cmd>\\\\|\\[{}%&]|\\[A-Za-z]+|\.\.\.)"
+    r"|(?P<money>[€£¥])|(?P<env>\\(?:begin|end)\s*\{\w+\*?\}(?:\{[lcr|]*\})?)|(?P<cmd>\\\\|\\[{}%&]|\\[A-Za-z]+|\.\.\.)"
     r"|\"(?P<word>[^\"]*)\"|(?P<letters>[A-Za-z]+)|(?P<op>[-+*/^_=<>()\[\]{}|,;:!&%'])|(?P<bad>\S)", re.ASCII)
 
 
 class Token(NamedTuple):
-    """kind: number | repeating | cmd | env | word | letter | op | bad."""
+    """kind: number | repeating | cmd | env | money | word | letter | op | bad."""
 
     kind: str
     text: str
@@ -84,6 +85,7 @@ def plain(text: str) -> str:
     text = re.sub("[₀₁₂₃₄₅₆₇₈₉]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text)
     text = re.sub("[" + "".join(_VULGAR) + "]", lambda m: "\\frac{{{}}}{{{}}}".format(*_VULGAR[m[0]]), text)
     text = _COLOUR.sub("", text.replace('"', " ").translate(_UNICODE))
+    text = _CLOCK.sub(lambda m: f' "{m[1].lower()}m" ', text)
     text = re.sub(_TEXT, "", _WORDS.sub(lambda m: _quoted(m[1]), text))
     for pattern, new in _REWRITES:
         text = pattern.sub(new, text)
@@ -91,7 +93,7 @@ def plain(text: str) -> str:
 
 
 def _quoted(words: str) -> str:
-    words = re.sub(r"\b([ap])\.\s?m\.?", r"\1m", words)
+    words = re.sub(r"\b([apAP])\.?\s?[mM]\b\.?", lambda m: f"{m[1].lower()}m", words)
     return re.sub(r"\\?[A-Za-z]+(?:[-'][A-Za-z]+)*", lambda m: _word(m[0]), words)
 
 

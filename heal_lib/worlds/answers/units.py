@@ -26,7 +26,7 @@ def unit(reader: Reader) -> tuple[str, int]:
             found.append(text)
         elif text in ("%", "\\%", "\\degree", "\\dollar") and not found:
             found.append({"\\degree": "°", "\\dollar": "$"}.get(text, "%"))
-        elif kind == "number" and found and found[-1] == "^":
+        elif (kind == "money" and not found) or (kind == "number" and found and found[-1] == "^"):
             found.append(text)
         elif kind == "op" and text in "{}" and found:
             pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from heal_lib.worlds.answers.equality import same
+from heal_lib.worlds.answers.equality import same_answer
 from heal_lib.worlds.answers.scalars import Unreadable
 from heal_lib.worlds.answers.shapes import read
 from heal_lib.worlds.answers.text import canonical, plain, tokens
@@ -36,6 +36,6 @@ def readings(text: str) -> list:
 
 def _holds(x, y) -> bool:
     try:
-        return same(x, y)
+        return same_answer(x, y)
     except (Unreadable, *_NO_VALUE):
         return False
