@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import sympy
 from sympy import I, Rational, Symbol, pi
@@ -99,8 +100,8 @@ class Cursor:
         return f"_{raw}"
 
 
-class Reader(Cursor):
-    """One scalar. `digits`: the fewest significant digits of its decimals, None where there is no decimal."""
+class Operators(Cursor):
+    """What joins the atoms of a scalar. `digits`: the fewest significant digits of its decimals, None without any."""
 
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
@@ -166,7 +167,14 @@ class Reader(Cursor):
             return Rational(token.text[0])
         return self.atom(mixed=False)
 
-    def atom(self, mixed: bool = True):
+    def atom(self, mixed: bool = True) -> Any:
+        raise NotImplementedError
+
+
+class Reader(Operators):
+    """One scalar: numbers, names, groups and functions, joined by operators."""
+
+    def atom(self, mixed: bool = True) -> Any:
         kind, text = self.peek()
         self.at += 1
         if kind in ("number", "repeating"):
