@@ -14,6 +14,8 @@ from pathlib import Path
 from heal_lib import embedded, trajectory, watch, worlds
 from heal_lib.engines import SamplingParams, choose
 
+HINTED = ("hinted", "repaired")  # sources of rows that were drawn with a hint in context
+
 
 def sampled(*, benchmarks, split, n_problems, n, source, model, engine, settings, seed, stage=None):
     """n samples of n_problems problems for each (world, difficulty) of `benchmarks`, as a data set of trajectories.
@@ -85,13 +87,15 @@ def params(world, level: str, settings: dict) -> SamplingParams:
     return SamplingParams(longest, settings["temperature"], top_p=settings["top_p"])
 
 
-def accepts(world, problem, sample_text: str, finished: bool) -> bool:
-    """A candidate counts if it ends properly, verifies, and does not speak of the hint [S]."""
-    return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(sample_text)
+def accepts(world, problem, sample_text: str, finished: bool, hinted: bool) -> bool:
+    """A sample counts if it ends properly and verifies; one drawn with a hint must not speak of it either [S]."""
+    return finished and world.verify(problem, sample_text) and not (hinted and world.speaks_of_hint(sample_text))
 
 
 def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:
-    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it."""
+    """A data-set row from one draw; `kept` tokens are put before it, no hint is in it.
+
+    `source` tells whether a hint was given: for those of HINTED it was."""
     ids = [*kept, *draw.token_ids]
     text = "".join(engine.pieces(ids))
     report = world.check_steps(problem, text)
@@ -100,6 +104,6 @@ def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), pare
         "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
         "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
         "entropy": draw.entropy, "text": text, "finished": draw.finished,
-        "correct": bool(accepts(world, problem, text, draw.finished)),
+        "correct": bool(accepts(world, problem, text, draw.finished, source in HINTED)),
         "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
     }

@@ -44,7 +44,7 @@ from heal_lib.files import (
     write_json,
 )
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy", "datasets")
+LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy", "datasets", "sympy")
 DATA = "data.parquet"  # what a function that returns rows leaves
 _MANIFEST = {"name", "function", "inputs", "versions", "code", "device", "seconds", "files"}
 

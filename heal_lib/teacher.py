@@ -42,7 +42,7 @@ def groups(cfg: Scale, split: str = "distil") -> list[tuple[str, str]]:
 
 def benchmarks(cfg: Scale) -> list[tuple[str, str]]:
     """(world, difficulty) of the problems that students are tested on."""
-    return [(name, level) for name in cfg.worlds for level in cfg.benchmarks or worlds.get(name).difficulties
+    return [(name, level) for name in cfg.worlds for level in cfg.benchmarks or worlds.get(name).levels("test")
             if worlds.get(name).knows(level)]
 
 

@@ -67,7 +67,7 @@ def test_a_verifier_accepts_what_brute_force_does(name, data):
     text = data.draw(texts(st.one_of(near(problem.answer), st.sampled_from(sorted(answers(problem))))))
     right = answers(problem).get(told(text), False)
     assert world.verify(problem, text) is right
-    assert not (sampling.accepts(world, problem, text, True) and not right)
+    assert not (sampling.accepts(world, problem, text, True, hinted=True) and not right)
 
 
 @pytest.mark.parametrize("name", worlds.names())
@@ -92,18 +92,21 @@ def test_an_oracle_calls_nothing_genuine_that_is_wrong(name, data):
 @fuzzed
 @given(text=texts(st.sampled_from(["7", " 7 ", "07", "8"])))
 def test_the_last_box_outside_the_thoughts_is_what_math_looks_at(text):
-    said = text.split("</think>")[-1]
+    said = text.split("</think>")[-1].split("<think>")[0]
     box, found = last_box(said), None
-    for at in reversed([m.start() + 7 for m in re.finditer(r"\\boxed\{", said)][-20:]):
-        depth = [1]
-        for c in said[at : at + 501]:
-            depth.append(depth[-1] + (c == "{") - (c == "}"))
-            if depth[-1] == 0:
+    parts = re.findall(r"\\+boxed\{|\\.|[^\\]|\\", said, re.DOTALL)
+    ends = {}
+    for at in (i for i, part in enumerate(parts) if part.endswith("boxed{")):
+        depth, ends[at] = 1, None
+        for i in range(at + 1, len(parts)):
+            depth += (parts[i] == "{" or parts[i].endswith("boxed{")) - (parts[i] == "}")
+            if depth == 0:
+                ends[at] = i
                 break
-        if depth[-1] == 0:
-            found = said[at : at + len(depth) - 2].strip()
-            break
-    assert box == found
+    if ends and (end := ends[max(ends)]) is not None:
+        outer = min(at for at in ends if ends[at] is not None and ends[at] >= end)
+        found = "".join(parts[outer + 1 : ends[outer]]).strip()
+    assert box == (found if found is not None and len(found) <= 500 else None)
     if box is None or re.fullmatch(r"0*8", box):  # no other process is asked: it would be most of the time
         assert box is None or not MATH.verify(Problem("p", "math", "own", "?", "7"), "\\boxed{8}")
         assert box is not None or not MATH.verify(Problem("p", "math", "own", "?", "7"), text)

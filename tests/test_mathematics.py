@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from own_problems import rows
 
-from heal_lib import worlds
+from heal_lib import gear, worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem
 from heal_lib.worlds import compare, mathematics
@@ -43,16 +44,29 @@ def test_splits_share_no_problem_and_are_the_same_each_time():
 
 @pytest.mark.parametrize("text, box", [
     ("so \\boxed{7}", "7"), ("\\boxed{1} or rather \\boxed{ 2 }.", "2"), ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
-    ("\\boxed{3} and \\boxed{4", "3"), ("no box", None), ("\\boxed{", None), ("\\boxed{" * 10**5, None),
+    ("\\boxed{3} and \\boxed{4", None), ("\\boxed{3 and \\boxed{4}", "4"),
+    ("\\boxed{\\boxed{7}}", "\\boxed{7}"),
+    ("\\boxed{5 or \\boxed{6}}", "5 or \\boxed{6}"), ("\\boxed{\\left\\{7\\right.}", "\\left\\{7\\right."),
+    ("\\boxed{1} \\boxed{\\{2\\}}", "\\{2\\}"), ("\\boxed{1} \\boxed{2\\}", None),
+    ("no box", None), ("\\boxed{", None), ("\\boxed{" * 10**5, None),
     ("\\boxed{{1}", None), ("\\boxed{" + "1" * 10**6 + "}", None), ("", None)])
-def test_the_last_complete_box_counts(text, box):
+def test_the_last_box_counts_or_none(text, box):
     assert last_box(text) == box
 
 
 def test_a_box_inside_the_thoughts_is_no_answer():
     assert said("7", "<think>\\boxed{7}</think> It is \\boxed{7}.")
     assert not said("7", "<think> so \\boxed{7}</think> I do not know.")
-    assert said("7", "no thoughts: \\boxed{7}")
+    assert said("7", "no thoughts: \\boxed{7}") and said("7", "<think>8</think> \\boxed{7} <think> or")
+    assert not said("7", "<think> so \\boxed{7}") and not said("7", "<think>1</think> no <think> so \\boxed{7}")
+
+
+@pytest.mark.parametrize("file", ["answers.jsonl", "more_answers.jsonl"])
+def test_every_verdict_on_two_answers_is_right_either_way(file):
+    cases = [json.loads(line) for line in Path(__file__).with_name(file).read_text("utf-8").splitlines()]
+    assert [case for case in cases if equal(case["right"], case["said"]) is not case["equal"]] == []
+    texts = {text for case in cases for text in (case["right"], case["said"])}
+    assert [text for text in sorted(texts) if not equal(text, text)] == []
 
 
 @pytest.mark.parametrize("right, told, same", [
@@ -75,6 +89,16 @@ def test_a_comparison_that_takes_too_long_is_not_equal(monkeypatch):
 def test_questions_are_the_same_whatever_their_dress():
     assert normalised("Find  $x$ if\\, $\\dfrac{1}{2}x=3$.") == normalised("find $x$ if $\\frac{1}{2} x = 3$")
     assert normalised("Find $x+1$.") == normalised("Find $x + 1$") != normalised("Find $x+2$")
+    assert normalised("Is 1,000 − x^{2} odd?") == normalised("is $1000-x^2$ odd")
+
+
+@pytest.mark.parametrize("one, other", [
+    ("x+1", "x-1"), ("1/2", "12"), ("\\frac{1}{2}", "12"), ("\\frac{1}{23}", "\\frac{12}{3}"),
+    ("x^{12}", "x^12"), ("1.5", "15"), ("1,2", "12"), ("x<1", "x>1"), ("x<1", "x\\le 1"), ("3!", "3"), ("|x|", "x"),
+    ("2x", "2^x"), ("x²", "x2"), ("x_1", "x1"),
+    ("2(x+1)", "2x+1"), ("a=b", "ab"), ("10\\%", "10"), ("\\sqrt{2}", "2"), ("2\\cdot 3", "23"), ("-1", "1")])
+def test_questions_with_other_operators_are_other_questions(one, other):
+    assert normalised(f"Find ${one}$.") != normalised(f"Find ${other}$.")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
@@ -100,6 +124,62 @@ def test_what_is_wrong_with_a_file_is_named(tmp_path):
     (tmp_path / "b.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n{"problem": "1+2?", "answer": null}\n')
     with pytest.raises(HealError, match="row 1 has no answer"):
         load(Source(str(tmp_path / "b.jsonl")))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.csv", ""), ("b.csv", "problem,answer\n"), ("c.jsonl", ""), ("d.json", "[]"), ("e.jsonl", "\n\n")])
+def test_an_empty_file_is_named(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(HealError, match=rf"{name}: no rows"):
+        MATH.problems("distil", 1, 0, str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.jsonl", b"{"), ("b.jsonl", b"7\n"), ("c.json", b"[1]"), ("d.parquet", b"no"), ("e.csv", b"\xff\xfe")])
+def test_a_file_of_another_kind_is_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(HealError, match=name):
+        load(Source(str(tmp_path / name)))
+
+
+def test_a_file_is_read_as_it_is_written(tmp_path):
+    (tmp_path / "a.csv").write_text('problem,answer,Year\n"1, 2\nor 3?",0.00000025,2050\n2?,007,\nNA,1.50,x\n')
+    assert load(Source(str(tmp_path / "a.csv"))) == [("1, 2\nor 3?", "0.00000025"), ("2?", "007"), ("NA", "1.50")]
+    (tmp_path / "a.jsonl").write_text(
+        '{"problem": "?", "answer": 0.00000025, "Year": 2050}\n{"problem": "!", "answer": 0}')
+    assert load(Source(str(tmp_path / "a.jsonl"))) == [("?", "0.00000025"), ("!", "0")]
+    (tmp_path / "b.json").write_text('[{"problem": "?", "answer": ["1.50"]}, {"problem": "!", "answer": ["1", "2"]}]')
+    assert load(Source(str(tmp_path / "b.json"))) == [("?", "1.50")]
+
+
+def test_old_competition_problems_end_before_the_benchmarks(monkeypatch):
+    import datasets
+
+    rows = [{"Question": str(year), "Answer": "1", "Year": year} for year in range(2020, 2026)]
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    assert [question for question, _ in load(mathematics.DISTIL["aime"])] == ["2020", "2021", "2022", "2023"]
+
+
+def test_each_split_names_its_difficulties_and_an_unknown_one_is_refused(monkeypatch):
+    monkeypatch.setattr(mathematics, "load", lambda source: [(f"Problem {i} of {source.path}", "1") for i in range(99)])
+    mathematics._benchmarks.cache_clear()
+    for split in mathematics.SPLITS:
+        levels = MATH.levels(split)
+        assert all(MATH.problems(split, 1, 0, level) for level in levels)
+        for other in set(MATH.difficulties) - set(levels):
+            with pytest.raises(HealError, match=f"'{other}' is not for split '{split}'"):
+                MATH.problems(split, 1, 0, other)
+    mathematics._benchmarks.cache_clear()
+    assert set(MATH.levels("test")) | set(MATH.levels("distil")) == set(MATH.difficulties)
+    for split in ("train", "pretrain", ""):
+        with pytest.raises(HealError, match=f"unknown split '{split}'; choose one of distil, development, test"):
+            MATH.problems(split, 1, 0, "own")
+    assert worlds.get("paths").levels("test") == tuple(worlds.get("paths").difficulties)
+
+
+def test_the_files_that_problems_come_from_are_known():
+    assert MATH.data_files("own") == [OWN] and MATH.data_files("mine.csv") == [Path("mine.csv")]
+    assert MATH.data_files("aime24") == [] == worlds.get("paths").data_files("hard")
 
 
 def test_a_hub_that_is_out_of_reach_is_one_line(monkeypatch):
@@ -128,9 +208,34 @@ def test_what_the_benchmarks_hold_is_not_distilled_from(monkeypatch):
 def test_the_hint_is_recognised_when_it_is_spoken_of():
     problem = MATH.problems("distil", 1, 0, "own")[0]
     assert MATH.speaks_of_hint(MATH.hint(problem)) and not MATH.speaks_of_hint("We count the cases.")
+    for leak in ("working backwards from the known answer 7", "according to the answer provided", "the hint says 7",
+                 "Since we are told the answer is 7", "which matches the given answer", "the solution was given as 7",
+                 "I know that the final answer is 7", "see the answer key", "the answer we were given"):
+        assert MATH.speaks_of_hint(f"So, {leak}.") and MATH.speaks_of_hint(leak.capitalize()), leak
+    for honest in ("the answer is 7", "The final answer is \\boxed{7}.", "we are given that x > 0"):
+        assert not MATH.speaks_of_hint(honest), honest
     with pytest.raises(HealError, match="first_step"):
         MATH.hint(problem, "first_step")
     assert MATH.check_steps(problem, "x") is None
+
+
+def test_only_samples_that_were_given_a_hint_may_not_speak_of_it():
+    problem = Problem("p", "math", "own", "?", "7")
+    text = "Adding up, the correct answer is \\boxed{7}."
+    assert gear.accepts(MATH, problem, text, True, hinted=False)
+    assert not gear.accepts(MATH, problem, text, True, hinted=True)
+    assert not gear.accepts(MATH, problem, text.replace("7", "8"), True, hinted=False)
+    assert not gear.accepts(MATH, problem, text, False, hinted=False)
+    assert gear.accepts(MATH, problem, "So it is \\boxed{7}.", True, hinted=True)
+
+    class Engine:
+        def pieces(self, ids):
+            return [text]
+
+    draw = SimpleNamespace(token_ids=[1], entropy=[0.0], finished=True)
+    counted = {source: gear.candidate_row(Engine(), MATH, problem, draw, source=source, sample=0)["correct"]
+               for source in ("sampled", "matched", "student", "hinted", "repaired")}
+    assert counted == {"sampled": True, "matched": True, "student": True, "hinted": False, "repaired": False}
 
 
 def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monkeypatch):

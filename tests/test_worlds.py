@@ -322,10 +322,11 @@ def test_hints_are_whole_steps_and_no_text_speaks_of_them(name, level):
 def test_only_finished_right_texts_without_the_hint_are_accepted(name, level):
     world, problem = worlds.get(name), some(name, level)[0]
     text = derivation(world, problem)
-    assert sampling.accepts(world, problem, text, True)
-    assert not sampling.accepts(world, problem, text, False)
-    assert not sampling.accepts(world, problem, world.hint(problem) + text, True)
-    assert not sampling.accepts(world, problem, text.removesuffix("}"), True)
+    assert sampling.accepts(world, problem, text, True, hinted=True)
+    assert not sampling.accepts(world, problem, text, False, hinted=True)
+    assert not sampling.accepts(world, problem, world.hint(problem) + text, True, hinted=True)
+    assert sampling.accepts(world, problem, world.hint(problem) + text, True, hinted=False)  # it was given none
+    assert not sampling.accepts(world, problem, text.removesuffix("}"), True, hinted=True)
 
 
 def test_splits_part_all_problems_between_them():

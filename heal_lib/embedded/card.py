@@ -90,7 +90,8 @@ def _draw(engine, world, problems, difficulty, n, hint):
     prompts = [engine.encode(world.prompt(p) + (world.hint(p, hint) if hint else "")) for p in problems]
     params = SamplingParams(world.max_new_tokens[difficulty])
     draws = engine.sample(prompts, n, params, 1, [f"card{hint}/{p.id}" for p in problems])
-    return [sampling.candidate_row(engine, world, p, draw, source="sampled", sample=j)
+    source = "hinted" if hint else "sampled"
+    return [sampling.candidate_row(engine, world, p, draw, source=source, sample=j)
             for p, group in zip(problems, draws, strict=True) for j, draw in enumerate(group)]
 
 

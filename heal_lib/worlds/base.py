@@ -82,13 +82,17 @@ class World:
                             "ask for less")
         return list(found.values())
 
+    def levels(self, split: str) -> tuple[str, ...]:
+        """The named difficulties that have problems in a split."""
+        return tuple(self.difficulties)
+
+    def data_files(self, difficulty: str) -> list[Path]:
+        """The files whose content the problems of a difficulty come from; none where they are generated."""
+        return []
+
     def knows(self, difficulty: str) -> bool:
         """Whether there are problems of that difficulty."""
         return difficulty in self.difficulties
-
-    def data_files(self, difficulty: str) -> list[Path]:
-        """The files that problems of that difficulty are read from: what they hold counts, as the code does."""
-        return []
 
     def longest(self, difficulty: str) -> int:
         """Tokens that a sample of that difficulty may have."""

@@ -1,6 +1,6 @@
-"""Comparing answers by math-verify, in a process of its own: sympy can take for ever, and its clock is a signal.
+"""Comparing answers in a process of its own: sympy can take for ever, and what stops it is a signal.
 
-    equal(right, said) -> a line of JSON to `python compare.py`, which answers with a line of JSON
+    equal(right, said) -> a line of JSON to `serve` in another Python, which answers with a line of JSON
 
 A plain process over a pipe: it needs no main guard in the caller's script, and ends when its input does, however its
 caller ended. A comparison that cannot be made is an error, never a verdict."""
@@ -12,9 +12,11 @@ import functools
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 SECONDS = 10  # for one comparison
@@ -23,7 +25,7 @@ _LOCK = threading.Lock()
 
 
 def equal(right: str, said: str) -> bool:
-    """Whether math-verify calls two answers equal, strictly: a set is not its subset, a tuple not its set.
+    """Whether two answers are equal (answers/verdict.py).
 
     What takes more than `SECONDS` is not equal. Raises HealError if comparisons cannot be made at all."""
     with _LOCK:
@@ -44,14 +46,16 @@ def equal(right: str, said: str) -> bool:
     from heal_lib.errors import HealError
 
     raise HealError(f"answers cannot be compared: the process for it ends with code {process.returncode}; is "
-                    "math-verify installed, and is there memory left?")
+                    "sympy installed, and is there memory left?")
 
 
 @functools.cache
 def _process(of: int) -> Any:
     """The process that compares for the process `of`; it has said that it is ready."""
-    process: Any = subprocess.Popen([sys.executable, "-P", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               text=True, start_new_session=True)  # an interrupt is for the caller
+    root = str(Path(__file__).parents[2])  # this very package, installed or not
+    code = f"import sys; sys.path.insert(0, {root!r}); from heal_lib.worlds import compare; compare.serve()"
+    process: Any = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    text=True, start_new_session=True)  # an interrupt is for the caller
     if select.select([process.stdout], [], [], START)[0]:
         process.stdout.readline()
     return process
@@ -63,18 +67,22 @@ def _end(process: Any) -> None:
     process.wait()
 
 
-def _serve() -> None:
+def serve() -> None:
     """Answers lines of [right, said] until the input ends."""
-    from math_verify import parse, verify
+    from heal_lib.worlds.answers import verdict
 
-    print("ready", flush=True)
-    for line in sys.stdin:
-        right, said = json.loads(line)
-        gold, target = (parse(f"\\boxed{{{text}}}", parsing_timeout=SECONDS // 2) for text in (right, said))
-        same = bool(gold and target) and bool(verify(gold, target, strict=True, timeout_seconds=SECONDS // 2))
-        print(json.dumps(same), flush=True)
+    def stop(*_: object) -> None:
+        raise TimeoutError
 
-
-if __name__ == "__main__":
+    signal.signal(signal.SIGALRM, stop)
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        _serve()
+        print("ready", flush=True)
+        for line in sys.stdin:
+            right, said = json.loads(line)
+            signal.alarm(SECONDS)
+            try:
+                same = verdict.equal(right, said)
+            except TimeoutError:
+                same = False
+            signal.alarm(0)
+            print(json.dumps(same), flush=True)

@@ -1,4 +1,4 @@
-"""math: competition problems from hub data sets or from a file, answers checked by math-verify.
+"""math: competition problems from hub data sets or from a file, answers compared by `answers`.
 
     {"problem": "How many ...?", "answer": "210"}      a row of a JSONL, Parquet or CSV file
     ... so there are \\boxed{210} of them.              what a trajectory has to end with
@@ -8,8 +8,11 @@ A difficulty is a data set; the distil sets are cleaned of whatever the benchmar
 
 from __future__ import annotations
 
+import csv
+import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,13 +20,22 @@ from pathlib import Path
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of, seed_of
 from heal_lib.worlds import compare
-from heal_lib.worlds.base import ANSWER_OPENING, World
+from heal_lib.worlds.answers.text import plain
+from heal_lib.worlds.base import World
 
 OWN = Path(__file__).with_name("own.jsonl")
 LONGEST = 500  # characters of an answer; longer ones are no answer
 LONGEST_SAMPLE = 8192  # tokens
-BOXES = 20  # of a text are looked at, from its end
-READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+SPLITS = {"distil": (0, 50), "development": (50, 60), "test": (60, 100)}  # percent of the hash range
+FILES = (".jsonl", ".json", ".parquet", ".csv")
+_BRACES = re.compile(r"\\+boxed\s*\{|\\.|[{}]", re.DOTALL)
+_LEAK = re.compile(
+    r"\bhints?\b|answer (key|sheet)|the correct answer is"
+    r"|\b(known|given|provided|supplied|stated|expected|correct|official|reference) (final )?(answer|solution|result)"
+    r"|(answer|solution|result)( that| which)?( is| was| has been| had been| we are| we were| i was| i am)?( already)?"
+    r" (given|provided|supplied|known|told|stated)"
+    r"|\b(told|know|knew|given)( that)? (the |its |this )?(final |correct |right )?(answer|solution)"
+    r"|(from|with) the answer|back(ward)?s? from", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,10 +47,12 @@ class Source:
     config: str | None = None
     problem: str = "problem"
     answer: str = "answer"
+    until: int | None = None  # rows of a later `Year` are left out
 
 
 # What was not run here: loading from the hub (the names and columns are those of the data sets' pages).
-DISTIL = {"aime": Source("gneubig/aime-1983-2024", problem="Question", answer="Answer")}
+# The set of old AIME problems goes on to 2024, which is a benchmark.
+DISTIL = {"aime": Source("gneubig/aime-1983-2024", problem="Question", answer="Answer", until=2023)}
 TEST = {
     "aime24": Source("HuggingFaceH4/aime_2024"),
     "aime25": Source("math-ai/aime25", "test"),
@@ -53,29 +67,35 @@ class Mathematics(World):
     difficulties = {name: {} for name in ("own", *DISTIL, *TEST)}
 
     def knows(self, difficulty: str) -> bool:
-        return difficulty in self.difficulties or Path(difficulty).suffix in READERS
+        return difficulty in self.difficulties or Path(difficulty).suffix in FILES
+
+    def levels(self, split: str) -> tuple[str, ...]:
+        return ("own", *(TEST if split == "test" else DISTIL))
+
+    def data_files(self, difficulty: str) -> list[Path]:
+        path = OWN if difficulty == "own" else Path(difficulty)
+        return [path] if path.suffix in FILES else []
 
     def longest(self, difficulty: str) -> int:
         return LONGEST_SAMPLE
-
-    def data_files(self, difficulty: str) -> list[Path]:
-        return [] if difficulty in (*DISTIL, *TEST) else [OWN if difficulty == "own" else Path(difficulty)]
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
         """n problems of a data set in a seeded order, or all it has. A path to a file is a difficulty of its own.
 
         own and files are parted into distil, development and test by hash; of the hub's sets, `aime` is for distilling
         and development (to 2023, without what the benchmarks hold), the others for test. Raises HealError otherwise."""
-        if difficulty in TEST or difficulty in DISTIL:
-            if (split == "test") != (difficulty in TEST):
-                raise HealError(f"math: '{difficulty}' is not for split '{split}'; "
-                                f"distil from {', '.join(DISTIL)}, test on {', '.join(TEST)}")
-            rows = load(TEST[difficulty]) if split == "test" else _without(load(DISTIL[difficulty]), _benchmarks())
+        if split not in SPLITS:
+            raise HealError(f"math: unknown split '{split}'; choose one of {', '.join(SPLITS)}")
+        if difficulty in self.difficulties and difficulty not in self.levels(split):
+            raise HealError(f"math: '{difficulty}' is not for split '{split}'; "
+                            f"distil from {', '.join(DISTIL)}, test on {', '.join(TEST)}")
+        low, high = SPLITS[split]
+        if difficulty in TEST:
+            rows, low, high = load(TEST[difficulty]), 0, 100
+        elif difficulty in DISTIL:
+            rows = _without(load(DISTIL[difficulty]), _benchmarks())
         else:
             rows = load(Source(str(OWN) if difficulty == "own" else difficulty))
-        low, high = {"test": (60, 100), "development": (50, 60), "distil": (0, 50)}.get(split, (0, 0))
-        if difficulty in TEST:
-            low, high = 0, 100
         keyed = {seed_of(normalised(question)): (question, answer) for question, answer in rows}
         chosen = [key for key in keyed if low <= key % 100 < high]
         rng_of(seed, self.name, split, difficulty).shuffle(chosen)
@@ -86,8 +106,8 @@ class Mathematics(World):
         return f"{problem.question}\n\nPlease reason step by step, and put your final answer within \\boxed{{}}."
 
     def verify(self, problem: Problem, text: str) -> bool:
-        """The last complete box, outside any think block, holds an answer equal to the right one."""
-        box = last_box(text.rpartition("</think>")[2])
+        """The last box, outside any think block, holds an answer equal to the right one."""
+        box = last_box(text.rpartition("</think>")[2].partition("<think>")[0])
         return box is not None and equal(problem.answer, box)
 
     def hint(self, problem: Problem, form: str = "answer") -> str:
@@ -96,7 +116,7 @@ class Mathematics(World):
         return f"Wait. The correct answer is {problem.answer}. I will find the steps that lead to it.\n\n"
 
     def speaks_of_hint(self, text: str) -> bool:
-        return re.search(r"the correct answer is|(the|as a|given) hint|answer (is|was) given", text, re.I) is not None
+        return _LEAK.search(text) is not None
 
     def check_steps(self, problem: Problem, text: str):
         return None
@@ -104,76 +124,94 @@ class Mathematics(World):
 
 # --- answers
 def last_box(text: str) -> str | None:
-    """Content of the last complete \\boxed{...}, braces balanced; None if there is none."""
-    at = text.rfind(ANSWER_OPENING)
-    for _ in range(BOXES):
-        if at == -1:
-            break
-        depth, start = 1, at + len(ANSWER_OPENING)
-        for i in range(start, min(len(text), start + LONGEST + 1)):
-            depth += (text[i] == "{") - (text[i] == "}")
-            if depth == 0:
-                return text[start:i].strip()
-        at = text.rfind(ANSWER_OPENING, 0, at)
-    return None
+    """Content of the last \\boxed{...}, with what boxes enclose it; None where it does not close or there is none."""
+    opened: list[int | None] = []  # where boxes begin; None for other braces
+    last = None
+    for brace in _BRACES.finditer(text):
+        if "boxed" in brace[0]:
+            last = None
+            opened.append(brace.end())
+        elif brace[0] == "{":
+            opened.append(None)
+        elif brace[0] == "}" and opened and (start := opened.pop()) is not None:
+            last = text[start: brace.start()].strip()
+    return last if last is not None and len(last) <= LONGEST else None
 
 
 def equal(right: str, said: str) -> bool:
-    """Whether two answers are equal by math-verify, strictly: a set is not its subset, a tuple not its set.
+    """Whether two answers are equal (answers/verdict.py); no answer is longer than `LONGEST` characters.
 
     Raises HealError where comparisons cannot be made at all."""
     if not said or len(said) > LONGEST:
         return False
-    if _plain(right) == _plain(said):
-        return True
-    return compare.equal(right, said)
-
-
-def _plain(answer: str) -> str:
-    return re.sub(r"\s+|\\[,;! ]|\$", "", answer).removesuffix(".")
+    return right == said or compare.equal(right, said)
 
 
 # --- data
 def normalised(question: str) -> str:
-    """A question without case, spacing, punctuation and TeX's decoration, to tell duplicates by."""
-    text = unicodedata.normalize("NFKC", question).lower()
-    text = re.sub(r"\\(left|right|displaystyle|text|mathrm|dfrac|tfrac|frac|[,;!quad ]+)", "", text)
-    return re.sub(r"[\W_]+", "", text)
+    """A question without case, spacing, punctuation and TeX's decoration, to tell duplicates by. Operators stay."""
+    text = re.sub(r"\{(\w)\}", r"\1", plain(question))
+    text = re.sub(r"(?<=\d),(?=\d{3})", "", text)
+    text = re.sub(r"(?<!\d)[.,]|[.,](?!\d)|[\s;:?\"'$~]", "", text)
+    return unicodedata.normalize("NFKC", text).lower()
 
 
 def load(source: Source) -> list[tuple[str, str]]:
     """(problem, answer) of every row; an answer in a list of one is taken out, rows of several are dropped.
 
-    Raises HealError for a file that is not there or of another kind, a set the hub does not give, missing columns,
-    a row without answer."""
-    import datasets
-
-    path = Path(source.path)
-    try:
-        if path.suffix in READERS:
-            if not path.is_file():
-                raise HealError(f"no data at {source.path}; give a .jsonl, .parquet or .csv file")
-            data = datasets.load_dataset(READERS[path.suffix], data_files=str(path), split="train")
-        else:
-            data = datasets.load_dataset(source.path, source.config, split=source.split)
-    except HealError:
-        raise
-    except Exception as error:  # datasets raises a family of its own for what is not to be had
-        raise HealError(f"{source.path}: cannot be loaded ({str(error).splitlines()[0][:120]}); "
-                        "check the name and the network, or use 'own' or a local file") from None
-    if missing := {source.problem, source.answer} - set(data.column_names):
-        raise HealError(f"{source.path}: no column {', '.join(sorted(missing))}; it has {', '.join(data.column_names)}")
+    Raises HealError for a file that is not there, empty or of another kind, a set the hub does not give, missing
+    columns, a row without answer."""
+    data = list(_file_rows(Path(source.path)) if Path(source.path).suffix in FILES else _hub_rows(source))
+    if not data:
+        raise HealError(f"{source.path}: no rows; it needs at least one with {source.problem} and {source.answer}")
+    columns = list(dict.fromkeys(column for row in data for column in row))
+    if missing := {source.problem, source.answer} - set(columns):
+        raise HealError(f"{source.path}: no column {', '.join(sorted(missing))}; it has {', '.join(columns)}")
     rows = []
     for i, row in enumerate(data):
-        question, answer = row[source.problem], row[source.answer]
+        question, answer = row.get(source.problem), row.get(source.answer)
         if isinstance(answer, list):
             answer = answer[0] if len(answer) == 1 else answer
         if not question or not answer and answer != 0:
             lack = "answer" if question else "problem"
             raise HealError(f"{source.path}: row {i} has no {lack}; add it or drop the row")
-        # The AIME set goes on to 2024, which is a benchmark.
-        if not isinstance(answer, list) and int(row.get("Year") or 0) <= 2023:
+        late = source.until is not None and int(row["Year"]) > source.until
+        if not isinstance(answer, list) and not late:
             rows.append((str(question), str(answer).strip()))
+    return rows
+
+
+def _hub_rows(source: Source) -> Iterable[dict]:
+    import datasets
+
+    try:
+        return datasets.load_dataset(source.path, source.config, split=source.split)
+    except Exception as error:  # datasets raises a family of its own for what is not to be had
+        raise HealError(f"{source.path}: cannot be loaded ({str(error).splitlines()[0][:120]}); "
+                        "check the name and the network, or use 'own' or a local file") from None
+
+
+def _file_rows(path: Path) -> list[dict]:
+    """Rows of a file; numbers in a text file stay as they are written."""
+    if not path.is_file():
+        raise HealError(f"no data at {path}; give a .jsonl, .parquet or .csv file")
+    try:
+        if path.suffix == ".parquet":
+            import pyarrow.parquet
+
+            return pyarrow.parquet.read_table(path).to_pylist()
+        text = path.read_text("utf-8-sig")
+        if path.suffix == ".csv":
+            return list(csv.DictReader(text.splitlines(keepends=True)))
+        if text.lstrip().startswith("["):
+            rows = json.loads(text, parse_float=str)
+        else:
+            rows = [json.loads(line, parse_float=str) for line in text.splitlines() if line.strip()]
+    except (ValueError, OSError, csv.Error) as error:
+        raise HealError(f"{path}: cannot be read ({str(error).splitlines()[0][:120]}); "
+                        "is it a file of the kind that its name says?") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise HealError(f"{path}: a row is no object; write each as {{\"problem\": ..., \"answer\": ...}}")
     return rows
 
 
