@@ -100,8 +100,9 @@ def _links(name, names):
 
 # --- text that others wrote, inside Markdown
 def plain(text: object) -> str:
-    """Text as Markdown that shows it as it is: no link, image, emphasis, heading, mathematics or HTML comes of it."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!|~$&:@])", r"\\\1", str(text)).replace("\n", " ")
+    """Text as Markdown that shows it as it is: no link, image, emphasis, heading, mathematics or HTML comes of it.
+    (`report.markdown` sees to the bars of a table.)"""
+    return re.sub(r"([\\`*_{}\[\]<>()#+\-.!~$&:@])", r"\\\1", str(text)).replace("\n", " ")
 
 
 def code(text: object, block: bool = False) -> str:

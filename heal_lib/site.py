@@ -58,8 +58,8 @@ def _described(notebook):
 
 
 def _linked(text: str) -> str:
-    """Links to a notebook's HTML lead to its page of the site instead."""
-    return re.sub(r"\((\S*?)html/(\d\d_\w+)\.html\)", r"(\1notebooks/\2.ipynb)", text)
+    """Links to an executed notebook, or to its HTML, lead to its page of the site instead."""
+    return re.sub(r"\((\S*?)(?:html|notebooks)/(\d\d_\w+)\.(?:html|ipynb)\)", r"(\1notebooks/\2.html)", text)
 
 
 def landing(results: Path, names: list[str], explorer: bool) -> str:

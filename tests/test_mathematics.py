@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from own_problems import rows
 
-from heal_lib import gear, worlds
+from heal_lib import sampling, worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem
 from heal_lib.worlds import compare, mathematics
@@ -222,18 +222,18 @@ def test_the_hint_is_recognised_when_it_is_spoken_of():
 def test_only_samples_that_were_given_a_hint_may_not_speak_of_it():
     problem = Problem("p", "math", "own", "?", "7")
     text = "Adding up, the correct answer is \\boxed{7}."
-    assert gear.accepts(MATH, problem, text, True, hinted=False)
-    assert not gear.accepts(MATH, problem, text, True, hinted=True)
-    assert not gear.accepts(MATH, problem, text.replace("7", "8"), True, hinted=False)
-    assert not gear.accepts(MATH, problem, text, False, hinted=False)
-    assert gear.accepts(MATH, problem, "So it is \\boxed{7}.", True, hinted=True)
+    assert sampling.accepts(MATH, problem, text, True, hinted=False)
+    assert not sampling.accepts(MATH, problem, text, True, hinted=True)
+    assert not sampling.accepts(MATH, problem, text.replace("7", "8"), True, hinted=False)
+    assert not sampling.accepts(MATH, problem, text, False, hinted=False)
+    assert sampling.accepts(MATH, problem, "So it is \\boxed{7}.", True, hinted=True)
 
     class Engine:
         def pieces(self, ids):
             return [text]
 
     draw = SimpleNamespace(token_ids=[1], entropy=[0.0], finished=True)
-    counted = {source: gear.candidate_row(Engine(), MATH, problem, draw, source=source, sample=0)["correct"]
+    counted = {source: sampling.candidate_row(Engine(), MATH, problem, draw, source=source, sample=0)["correct"]
                for source in ("sampled", "matched", "student", "hinted", "repaired")}
     assert counted == {"sampled": True, "matched": True, "student": True, "hinted": False, "repaired": False}
 

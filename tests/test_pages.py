@@ -5,10 +5,11 @@ import copy
 import html.parser
 
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from heal_lib import pages
+from heal_lib import pages, report
 
 PNG = base64.b64encode(b"not looked at").decode()
 
@@ -85,3 +86,11 @@ def test_text_of_others_stays_text(text, wrap):
     assert {tag for tag, _ in body} <= allowed, [tag for tag, _ in body]
     assert not [attrs for tag, attrs in body if tag == "a" and "x.y" in attrs.get("href", "")]
     assert " ".join(text.split()) in " ".join(page.text.split())
+
+
+def test_a_parameter_in_a_table_stays_text():
+    frame = pd.DataFrame({"value": ["'|'", "[a](http://x.y)", "\\|"]})
+    page = pages.html(new_notebook(cells=[new_markdown_cell(report.markdown(frame.map(pages.plain)))]), "x")
+    seen = Seen(page)
+    assert len(seen.all("td")) == 3 and not [a for a in seen.all("a") if "x.y" in a.get("href", "")]
+    assert all(text in seen.text for text in frame["value"])

@@ -28,6 +28,12 @@ def test_the_landing_page_has_claim_figure_table_and_every_notebook():
     assert "explorer.html" not in site.landing(DEMO, ["00_tour"], explorer=False)
 
 
+def test_links_to_executed_notebooks_lead_to_their_pages():
+    row = "[a](../notebooks/00_tour.ipynb) [page](../html/00_tour.html) [t](../tables/x.csv) [n](02_gear.ipynb)"
+    page = "../notebooks/00_tour.html"
+    assert site._linked(row) == f"[a]({page}) [page]({page}) [t](../tables/x.csv) [n](02_gear.ipynb)"
+
+
 class Page(HTMLParser):
     """Where a page links to, what it loads, and the names in it."""
 

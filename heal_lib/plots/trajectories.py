@@ -5,6 +5,7 @@ Entropy and U are in nats. A token's colour runs from white (0 nats) to deep ora
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -272,9 +273,9 @@ def reading_style(name: str, chosen: str) -> dict:
         colour, width = tuple(shade * c + 0.9 * (1 - shade) for c in _PALETTE[2]), 2.6 if name == chosen else 1.0
         line = "-" if name.endswith("before") else "--"
         return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
-    styles: dict[str, tuple] = {"mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."),
-              "random": (7, "-"), "certainty before": (5, (0, (1, 4))), "certainty after": (5, "--"),
-              "min-token probability": (6, "--"), "token entropy": (9, "--"), "self-certainty": (9, ":"),
-              "pure+": (3, (0, (5, 1)))}
+    styles: dict[str, tuple[int, Any]] = {
+        "mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
+        "certainty before": (5, (0, (1, 4))), "certainty after": (5, "--"), "min-token probability": (6, "--"),
+        "token entropy": (9, "--"), "self-certainty": (9, ":"), "pure+": (3, (0, (5, 1)))}
     shade_of, line = styles.get(name, (7, "-"))
     return {"color": _PALETTE[shade_of], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}
