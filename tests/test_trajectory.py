@@ -58,7 +58,7 @@ def test_another_delimiter_and_none():
     ("It costs $3.50. She pays 1.5 times that!", ["It costs $3.50.", "She pays 1.5 times that!"]),
     ("Mr. Hill and Dr. J. Green met Mrs. Lee. They ate.", ["Mr. Hill and Dr. J. Green met Mrs. Lee.", "They ate."]),
     ("So did I. Then he left.", ["So did I.", "Then he left."]),  # I is a word, not an initial
-    ("Fruit, e.g. Apples. Yes?! (Really.) \"No.\" End", ["Fruit, e.g. Apples.", "Yes?!", "(Really.)", "\"No.\"", "End"]),
+    ("Fruit, e.g. Apples. Yes?! (So.) \"No.\" End", ["Fruit, e.g. Apples.", "Yes?!", "(So.)", "\"No.\"", "End"]),
     ("1. Add 3.\n2. Take 2.\n\n10. Stop", ["1. Add 3.", "2. Take 2.", "10. Stop"]),
     ("We get:\n3 + 2 = 5\n\nSo 5", ["We get:", "3 + 2 = 5", "So 5"]),
     ("At 5 p.m. he left. **Done.** Ok", ["At 5 p.m. he left.", "**Done.**", "Ok"]),  # a small letter goes on
