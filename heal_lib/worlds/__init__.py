@@ -1,14 +1,24 @@
-"""Worlds: where problems come from. `get(name)` gives one; each is a file of this folder (CONTRIBUTING)."""
+"""Worlds: where problems come from. `get(name)` gives one; each is a file of this folder (CONTRIBUTING), or comes from
+another package through the entry point group `heal_lib.worlds`:
 
+    [project.entry-points."heal_lib.worlds"]
+    chess = "my_package:Chess"           # a subclass of World; get("chess")
+
+A name may have a part after a colon, which the class is then called with: get("gym:chain_sum") is Gym("chain_sum")."""
+
+import difflib
+import functools
 import importlib
 import pkgutil
 import sys
+from importlib.metadata import entry_points
 from types import ModuleType
 
 from heal_lib.errors import HealError
 from heal_lib.worlds.base import StepReport, StepVerdict, World
 from heal_lib.worlds.countdown import Countdown
 from heal_lib.worlds.equations import Equations
+from heal_lib.worlds.gym import Gym
 from heal_lib.worlds.mathematics import Mathematics
 from heal_lib.worlds.paths import Paths
 
@@ -30,11 +40,38 @@ def _others() -> None:
 _others()
 
 
+@functools.cache
+def _from_elsewhere(name: str, task: str | None = None) -> World | None:
+    """The world that another package has registered under a name; None where there is none."""
+    for point in entry_points(group="heal_lib.worlds"):
+        if point.name == name:
+            try:
+                return point.load()(*[] if task is None else [task])
+            except HealError:
+                raise
+            except Exception as error:  # whatever the other package's code may raise
+                raise HealError(f"world '{name}' of {point.value} cannot be made ({error!r}); mend it there") from error
+    return None
+
+
+@functools.cache
+def _gym(task: str) -> World:
+    return Gym(task)
+
+
 def get(name: str) -> World:
     """The world of that name. Raises HealError naming the known ones."""
-    if name not in _WORLDS:
-        raise HealError(f"unknown world '{name}'; choose one of {', '.join(_WORLDS)}")
-    return _WORLDS[name]
+    if name in _WORLDS:
+        return _WORLDS[name]
+    kind, colon, task = name.partition(":")
+    if kind == "gym":
+        return _gym(task)
+    if world := _from_elsewhere(kind, task if colon else None):
+        return world
+    known = [*_WORLDS, *(point.name for point in entry_points(group="heal_lib.worlds")), "gym:<task of reasoning-gym>"]
+    near = difflib.get_close_matches(name, known, 1)
+    raise HealError(f"unknown world '{name}'; choose one of {', '.join(known)}"
+                    + f"; did you mean '{near[0]}'?" * bool(near))
 
 
 def names() -> list[str]:
@@ -43,7 +80,7 @@ def names() -> list[str]:
 
 
 def every() -> list[str]:
-    """Names of all worlds."""
+    """Names of all worlds of this folder."""
     return list(_WORLDS)
 
 
