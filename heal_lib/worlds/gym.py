@@ -138,10 +138,12 @@ def _settings(name: str, difficulty: str) -> dict[str, Any]:
             mend = f"did you mean '{near[0]}=...'?" if near else f"give {DEFAULT}, or settings of {', '.join(known)}"
             raise HealError(f"gym:{name} has no difficulty '{difficulty}'; {mend}")
         kind: Any = known[key]
+        if kind not in (int, float, bool, str):
+            raise HealError(f"gym:{name}: {key} cannot be set from text; leave it out")
         try:
             found[key] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (ValueError, TypeError, KeyError):
-            raise HealError(f"gym:{name}: {key}={value} is no {getattr(kind, '__name__', kind)}") from None
+        except (ValueError, KeyError):
+            raise HealError(f"gym:{name}: {key}={value} is no {kind.__name__}") from None
     return found
 
 
@@ -152,5 +154,6 @@ def _made(name: str, difficulty: str, seed: int) -> tuple[Any, dict[str, Any]]:
     try:
         made = data(config=config(seed=seed, size=1, **_settings(name, difficulty)))
     except AssertionError as error:
-        raise HealError(f"gym:{name}: the settings '{difficulty}' do not go together ({error})") from None
+        why = str(error).partition("\n")[0]
+        raise HealError(f"gym:{name}: the settings '{difficulty}' do not go together ({why})") from None
     return made, made[0]

@@ -63,6 +63,9 @@ class Stories(Prose):
         chain = f"{start}" + "".join(f"{sign}{m}" for sign, m in moves)
         return chain, _tell(rng, start, moves, boxes), str(values[-1])
 
+    def prompt(self, problem: Problem) -> str:
+        return problem.question
+
     def verify(self, problem: Problem, text: str) -> bool:
         """The last number of the answer stated, or of a text that states none, is the right one."""
         said = stated(text)
