@@ -65,6 +65,16 @@ mutate: $(READY)  ## do the tests notice changes of the code?
 	$(LONG) $(PY) tests/mutate.py
 	$(PY) tests/reliability.py
 
+UNSLOTH := .cache/unsloth-venv
+# torchvision has to be of torch's own build, and is not needed here.
+test-unsloth: $(READY)  ## does the pinned Unsloth take every call that we make? (no GPU; an environment of its own)
+	@test -x $(UNSLOTH)/bin/python || $(PY) -m venv $(UNSLOTH)
+	$(UNSLOTH)/bin/python -m pip install -q $(PIP_ARGS) $(TORCH)
+	$(UNSLOTH)/bin/python -m pip install -q $(PIP_ARGS) $(TORCH) triton==3.6.0 pytest -e '.[gpu]'
+	$(UNSLOTH)/bin/python -m pip uninstall -q -y torchvision
+	UNSLOTH_ALLOW_CPU=1 UNSLOTH_DISABLE_STATISTICS=1 HF_HUB_OFFLINE=1 \
+	  $(UNSLOTH)/bin/python -m pytest -p no:cacheprovider $(ARGS) tests/test_unsloth.py
+
 audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 	$(PY) -m pip install -q $(PIP_ARGS) pip-audit
 	$(PY) -m pip_audit --skip-editable --strict

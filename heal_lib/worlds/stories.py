@@ -100,12 +100,12 @@ def _chain(rng: Random, n: int) -> tuple[int, list[tuple[str, int]], bool]:
     """(start, moves, whether the first move is boxes with so many in each)."""
     boxes = rng.random() < 0.25
     last = rng.choice("*/") if n > boxes and rng.random() < 0.3 else ""
-    moves = [(rng.choice("+-"), rng.randint(2, 20)) for _ in range(n - boxes - bool(last))]
+    moves = [(rng.choice("+-"), rng.randint(2, 12)) for _ in range(n - boxes - bool(last))]
     if last:
         moves.append((last, rng.randint(2, 9)))
     if boxes:
         moves.insert(0, ("*", rng.randint(2, 9)))
-    return rng.randint(2, 12 if boxes else 30), moves, boxes
+    return rng.randint(2, 12 if boxes else 20), moves, boxes
 
 
 def _tell(rng: Random, start: int, moves: list[tuple[str, int]], boxes: bool) -> str:
