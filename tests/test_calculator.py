@@ -129,11 +129,18 @@ STORY = ["5", "3", "2"]  # 5 + 3 = 8, 8 * 2 = 16
     ("4 * 4 = 16. The answer is 16.", False, False),  # a right calculation of other numbers
     ("8 * 2 = 16.", False, False),  # 8 from nowhere
     ("8 * 2 = 16. 5 + 3 = 8.", False, False),  # from later
+    ("2 * 5 = 10. 3 + 3 = 6. 10 + 6 = 16.", False, False),  # one number twice
     ("The answer is 16.", False, False), ("", False, False), ("5 + 3 = 8. The answer is 8.", False, False),
 ])
 def test_an_answer_is_derived_from_the_numbers_given(text, derived, genuine):
     report = calculator.check(text, "16", STORY)
     assert (report.derived, report.genuine) == (derived, genuine)
+
+
+def test_numbers_that_are_given_twice_are_used_twice():
+    text = "12 + 12 = 24. 24 + 12 = 36. 36 - 12 = 24."
+    assert calculator.check(text, "24", ["12"] * 4).genuine and not calculator.check(text, "24", ["12"] * 3).derived
+    assert not calculator.check("12 + 12 = 24. 36 - 12 = 24.", "24", ["12"] * 4).derived
 
 
 def test_without_the_given_numbers_the_answer_is_to_be_a_result():

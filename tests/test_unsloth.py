@@ -1,7 +1,7 @@
 """The contract with Unsloth, without a GPU: every call that backends.py makes is one that the pinned version takes.
 
-`make test-unsloth` runs this in an environment of its own, for importing Unsloth patches transformers and TRL for a whole
-process. No model is loaded: the calls are caught, and bound to the real signatures."""
+`make test-unsloth` runs this in an environment of its own, for importing Unsloth patches transformers and TRL for a
+whole process. No model is loaded: the calls are caught, and bound to the real signatures."""
 
 import importlib.util
 import inspect

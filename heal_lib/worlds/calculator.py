@@ -73,7 +73,7 @@ def check(text: str, answer: str, given: Iterable[str] | None = None, delimiter:
     """The oracle's report on a text: a step is valid if no calculation in it is false; without any it is `routine`.
 
     The answer is derived if it is the result of a right calculation; with `given`, the numbers of the question, of one
-    that rests on all of them and on nothing else."""
+    that rests on each of them once and on nothing else."""
     verdicts, found = [], []
     for step in split_steps(text, delimiter):
         here = facts(step)
@@ -84,18 +84,23 @@ def check(text: str, answer: str, given: Iterable[str] | None = None, delimiter:
 
 
 def derives(found: Sequence[Fact], answer: Fraction, given: Sequence[Fraction] | None = None) -> bool:
-    """Whether a right fact gives the answer; with `given`, one that rests on all of these numbers and no others, by way
-    of results of right facts before it."""
-    rests: list[set[frozenset[Fraction]]] = []  # for each fact, the sets of given numbers that it may rest on
+    """Whether a right fact gives the answer; with `given`, one that rests on each of these numbers once and on no others,
+    by way of results of right facts before it."""
+    if given is None:
+        return any(fact.valid and fact.said == answer for fact in found)
+    rests: list[set[tuple[Fraction, ...]]] = []  # for each fact, the given numbers that it may rest on, sorted
     for i, fact in enumerate(found):
-        ways: set[frozenset[Fraction]] = {frozenset()} if fact.valid else set()
-        for n in fact.operands if given is not None else ():
-            sources = {frozenset([n])} if n in (given or ()) else set()
-            sources = sources.union(*(rests[j] for j in range(i) if found[j].said == n))
-            ways = {a | b for a in ways for b in sources}
+        ways: set[tuple[Fraction, ...]] = {()} if fact.valid else set()
+        for n in fact.operands:
+            sources = {(n,)}.union(*(rests[j] for j in range(i) if found[j].said == n))
+            ways = {both for a in ways for b in sources if _within(both := tuple(sorted(a + b)), given)}
         rests.append(ways)
-    goal = frozenset(given or ())
+    goal = tuple(sorted(given))
     return any(fact.said == answer and goal in ways for fact, ways in zip(found, rests, strict=True))
+
+
+def _within(numbers: tuple[Fraction, ...], given: Sequence[Fraction]) -> bool:
+    return all(numbers.count(n) <= given.count(n) for n in numbers)
 
 
 def number(text: str) -> Fraction | None:

@@ -4,8 +4,8 @@
     4 * 6 = 24. 24 - 5 = 19. The answer is 19.
 
 Two stories with the same numbers and operations are one problem, whatever they are about. The oracle is the calculator:
-every calculation must be right, and the answer must come of the numbers of the question, all of them, in any order. A
-derivation in words alone counts as none."""
+every calculation must be right, and the answer must come of the numbers of the question, each used once, in any order.
+A derivation in words alone counts as none."""
 
 from __future__ import annotations
 
