@@ -122,7 +122,8 @@ STORY = ["5", "3", "2"]  # 5 + 3 = 8, 8 * 2 = 16
 @pytest.mark.parametrize("text, derived, genuine", [
     ("5 + 3 = 8. Then 8 * 2 = 16. The answer is 16.", True, True),
     ("(5 + 3) * 2 = 16", True, True),
-    ("2 * 5 = 10. 2 * 3 = 6. 10 + 6 = 16.", True, True),  # another way round
+    ("2 * 8 = 16.", False, False), ("3 + 5 = 8. 2 * 8 = 16.", True, True),  # another way round
+    ("2 * 5 = 10. 2 * 3 = 6. 10 + 6 = 16.", False, False),  # right, but 2 is used twice: so are forced answers
     ("5 + 3 = 8. 8 * 2 = 16. Check: 16 / 2 = 8.", True, True),
     ("5 + 4 = 8. 8 * 2 = 16.", False, False),  # false arithmetic that lands right
     ("5 - 3 = 3. 5 + 3 = 8. 8 * 2 = 16.", True, False),  # derived, but not every calculation is right

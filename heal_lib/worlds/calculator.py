@@ -84,8 +84,8 @@ def check(text: str, answer: str, given: Iterable[str] | None = None, delimiter:
 
 
 def derives(found: Sequence[Fact], answer: Fraction, given: Sequence[Fraction] | None = None) -> bool:
-    """Whether a right fact gives the answer; with `given`, one that rests on each of these numbers once and on no others,
-    by way of results of right facts before it."""
+    """Whether a right fact gives the answer; with `given`, one that rests on each of these numbers once and on no other
+    but results of right facts before it."""
     if given is None:
         return any(fact.valid and fact.said == answer for fact in found)
     rests: list[set[tuple[Fraction, ...]]] = []  # for each fact, the given numbers that it may rest on, sorted

@@ -75,6 +75,9 @@ class Stories(Prose):
         numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", text)
         return bool(numbers) and calculator.number(numbers[-1].rstrip(",")) == int(problem.answer)
 
+    def routine(self, problem: Problem) -> list[str]:
+        return []
+
     def derivation(self, problem: Problem) -> list[str]:
         value, *others = map(int, re.findall(r"\d+", problem.question))
         steps = []
