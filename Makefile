@@ -73,7 +73,7 @@ test-unsloth: $(READY)  ## does the pinned Unsloth take every call that we make?
 	$(UNSLOTH)/bin/python -m pip install -q $(PIP_ARGS) $(TORCH) triton==3.6.0 pytest -e '.[gpu]'
 	$(UNSLOTH)/bin/python -m pip uninstall -q -y torchvision
 	UNSLOTH_ALLOW_CPU=1 UNSLOTH_DISABLE_STATISTICS=1 HF_HUB_OFFLINE=1 \
-	  $(UNSLOTH)/bin/python -m pytest -p no:cacheprovider $(ARGS) tests/test_unsloth.py
+	  $(UNSLOTH)/bin/python -m pytest --noconftest -p no:cacheprovider $(ARGS) tests/test_unsloth.py
 
 audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 	$(PY) -m pip install -q $(PIP_ARGS) pip-audit

@@ -79,8 +79,8 @@ def chosen(gib: int, **changes) -> Preset:
 
 
 def preset(gib: int) -> dict[str, Any]:
-    """Parameters of scale `llm` for a card: `scales.get("llm", **plan.preset(24))`. How many rows are decoded or trained
-    on together is no parameter: engines and trainer halve it where memory is full, which changes no result."""
+    """Parameters of scale `llm` for a card: `scales.get("llm", **plan.preset(24))`. How many rows are decoded or
+    trained on together is no parameter: engines and trainer halve it where memory is full, which changes no result."""
     return parameters_of(chosen(gib))
 
 

@@ -99,6 +99,19 @@ def test_it_ends_where_a_turn_ends_and_keeps_its_text(folder):
     assert ended and all(draw.token_ids[-1] == 2 and "im_end" not in draw.text for draw in ended)
 
 
+@pytest.mark.parametrize("chosen, found", [
+    ("", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_a_cpu_computes_in_what_dtype_says(folder, monkeypatch, chosen, found):
+    monkeypatch.setenv("DTYPE", chosen)
+    model, tokenizer = heal_lib.load_model(str(folder))
+    assert {weight.dtype for weight in model.parameters()} == {found}
+    (drawn,) = HFEngine(model, tokenizer).sample([[1, 5]], 2, SamplingParams(4), 0)
+    assert all(draw.entropy.min() >= 0 and draw.entropy.dtype == "float32" for draw in drawn)
+    monkeypatch.setenv("DTYPE", "half")
+    with pytest.raises(HealError, match="DTYPE=half: use float32 or bfloat16"):
+        heal_lib.load_model(str(folder))
+
+
 def test_another_model_is_refused(llama, tmp_path):
     path = written(llama, tmp_path / "other.gguf", ("<pad>", "<|im_start|>", "</s>"))
     with pytest.raises(HealError, match=r"no <\|im_end\|> and no <\|endoftext\|>; this converts SmolLM2 only"):
