@@ -88,15 +88,17 @@ def derives(found: Sequence[Fact], answer: Fraction, given: Sequence[Fraction] |
     but results of right facts before it."""
     if given is None:
         return any(fact.valid and fact.said == answer for fact in found)
-    rests: list[set[tuple[Fraction, ...]]] = []  # for each fact, the given numbers that it may rest on, sorted
-    for i, fact in enumerate(found):
+    goal = tuple(sorted(given))
+    rests: dict[Fraction, set[tuple[Fraction, ...]]] = {}  # of each result so far, the given numbers it may rest on
+    for fact in found:
         ways: set[tuple[Fraction, ...]] = {()} if fact.valid else set()
         for n in fact.operands:
-            sources = {(n,)}.union(*(rests[j] for j in range(i) if found[j].said == n))
+            sources = {(n,), *rests.get(n, ())}
             ways = {both for a in ways for b in sources if _within(both := tuple(sorted(a + b)), given)}
-        rests.append(ways)
-    goal = tuple(sorted(given))
-    return any(fact.said == answer and goal in ways for fact, ways in zip(found, rests, strict=True))
+        if fact.said == answer and goal in ways:
+            return True
+        rests.setdefault(fact.said, set()).update(ways)
+    return False
 
 
 def _within(numbers: tuple[Fraction, ...], given: Sequence[Fraction]) -> bool:

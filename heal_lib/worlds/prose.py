@@ -11,8 +11,8 @@ from heal_lib.worlds.base import World
 
 _STATED = (  # the last of the first kind that a text has
     re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}"),
-    re.compile(r"<answer>(.*?)</answer>", re.S),
-    re.compile(r"\banswer(?:\s+is|:)[\s:*$]*(.*?)[\s*$]*(?:[.!](?=\s|\Z)|\n|\Z)", re.I),
+    re.compile(r"<answer>([^<]*)</answer>"),
+    re.compile(r"\banswer(?:\s+is|:)[\s:*$]*+([^\n]*?)(?:[.!](?=[\s*$]|\Z)|\n|\Z)", re.I),
 )
 _LEAK = re.compile(r"here is (?:why|how)|\bhint\b|\b(?:given|known|provided|stated|correct) answer\b"
                    r"|\banswer (?:is |was )?(?:already )?(?:given|known|provided|told)\b"
@@ -25,7 +25,7 @@ def stated(text: str) -> str | None:
     text = spoken(text)
     for pattern in _STATED:
         if found := pattern.findall(text):
-            return found[-1].strip()
+            return found[-1].strip(" *$\n\t")
     return None
 
 
