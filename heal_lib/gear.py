@@ -93,20 +93,15 @@ def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge
     return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
 
 
-def repairs(*, pool, rule, n_failed, n_candidates, max_correct, model, engine, settings, seed, **switches):
-    """GEAR on a teacher's pool: all candidates of the eligible problems as a data set, accepted (`correct`) or not.
-
-    settings: temperature, top_p, max_new_tokens. switches: those of `repair`."""
+def repairs(*, world, pool, rule, n_failed, n_candidates, max_correct, model, engine, settings, seed, **switches):
+    """GEAR on a teacher's pool of one world and difficulty: all candidates of the eligible problems as a data set,
+    accepted (`correct`) or not. settings: temperature, top_p, max_new_tokens. switches: those of `repair`."""
     chosen = [row for rows in failed(pool, n_failed, max_correct, seed).values() for row in rows]
-    groups: dict[tuple, list] = {}  # many problems in one batch; a group shares its length limit
-    for row in chosen:
-        groups.setdefault((row["world"], row["difficulty"]), []).append(row)
-    rows = []
-    for (name, level), some in groups.items():
-        world = worlds.get(name)
-        rows += repair(sampling.watched(model, engine), world, some, rule=rule, n_candidates=n_candidates,
-                       params=sampling.params(world, level, settings), seed=seed, **switches)
-    return to_dataset(rows)
+    if not chosen:
+        return to_dataset([])
+    it = worlds.get(world)
+    return to_dataset(repair(sampling.watched(model, engine), it, chosen, rule=rule, n_candidates=n_candidates,
+                             params=sampling.params(it, chosen[0]["difficulty"], settings), seed=seed, **switches))
 
 
 def failed(pool, n_failed: int, max_correct: int, seed: int) -> dict[str, list[dict]]:

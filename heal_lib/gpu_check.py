@@ -1,6 +1,6 @@
 """What a CUDA GPU has to show: `make gpu-check WHEELS=folder PART=parity|bench|full|big` (all by default). Not run yet.
 
-    parity  Unsloth and TRL train the embedded student alike: losses of the first 20 steps, LoRA and full
+    parity  Unsloth and TRL train the embedded student and SmolLM2 alike: losses of 20 steps, LoRA and full
     bench   tokens/s and peak memory of training, HF against Unsloth: three sizes of Qwen3 x 2k and 8k tokens
     full    the embedded pipeline at scale `full` on the GPU
     big     a teacher of about 34 M and a student of about 5 M parameters through the whole pipeline, at scale `demo`
@@ -18,14 +18,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from heal_lib import backends, embedded, scales, training
+from heal_lib import backends, embedded, smollm, training, worlds
 from heal_lib.backends import Finetune
+from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_json, write_table
 from heal_lib.store import versions
+from heal_lib.worlds.base import box
 
 OUT = ROOT / "results" / "gpu"
 STEPS, TOLERANCE = 20, 0.02  # of parity: updates, and nats per token
+PARITY = {"student": "equations", str(ROOT / smollm.OUT): "stories"}  # models, and the world whose text each is taught
 SIZES = {  # Qwen3 with its own vocabulary, weights drawn at random
     "0.1B": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1152},
     "0.6B": {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 3072},
@@ -38,27 +41,37 @@ def parity():
     """Losses of both backends on the same rows in the same order, and the largest gap between them."""
     import pandas as pd
 
-    from heal_lib.experiment import Experiment
-
-    run = Experiment(scales.get("smoke"))
-    rows = [{name: row[name] for name in ("input_ids", "completion_mask")}
-            for part in run.training_sources("heal").values() for row in part]
-    rows = (rows * (8 * STEPS))[: 8 * STEPS]
-    config = training.TrainConfig(1e-3, batch_size=8, in_order=True)
-    table = []
-    for method in ("full", "lora"):
-        losses = {}
-        for backend in ("hf", "unsloth"):
-            with tempfile.TemporaryDirectory() as folder:
-                (log,) = training.train(str(embedded.folder("student")), [rows], [config], folder,
-                                        Finetune(backend, method))
-            losses[backend] = [entry["loss"] for entry in log]
-        table += [{"method": method, "step": i, "hf": a, "unsloth": b}
-                  for i, (a, b) in enumerate(zip(losses["hf"], losses["unsloth"], strict=True), 1)]
+    config, table = training.TrainConfig(1e-3, batch_size=8, in_order=True), []
+    for name, world in PARITY.items():
+        if not embedded.folder(name).is_dir():
+            print(f"gpu-check: no {name}, so it is left out; make smollm fetches it")
+            continue
+        rows = texts(embedded.load(name)[1], world, 8 * STEPS)
+        for method in ("full", "lora"):
+            losses = {}
+            for backend in ("hf", "unsloth"):
+                with tempfile.TemporaryDirectory() as folder:
+                    (log,) = training.train(str(embedded.folder(name)), [rows], [config], folder,
+                                            Finetune(backend, method))
+                losses[backend] = [entry["loss"] for entry in log]
+            table += [{"model": os.path.basename(name), "method": method, "step": i, "hf": a, "unsloth": b}
+                      for i, (a, b) in enumerate(zip(losses["hf"], losses["unsloth"], strict=True), 1)]
     table = pd.DataFrame(table)
     write_table(table, OUT / "parity.csv")
     if (gap := (table["hf"] - table["unsloth"]).abs().max()) > TOLERANCE:
         raise HealError(f"parity: losses differ by {gap:.3f} nats; see results/gpu/parity.csv")
+
+
+def texts(tokenizer, name: str, n: int) -> list[dict]:
+    """n training rows of a world's own derivations, over and over where there are fewer."""
+    words, world = Words(tokenizer), worlds.get(name)
+    rows = []
+    for problem in world.problems("distil", min(n, 40), 0, list(world.difficulties)[1]):
+        prompt = words.prompt(world.prompt(problem))
+        text = words.encode("\n\n".join([*world.routine(problem), *world.derivation(problem), box(problem.answer)]))
+        rows.append({"input_ids": [*prompt, *text, tokenizer.eos_token_id],
+                     "completion_mask": [0] * len(prompt) + [1] * (len(text) + 1)})
+    return (rows * n)[:n]
 
 
 def bench():

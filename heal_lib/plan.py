@@ -1,4 +1,4 @@
-"""What fits on a card: `python -m heal_lib.plan --gpu 24`.
+"""What fits on a card, and the parameters of scale `llm` for it: `python -m heal_lib.plan --gpu 24`.
 
     sampling  = weights + cache of the rows decoded together + one row of logits each
     training  = weights + adapters with gradient and Adam's two moments + saved activations + logits
@@ -67,6 +67,41 @@ PRESETS = {
     80: Preset(80, "Qwen3-32B", 4, "Qwen3-4B", length=16_384, mean_length=6000, rows=8, peak_tflops=312),
     141: Preset(141, "Qwen3-32B", 16, "Qwen3-4B", length=16_384, mean_length=6000, rows=16, peak_tflops=989),
 }
+
+
+def chosen(gib: int, **changes) -> Preset:
+    """The largest preset for a card of so many GiB, with some of its fields replaced. Raises HealError below the
+    smallest."""
+    sizes = [size for size in PRESETS if size <= gib]
+    if not sizes:
+        raise HealError(f"no preset for {gib} GiB; the smallest is for {min(PRESETS)}")
+    return replace(PRESETS[max(sizes)], gpu=gib, **changes)
+
+
+def preset(gib: int) -> dict[str, Any]:
+    """Parameters of scale `llm` for a card: `scales.get("llm", **plan.preset(24))`. How many rows are decoded or
+    trained on together is no parameter: engines and trainer halve it where memory is full, which changes no result."""
+    return parameters_of(chosen(gib))
+
+
+def parameters_of(p: Preset) -> dict[str, Any]:
+    """A preset as fields of `scales.Scale`."""
+    return {"teacher": _on_hub(p.teacher, p.teacher_bits), "student": _on_hub(p.student, 16), "n_distil": p.n_problems,
+            "n_samples": p.n_samples, "max_new_tokens": p.length, "batch_size": p.batch, "backend": "unsloth",
+            "finetune": "qlora" if p.student_bits == 4 else "lora", "lora_rank": p.lora_rank,
+            "train_tokens": tokens_trained(p)}
+
+
+def _on_hub(name: str, bits: int) -> str:
+    """Where a model of the family lies on the hub; other models are folders already."""
+    if name not in MODELS:
+        return name
+    return f"unsloth/{name}-bnb-4bit" if bits == 4 else f"Qwen/{name}"
+
+
+def tokens_trained(p: Preset) -> int:
+    """Tokens that a student of a preset learns from: four rows a problem, over and over."""
+    return p.epochs * p.n_problems * 4 * p.mean_length
 
 
 # The paper's setting [S] (32 B teacher, 30 samples of every problem of an AIME pool) on one card, one node, a cluster.
@@ -141,7 +176,7 @@ def training_memory(p: Preset) -> float:
 def plan(p: Preset) -> dict:
     """Memory in GiB, tokens and hours of a preset; `fits` says whether both phases leave a tenth of the card free."""
     drawn = p.n_problems * p.n_samples * p.mean_length
-    trained = p.epochs * p.n_problems * 4 * p.mean_length
+    trained = tokens_trained(p)
     work = 2 * parameters(p.teacher)[0] * drawn, 6 * parameters(p.student)[0] * trained
     shares = p.sampling_share, p.training_share
     hours = [w / (share * p.peak_tflops * 1e12) / 3600 for w, share in zip(work, shares, strict=True)]
@@ -184,23 +219,21 @@ def main(argv=None) -> int:
     parser.add_argument("--json", action="store_true")
     args = vars(parser.parse_args(argv))
     try:
-        sizes = [size for size in PRESETS if size <= args["gpu"]]
-        if not sizes:
-            raise HealError(f"no preset for {args['gpu']} GiB; the smallest is for {min(PRESETS)}")
         as_json, gpu = args.pop("json"), args.pop("gpu")
-        p = replace(PRESETS[max(sizes)], gpu=gpu, **{key: value for key, value in args.items() if value is not None})
+        p = chosen(gpu, **{key: value for key, value in args.items() if value is not None})
         found = plan(p)
+        fields = parameters_of(p)
     except HealError as error:
         print(f"heal: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(found, indent=1) if as_json else _words(found))
+    print(json.dumps({**found, "parameters": fields}, indent=1) if as_json else _words(found, fields))
     if not found["fits"]:
         would = what_would_fit(p)
         print(f"heal: does not fit on {gpu} GiB; would: {', '.join(would) or 'no single change'}", file=sys.stderr)
     return 0 if found["fits"] else 2
 
 
-def _words(f: dict) -> str:
+def _words(f: dict, parameters: dict) -> str:
     return "\n".join([
         f"{f['teacher']} ({f['teacher_bits']} bits) teaches {f['student']} ({f['student_bits']} bits) "
         f"on {f['gpu']} GiB",
@@ -208,7 +241,7 @@ def _words(f: dict) -> str:
           f"about {f[f'{phase}_hours']:.0f} h" for phase, done in (("sampling", "drawn"), ("training", "trained"))),
         f"assumed: {f['peak_tflops']:g} TFLOP/s peak, {f['sampling_share']:.0%} of it when sampling {f['rows']} rows "
         f"of up to {f['length']} tokens, {f['training_share']:.0%} in training; nothing here was measured on such a "
-        "card"])
+        "card", "parameters of scale llm:", *(f"  {key} = {value}" for key, value in parameters.items())])
 
 
 if __name__ == "__main__":

@@ -88,8 +88,8 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
     return rank < n_kept[pool]
 
 
-def readings(*, rows, model, engine, step_delimiter):
-    """The teacher's reading of the accepted rows of a data set, one row for each, in their order; see `read`."""
+def readings(*, world, rows, model, engine, step_delimiter):
+    """The teacher's reading of the accepted rows of a data set of one world, one for each, in order; see `read`."""
     from datasets import Dataset
 
     accepted = [row for row in rows if row["correct"]]

@@ -32,7 +32,7 @@ def sampled(*, benchmarks, split, n_problems, n, source, model, engine, settings
     return trajectory.to_dataset(rows)
 
 
-def hinted(*, pool, below, n, hint, model, engine, settings, seed):
+def hinted(*, world, pool, below, n, hint, model, engine, settings, seed):
     """n samples drawn with the hint from the start, for the problems of a pool with a share correct below `below`."""
     shares = {key: c / n_drawn for key, (c, n_drawn) in counts(pool).items()}
     problems = {row["problem_id"]: trajectory.problem_of(row) for row in pool.remove_columns(["entropy", "token_ids"])}
@@ -41,7 +41,7 @@ def hinted(*, pool, below, n, hint, model, engine, settings, seed):
                                       hint=hint))
 
 
-def matched(*, pool, hinted, repairs, split, model, engine, settings, seed):
+def matched(*, world, pool, hinted, repairs, model, engine, settings, seed):
     """More unhinted samples of every problem of a pool: as many tokens as its hints and repairs cost together."""
     problems = {row["problem_id"]: trajectory.problem_of(row) for row in pool.remove_columns(["entropy", "token_ids"])}
     per_round = sum(pool["n_generated"]) * len(problems) / len(pool)

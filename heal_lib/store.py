@@ -196,7 +196,8 @@ class Store:
         function = stage.function
         parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
                  "inputs": resolve(stage.inputs, True), "versions": versions(),
-                 "code": code_hash(function.__module__), "device": os.environ.get("DEVICE") or "cpu"}
+                 "code": code_hash(function.__module__),
+                 "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32"]}
         return Task(stage.name, function, resolve(stage.inputs, False), parts, hash_of(parts)[:16])
 
     def fill(self, task: Task) -> tuple[str, dict]:

@@ -47,7 +47,8 @@ def training_rows(cfg: Scale, method: str) -> Stage:
         spec.base, [spec.base.__qualname__, code_hash(spec.base.__module__)])
     switched = replace(cfg, **dict(spec.switches))
     return Stage(f"rows {method} {_worlds(cfg)}", baselines.training_rows, {
-        "base": base, "filter": spec.filter, **drawn(cfg, method), "settings": switched.pick(*FILTER),
+        "of": [teacher.where(name) for name in cfg.worlds], "base": base, "filter": spec.filter,
+        **drawn(cfg, method), "settings": switched.pick(*FILTER),
         "seed": cfg.teacher_seed, **{name: _model(getattr(cfg, name)) for name in ("teacher", "student")}})
 
 

@@ -74,7 +74,7 @@ def hinted(cfg: Scale, group: tuple[str, str], split: str = "distil") -> Stage:
     """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
     return Stage(f"hinted {_of(group, split)}", sampling.hinted, {
         "pool": pool(cfg, group, split), "below": cfg.stage_hint_below, "n": cfg.n_hinted, "hint": cfg.hint,
-        **drawing(cfg)})
+        "world": where(group[0]), **drawing(cfg)})
 
 
 @functools.cache
@@ -85,14 +85,14 @@ def repairs(cfg: Scale, group: tuple[str, str], rule: str = "entropy", split: st
     switches = [name for name in SWITCHES if name not in gear.UNREAD.get(rule, ())]
     return Stage(f"repairs {rule} {_of(group, split)}", gear.repairs, {
         "pool": pool(cfg, group, split), "rule": rule, "n_failed": cfg.n_failed, "n_candidates": cfg.n_candidates,
-        "max_correct": cfg.eligible_max_correct, **drawing(cfg), **cfg.pick(*switches)})
+        "max_correct": cfg.eligible_max_correct, "world": where(group[0]), **drawing(cfg), **cfg.pick(*switches)})
 
 
 @functools.cache
 def readings(cfg: Scale, group: tuple[str, str], which: str, split: str = "distil") -> Stage:
     """PURE's reading of the accepted rows of "hinted" or "repairs <rule>"."""
     return Stage(f"readings {which} {_of(group, split)}", pure.readings, {
-        "rows": source(cfg, group, which, split), "step_delimiter": cfg.step_delimiter,
+        "rows": source(cfg, group, which, split), "step_delimiter": cfg.step_delimiter, "world": where(group[0]),
         **{name: drawing(cfg)[name] for name in ("model", "engine")}})
 
 
@@ -100,8 +100,8 @@ def readings(cfg: Scale, group: tuple[str, str], which: str, split: str = "disti
 def matched(cfg: Scale, group: tuple[str, str]) -> Stage:
     """More unhinted samples of every problem: as many tokens as HEAL draws for its hints and repairs."""
     return Stage(f"matched {_of(group, 'distil')}", sampling.matched, {
-        "pool": pool(cfg, group), "hinted": hinted(cfg, group), "repairs": repairs(cfg, group), "split": "distil",
-        **drawing(cfg)})
+        "pool": pool(cfg, group), "hinted": hinted(cfg, group), "repairs": repairs(cfg, group),
+        "world": where(group[0]), **drawing(cfg)})
 
 
 @functools.cache
@@ -133,11 +133,15 @@ def drawing(cfg: Scale, model: str | None = None) -> dict:
             "settings": cfg.pick("temperature", "top_p", "max_new_tokens"), "seed": cfg.teacher_seed}
 
 
+def where(world: str) -> Keyed:
+    """A world that a function asks for, by its code."""
+    return Keyed(world, [world, code_hash(type(worlds.get(world)).__module__)])
+
+
 def benchmark(world: str, level: str) -> list:
-    """A world and difficulty, by the code of the world and the data that its problems come from."""
-    it = worlds.get(world)
-    data = [file_hash(path) for path in it.data_files(level)]
-    return [Keyed(world, [world, code_hash(type(it).__module__)]), Keyed(level, [level, data])]
+    """A world and difficulty, by the code of the one and the data that the other's problems come from."""
+    data = [file_hash(path) for path in worlds.get(world).data_files(level)]
+    return [where(world), Keyed(level, [level, data])]
 
 
 def _of(group: tuple[str, str], split: str) -> str:

@@ -1,18 +1,27 @@
 """Problems, steps and the one data-set schema that every stage reads and writes.
 
-A trajectory is a list of tokens; its steps are the pieces of its text between delimiters ("\\n\\n" [S]).
+A trajectory is a list of tokens; its steps are the pieces of its text between delimiters ("\\n\\n" [S]), or its
+sentences (`SENTENCE`) where a model writes prose.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from heal_lib.errors import HealError
 
 STEP_DELIMITER = "\n\n"
+SENTENCE = "sentence"  # in place of a delimiter: steps are sentences and lines
+# A mark that ends a sentence, with what closes around it. The space after it belongs to the next sentence, as models'
+# tokens begin with their space; a line break belongs to the line that it ends.
+_STOP = re.compile(r"""(?<![.!?])[.!?]++["'”’)\]*_]*+(?=\s)(?:[^\S\n]*+\n\s*(?<=\n))?|\n\s*(?<=\n)""")
+_GOES_ON = re.compile(  # before a full stop: titles, abbreviations, an initial, the number of a list's item
+    r"(?:(?<!\w)(?:Mrs?|Ms|Dr|Prof|St|Jr|Sr|Mt|vs|e\.g|i\.e|cf|approx|Fig|Eq|ca|[A-HJ-Z])|(?:^|\n)[ \t]*\d{1,3})\Z")
+_NEXT = re.compile(r"\s*(\S?)")
 
 
 @dataclass(frozen=True)
@@ -75,27 +84,40 @@ def problem_of(row: dict) -> Problem:
     return Problem(row["problem_id"], row["world"], row["difficulty"], row["question"], row["answer"])
 
 
+def step_ends(text: str, delimiter: str = STEP_DELIMITER) -> list[int]:
+    """Where steps end in a text: character indices after each delimiter, or after each sentence and line.
+
+    A run of delimiters is one boundary. No sentence ends inside a number (3.5), after a title or an initial
+    (Mr. J. Hill), after the number of a list's item, or before a small letter."""
+    if not delimiter:
+        raise HealError("step_delimiter is empty; give the text that separates steps, such as a blank line, or "
+                        f"'{SENTENCE}'")
+    if delimiter != SENTENCE:
+        return [found.end() for found in re.finditer(f"(?:{re.escape(delimiter)})+", text)]
+    return [found.end() for found in _STOP.finditer(text) if not _within(text, found)]
+
+
+def _within(text: str, stop: re.Match) -> bool:
+    """Whether a mark stands inside a sentence."""
+    if "\n" in stop[0]:
+        return False
+    goes_on = stop[0] == "." and _GOES_ON.search(text, max(0, stop.start() - 12), stop.start())
+    following = _NEXT.match(text, stop.end())
+    return bool(goes_on or following and following[1].islower())
+
+
 def step_spans(pieces: Sequence[str], delimiter: str = STEP_DELIMITER) -> list[tuple[int, int]]:
     """Token index ranges [start, end) of the steps of one trajectory.
 
     pieces: the text of each token; joined they are the trajectory's text. A token belongs to the step in which
     it begins, a delimiter to the step that it ends; a delimiter may be spread over tokens or share one.
     Returns [] for an empty trajectory. The ranges cover all tokens, in order."""
-    if not delimiter:
-        raise HealError("step_delimiter is empty; give the text that separates steps, such as a blank line")
     text, starts, at = "".join(pieces), [], 0
     for piece in pieces:
         starts.append(at)
         at += len(piece)
-    ends, at = [], text.find(delimiter)
-    while at != -1:
-        at += len(delimiter)
-        while text.startswith(delimiter, at):  # a run of delimiters is one boundary
-            at += len(delimiter)
-        ends.append(at)
-        at = text.find(delimiter, at)
     spans, first = [], 0
-    for end in ends:
+    for end in step_ends(text, delimiter):
         last = first
         while last < len(pieces) and starts[last] < end:
             last += 1
@@ -109,7 +131,10 @@ def step_spans(pieces: Sequence[str], delimiter: str = STEP_DELIMITER) -> list[t
 
 def split_steps(text: str, delimiter: str = STEP_DELIMITER) -> list[str]:
     """The non-empty steps of a text, without their delimiters."""
-    return [step for step in text.split(delimiter) if step.strip()]
+    if delimiter != SENTENCE:
+        return [step for step in text.split(delimiter) if step.strip()]
+    ends = [0, *step_ends(text, delimiter), len(text)]
+    return [step for a, b in zip(ends, ends[1:], strict=False) if (step := text[a:b].strip())]
 
 
 def seed_of(*parts) -> int:

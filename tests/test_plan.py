@@ -4,8 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
-from heal_lib import embedded, plan
+from heal_lib import embedded, plan, scales
 from heal_lib.plan import MODELS, PRESETS, Preset
 
 
@@ -58,6 +59,31 @@ def test_the_command_says_what_fits(capsys):
     assert "Qwen3-8B (4 bits) teaches Qwen3-1.7B" in capsys.readouterr().out
     assert plan.main(["--gpu", "24", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["fits"] is True
+
+
+@pytest.mark.parametrize("size", [*PRESETS, 48])
+def test_a_preset_is_a_recipe_of_scale_llm_that_fits_its_card(size, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # it asks for Unsloth
+    found, p = plan.preset(size), plan.chosen(size)
+    cfg = scales.get("llm", **found)
+    assert {key: getattr(cfg, key) for key in found} == found and plan.plan(p)["fits"]
+    assert cfg.teacher.endswith(f"{p.teacher}-bnb-4bit" if p.teacher_bits == 4 else f"Qwen/{p.teacher}")
+    assert cfg.train_tokens == plan.plan(p)["tokens_trained"] and cfg.max_new_tokens == p.length
+    assert (cfg.backend, cfg.finetune, cfg.student) == ("unsloth", "lora", f"Qwen/{p.student}")
+
+
+def test_a_student_in_four_bits_and_a_model_in_a_folder():
+    found = plan.parameters_of(replace(PRESETS[16], student_bits=4, teacher="./mine"))
+    assert found["finetune"] == "qlora" and found["teacher"] == "./mine"
+
+
+def test_the_command_prints_the_parameters(capsys):
+    assert plan.main(["--gpu", "80", "--length", "4096"]) == 0
+    said = capsys.readouterr().out
+    assert "parameters of scale llm:\n  teacher = unsloth/Qwen3-32B-bnb-4bit\n" in said
+    assert "  max_new_tokens = 4096\n" in said
+    assert plan.main(["--gpu", "80", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == plan.preset(80)
 
 
 def test_what_cannot_fit_is_refused_and_mended(capsys):

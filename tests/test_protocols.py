@@ -7,7 +7,7 @@ import pytest
 
 from heal_lib import embedded, worlds
 from heal_lib.engines import SamplingParams, choose
-from heal_lib.trajectory import split_steps
+from heal_lib.trajectory import SENTENCE, split_steps
 from heal_lib.worlds.base import box
 
 HERE = [name for name in choose.names() if name not in ("ray", "vllm", "openai")]  # see test_engines_elsewhere
@@ -35,10 +35,15 @@ def test_problems_are_the_same_for_the_same_arguments_and_splits_share_none(worl
 
 def test_the_answer_in_its_box_verifies_and_other_texts_do_not(world, problems):
     for problem in problems:
-        assert world.prompt(problem).strip() and world.answer_opening in box(problem.answer)
-        assert world.verify(problem, f"so\n\n{box(problem.answer)}")
-        for text in ("", problem.answer, box(""), box("no such answer"), world.answer_opening + problem.answer):
+        assert world.prompt(problem).strip() and world.verify(problem, f"so\n\n{box(problem.answer)}")
+        for text in ("", box(""), box("no such answer")):
             assert not world.verify(problem, text)
+        if world.step_delimiter == SENTENCE:  # prose states its answer as people do
+            assert world.verify(problem, world.answer_opening + problem.answer)
+            continue
+        assert world.answer_opening in box(problem.answer)
+        assert not world.verify(problem, problem.answer)
+        assert not world.verify(problem, world.answer_opening + problem.answer)
 
 
 def test_the_hint_tells_the_answer_and_is_known_for_a_hint(world, problems):
@@ -55,8 +60,8 @@ def test_the_oracle_judges_each_step_and_an_asserted_answer_is_not_derived(world
         assert not report.genuine
         text = "\n\n".join([*world.derivation(problem), box(problem.answer)])
         report = world.check_steps(problem, text)
-        assert report.genuine and [step.text for step in report.steps] == split_steps(text)
-        assert not world.check_steps(problem, f"nonsense\n\n{text}").genuine
+        assert report.genuine and [step.text for step in report.steps] == split_steps(text, world.step_delimiter)
+        assert world.step_delimiter == SENTENCE or not world.check_steps(problem, f"nonsense\n\n{text}").genuine
 
 
 # --- engines

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.trajectory import COLUMNS, Problem, problem_of, rng_of, seed_of, split_steps, step_spans, to_dataset
+from heal_lib.trajectory import (
+    COLUMNS,
+    SENTENCE,
+    Problem,
+    problem_of,
+    rng_of,
+    seed_of,
+    split_steps,
+    step_spans,
+    to_dataset,
+)
 
 ROW = {
     "problem_id": "p", "world": "equations", "difficulty": "easy", "question": "equation x+1=2", "answer": "1",
@@ -39,6 +49,48 @@ def test_another_delimiter_and_none():
     assert step_spans(["a", ";", "b;", "c"], ";") == [(0, 2), (2, 3), (3, 4)]
     with pytest.raises(HealError, match="step_delimiter"):
         step_spans(["a"], "")
+
+
+@pytest.mark.parametrize("text, sentences", [
+    ("", []),
+    ("One.", ["One."]),
+    ("Tom has 3 pens. He buys 2. 3 + 2 = 5.", ["Tom has 3 pens.", "He buys 2.", "3 + 2 = 5."]),
+    ("It costs $3.50. She pays 1.5 times that!", ["It costs $3.50.", "She pays 1.5 times that!"]),
+    ("Mr. Hill and Dr. J. Green met Mrs. Lee. They ate.", ["Mr. Hill and Dr. J. Green met Mrs. Lee.", "They ate."]),
+    ("So did I. Then he left.", ["So did I.", "Then he left."]),  # I is a word, not an initial
+    ("Fruit, e.g. Apples. Yes?! (So.) \"No.\" End", ["Fruit, e.g. Apples.", "Yes?!", "(So.)", "\"No.\"", "End"]),
+    ("1. Add 3.\n2. Take 2.\n\n10. Stop", ["1. Add 3.", "2. Take 2.", "10. Stop"]),
+    ("We get:\n3 + 2 = 5\n\nSo 5", ["We get:", "3 + 2 = 5", "So 5"]),
+    ("At 5 p.m. he left. **Done.** Ok", ["At 5 p.m. he left.", "**Done.**", "Ok"]),  # a small letter goes on
+    ("x = 4. 5 + 1 = 6.", ["x = 4.", "5 + 1 = 6."]),
+    ("Wait... What? 7.", ["Wait...", "What?", "7."]),
+])
+def test_sentences_by_hand(text, sentences):
+    assert split_steps(text, SENTENCE) == sentences
+
+
+@pytest.mark.parametrize("pieces, spans", [
+    (["Go", ".", " On", ".", ""], [(0, 2), (2, 5)]),  # a space begins the next token, so it begins the next step
+    (["A", ".\n", "\n", "B"], [(0, 3), (3, 4)]),  # a line break ends the step before it
+    (["A", ".", "\n\n", " B"], [(0, 3), (3, 4)]),
+    (["3", ".", "5", " is"], [(0, 4)]),
+    ([], []), (["", ""], [(0, 2)]),
+])
+def test_sentence_spans_by_hand(pieces, spans):
+    assert step_spans(pieces, SENTENCE) == spans
+
+
+def test_sentences_of_a_long_run_take_no_time():
+    for part in (" ", ".", "\n", "!\"", "1. "):
+        text = part * 200_000
+        assert "".join(split_steps(text, SENTENCE)).replace(" ", "") == text.replace(" ", "").replace("\n", "")
+
+
+@given(st.lists(st.text("aB1.?! \n", max_size=4), max_size=12))
+def test_sentence_spans_cover_all_tokens_in_order(pieces):
+    spans = step_spans(pieces, SENTENCE)
+    assert [i for start, end in spans for i in range(start, end)] == list(range(len(pieces)))
+    assert all(start < end for start, end in spans)
 
 
 @given(st.lists(st.text("a\n", max_size=4), max_size=12))

@@ -79,9 +79,20 @@ def _shards(home: Path, name: str, mend: str) -> list[Path]:
     return shards
 
 
+def dtype() -> str:
+    """What a CPU computes in: the variable DTYPE, "float32" (the default) or "bfloat16", which is faster for pretrained
+    models and rounds more: samples differ, so it belongs to what a result depends on."""
+    chosen = os.environ.get("DTYPE") or "float32"
+    if chosen not in ("float32", "bfloat16"):
+        raise HealError(f"DTYPE={chosen}: use float32 or bfloat16")
+    return chosen
+
+
 def load(name: str = "teacher") -> tuple[Any, Any]:
-    """(model, tokenizer) of "teacher", "student", a folder or a model on the hub, checked, on `engines.device()`: fp32
-    on the CPU, on a GPU as the weights are stored (4-bit ones too). Raises HealError for one that no engine reads."""
+    """(model, tokenizer) of "teacher", "student", a folder or a model on the hub, checked, on `engines.device()`: in
+    `dtype()` on the CPU, on a GPU as the weights are stored (4-bit ones too). Raises HealError for one that no engine
+    reads."""
+    import torch
     import transformers
 
     from heal_lib.engines import cache, device
@@ -101,4 +112,4 @@ def load(name: str = "teacher") -> tuple[Any, Any]:
     options = {"local_files_only": True, "use_safetensors": True, **({} if where == "cpu" else {"device_map": where})}
     model = transformers.AutoModelForCausalLM.from_pretrained(path, **options)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return (model.float() if where == "cpu" else model).eval(), tokenizer
+    return (model.to(getattr(torch, dtype())) if where == "cpu" else model).eval(), tokenizer

@@ -9,7 +9,7 @@ from random import Random
 from typing import ClassVar
 
 from heal_lib.errors import HealError
-from heal_lib.trajectory import Problem, rng_of, seed_of, split_steps
+from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, seed_of, split_steps
 
 # Share of problems per split, in percent of the hash range. A problem's canonical form decides, so that no
 # two splits can share a problem, whatever the seeds.
@@ -58,6 +58,7 @@ class World:
     difficulties: ClassVar[dict[str, dict]]
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
+    step_delimiter: ClassVar[str] = STEP_DELIMITER
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
         """n different problems of a split and difficulty, the same for the same arguments.
@@ -114,6 +115,10 @@ class World:
         if form == "first_step":
             return f"{HINT}{self.derivation(problem)[0]}\n\n"
         raise HealError(f"unknown hint form '{form}'; choose answer or first_step")
+
+    def hint_after(self, problem: Problem, kept: str, form: str = "answer") -> str:
+        """The hint where it follows kept text; prose needs other words there."""
+        return self.hint(problem, form)
 
     def speaks_of_hint(self, text: str) -> bool:
         """Whether a text mentions the hint, which no training text may."""
