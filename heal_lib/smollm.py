@@ -54,7 +54,9 @@ def convert(gguf: Path, out: Path) -> None:
         raise HealError("reading GGUF needs a package that is not here; run: pip install '.[smollm]'") from None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(**where)
     missing = [token for token in (EOS, PAD) if token not in tokenizer.get_vocab()]
