@@ -14,11 +14,12 @@ from typing import Any
 from heal_lib.errors import HealError
 
 WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = ("teacher", "student", "registers-teacher", "registers-student")
 
 
 def folder(name: str) -> Path:
-    """Where "teacher" or "student" lies, the given folder, or the files of a model on the hub ("Qwen/Qwen3-0.6B")."""
-    if name in ("teacher", "student"):
+    """Where one of `SHIPPED` lies, the given folder, or the files of a model on the hub ("Qwen/Qwen3-0.6B")."""
+    if name in SHIPPED:
         return Path(os.environ.get("HEAL_MODELS") or WEIGHTS) / name
     on_hub = re.fullmatch(r"[\w-]+/[\w.-]+", name) and not Path(name).exists()
     return _fetched(name) if on_hub else Path(name)
@@ -43,7 +44,7 @@ def weights_hash(name: str) -> str:
 
     home = folder(name)
     shards, card = sorted(home.glob("model*.safetensors")), home / "card.json"
-    mend = f"restore it from git, or run: make {name}" if name in ("teacher", "student") else "check the folder's name"
+    mend = f"restore it from git, or run: make {name}" if name in SHIPPED else "check the folder's name"
     if not shards:
         raise HealError(f"no weights at {home.name}/model.safetensors for '{name}'; {mend}")
     hashes = [file_hash(path) for path in shards]

@@ -11,8 +11,9 @@ from heal_lib.worlds.countdown import Countdown
 from heal_lib.worlds.equations import Equations
 from heal_lib.worlds.mathematics import Mathematics
 from heal_lib.worlds.paths import Paths
+from heal_lib.worlds.registers import Registers
 
-_EMBEDDED = (Equations(), Paths(), Countdown())
+_EMBEDDED = (Equations(), Paths(), Countdown(), Registers())
 _WORLDS: dict[str, World] = {world.name: world for world in (*_EMBEDDED, Mathematics())}
 _OURS = tuple(_WORLDS)
 
@@ -37,9 +38,9 @@ def get(name: str) -> World:
     return _WORLDS[name]
 
 
-def names() -> list[str]:
-    """Names of the worlds that the embedded models know."""
-    return [world.name for world in _EMBEDDED]
+def names(family: str = "") -> list[str]:
+    """Names of the worlds that the embedded models of a family know."""
+    return [world.name for world in _EMBEDDED if world.family == family]
 
 
 def every() -> list[str]:
