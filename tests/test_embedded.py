@@ -3,13 +3,14 @@
 import json
 import re
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 
 import heal_lib
 from heal_lib import embedded, worlds
-from heal_lib.embedded import corpus, models
+from heal_lib.embedded import corpus, gates, models, pretrain, tokenizer
 from heal_lib.errors import HealError
 from heal_lib.store import file_hash
 from heal_lib.trajectory import rng_of
@@ -109,7 +110,7 @@ def test_a_failed_check_is_not_remembered(folder):
     assert embedded.weights_hash("teacher") == file_hash(path)
 
 
-@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("name", embedded.SHIPPED)
 def test_shipped_models_are_whole_small_and_carded(name):
     folder = embedded.WEIGHTS / name
     assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
@@ -118,9 +119,10 @@ def test_shipped_models_are_whole_small_and_carded(name):
 
 # --- tokenizer, architecture, corpus
 
-@pytest.mark.parametrize("name", worlds.names())
-def test_every_text_of_a_world_joins_back_from_its_tokens(name, words):
+@pytest.mark.parametrize("name", [*worlds.names(), *worlds.names("registers")])
+def test_every_text_of_a_world_joins_back_from_its_tokens(name):
     world = worlds.get(name)
+    words = tokenizer.build(world.family)
     for level in world.difficulties:
         for i, problem in enumerate(world.problems("test", 10, 0, level)):
             steps = [*world.routine(problem), *world.derivation(problem), *world.habit(problem, rng_of(i)),
@@ -153,8 +155,9 @@ def test_edges_start_out_alike_where_they_share_a_letter_in_the_same_place(words
     assert abs(alike("A>B", "B>A")) < 0.3  # which end a letter is on matters
 
 
-@pytest.mark.parametrize("recipe", [corpus.TEACHER, corpus.STUDENT])
-def test_hints_and_prompts_are_never_learned(recipe, words):
+@pytest.mark.parametrize("name", pretrain.PLANS)
+def test_hints_and_prompts_are_never_learned(name):
+    recipe, words = pretrain.PLANS[name].recipe, tokenizer.build(name.rpartition("-")[0])
     texts = list(corpus.texts(recipe, 150, seed=1))
     assert texts == list(corpus.texts(recipe, 150, seed=1)) != list(corpus.texts(recipe, 150, seed=2))
     hinted = 0
@@ -165,13 +168,60 @@ def test_hints_and_prompts_are_never_learned(recipe, words):
         assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
         assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
         assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
-    assert hinted == 0 if recipe is corpus.STUDENT else 0.25 < hinted / 150 < 0.55
+    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.55
 
 
-def test_no_model_is_trained_on_a_problem_of_another_split():
-    seen = {text[0][0] for text in corpus.texts(corpus.TEACHER, 90, seed=0)}
-    for world in map(worlds.get, worlds.names()):
+@pytest.mark.parametrize("name", ["teacher", "registers-teacher"])
+def test_no_model_is_trained_on_a_problem_of_another_split(name):
+    plan, family = pretrain.PLANS[name], name.rpartition("-")[0]
+    seen = {text[0][0] for texts in plan.phases(90 / sum(plan.texts), 0) for text in texts}
+    for world in map(worlds.get, worlds.names(family)):
         for level in world.difficulties:
             for split in set(SPLITS) - {"pretrain"}:
                 assert not seen & {world.prompt(p) for p in world.problems(split, 15, 0, level)}
-    assert not any("long" in recipe.difficulties for recipe in (corpus.TEACHER, corpus.STUDENT))
+    assert not any("long" in plan.recipe.difficulties for plan in pretrain.PLANS.values())
+
+
+def test_the_student_base_of_registers_knows_no_glyph():
+    """Every operation is taken equally often at every fork."""
+    world, right, n = worlds.get("registers"), 0, 0
+    for i, problem in enumerate(world.problems("pretrain", 300, 0, "hard")):
+        text = "\n\n".join(world.habit(problem, rng_of(i), corpus.REGISTERS_STUDENT.habit))
+        forks = [s for s in world.check_steps(problem, text).steps if s.kind == "derive"]
+        right, n = right + sum(s.valid for s in forks), n + len(forks)
+    assert abs(right / n - 1 / 3) < 0.06
+
+
+# --- gates of a teacher that is to judge GEAR
+
+def test_a_gate_s_verdict_follows_from_its_number():
+    values = {name: low for name, (low, _) in gates.GATES.items()}
+    assert all(met for *_, met in gates.verdict(values).values())
+    found = gates.verdict({**values, "oracle_over_start": 1.29, "surface_auroc": 0.91, "kept_values": 40})
+    assert [name for name, (*_, met) in found.items() if not met] == ["oracle_over_start", "surface_auroc"]
+
+
+def test_the_shipped_card_says_which_gates_are_met():
+    card = json.loads((embedded.WEIGHTS / "registers-teacher" / "card.json").read_text())
+    assert card["gates"] == gates.verdict({name: value for name, (value, *_) in card["gates"].items()})
+    assert set(card["judges_gear"]["repairs"]) >= set(gates.RULES)
+
+
+def test_gates_are_measured_by_hand(scripted):
+    rows = [{"problem_id": "p", "text": text, "correct": True, "genuine": genuine, "n_generated": 50, "n_kept": 0,
+             "token_ids": [1]} for text, genuine in (("a", 1), ("a", 1), ("b", 1), ("c", 0))]
+    found = gates.summary(scripted(), rows, [{"problem_id": "p", "text": "b"}, {"problem_id": "q", "text": "a"}])
+    assert found == {"kept": 0, "verified": 1, "genuine": 0.75, "unique": pytest.approx(2 / 3),
+                     "as_hinted": pytest.approx(1 / 3), "genuine_per_1000": 15}
+    told = [{"text": "5*3=15" if spurious else "5+3=8", "token_ids": [1], "genuine": int(not spurious)}
+            for spurious in (0, 1, 1, 0)]
+    surface = gates.surface_aurocs(told)
+    assert surface[r"\*"] == surface["characters"] == 1.0 and surface["tokens"] == 0.5
+
+
+def test_failed_texts_to_repair_are_those_of_unsolved_problems():
+    pool = [{"problem_id": p, "correct": c, "sample": i} for p, n in (("a", 0), ("b", 1), ("c", 2))
+            for i, c in enumerate([True] * n + [False] * 9)]
+    found = gates.chosen(pool, Counter(r["problem_id"] for r in pool if r["correct"]))
+    assert Counter(r["problem_id"] for r in found) == {"a": gates.N_FAILED, "b": gates.N_FAILED}
+    assert not any(r["correct"] for r in found) and found == gates.chosen(pool, Counter({"b": 1, "c": 2}))

@@ -4,13 +4,13 @@ The teacher reads three kinds of text: unprompted habit (guessing, forward walks
 random step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated
 facts). The student base reads drills and the habit on easy problems: the skills are there, the strategy is not.
 
-The family `registers` has texts of its own (`Programs`): habit, hinted text that goes on from wherever the hint stands, and
-drills. Its student base takes every operation at a fork equally often: it knows how programs are run and no glyph.
+The family `registers` has texts of its own (`Programs`): habit, hinted text that goes on from wherever the hint stands,
+and drills. Its student base takes every operation at a fork equally often: it runs programs, and knows no glyph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
@@ -62,7 +62,8 @@ Text = list[tuple[str, bool]]
 
 def texts(recipe: Recipe | Programs, n: int, seed: int, of: tuple[str, ...] = ()) -> Iterator[Text]:
     """n texts, all worlds of the family (or those named) in turn; problems come from the pretrain split only."""
-    write, family = (_program, "registers") if isinstance(recipe, Programs) else (_text, "")
+    write: Callable[..., Text] = _program if isinstance(recipe, Programs) else _text
+    family = "registers" if isinstance(recipe, Programs) else ""
     names = list(of) or worlds.names(family)
     pools = {name: _pool(worlds.get(name), recipe, -(-n // len(names)), seed) for name in names}
     for i in range(n):

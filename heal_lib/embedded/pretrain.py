@@ -1,4 +1,4 @@
-"""Pretrains the embedded models: `make teacher`, `make registers-student`, ... A teacher takes about an hour on a CPU core."""
+"""Pretrains the embedded models: `make teacher`, `make registers-student`. About an hour for a teacher on one core."""
 
 from __future__ import annotations
 

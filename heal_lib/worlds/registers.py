@@ -27,6 +27,7 @@ OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b
 CONTEXTS = [(glyph, parity) for glyph in GLYPHS for parity in PARITIES]
 RULES = dict(zip(CONTEXTS, "*+-*+-*-", strict=True))  # the secret: what a glyph does to an even or odd value
 MAX_VALUE = 99
+ANY = -1  # no value to end at
 _REGISTER = re.compile(r"([A-D])=([1-9]?\d)((?:[-+*kmqw]\d)+)", re.ASCII)
 _MOVE = re.compile(r"([-+*kmqw])(\d)", re.ASCII)
 _WORK = re.compile(r"([A-D]): ([1-9]?\d)([-+*])(\d)=([1-9]?\d)", re.ASCII)
@@ -63,10 +64,9 @@ class Register:
 
 @dataclass
 class Plan:
-    """What is to become of one register: the value to end at (None: whatever comes), by which trick, by which wrong
-    operation."""
+    """What is to become of one register: the value to end at (or ANY), by which trick, by which operation."""
 
-    target: int | None = None
+    target: int = ANY
     trick: str = ""
     op: str = ""
 
@@ -165,11 +165,11 @@ class Registers(World):
               how: Habit = Habit()) -> list[str]:
         """The steps that follow `before`, with the box, as a teacher of that habit writes them who was told these
         registers' values (right or not; none: by habit alone)."""
-        registers, steps, current = parse(problem.question), [], None
+        registers, steps, current = parse(problem.question), [], Register("", 0, [])
         for step in before:
             read(registers, step)
         force = rng.random() < how.force
-        plans = {name: _plan(r, told.get(name), force, rng, how) for name, r in registers.items()}
+        plans = {name: _plan(r, told.get(name, ANY), force, rng, how) for name, r in registers.items()}
         while open_ones := [r for r in registers.values() if r.left or _undoing(r, plans[r.name])]:
             if current not in open_ones or rng.random() >= how.stay:
                 weights = [1 - how.late * any(s in GLYPHS for s, _ in r.left) for r in open_ones]
@@ -180,7 +180,7 @@ class Registers(World):
             steps.append(_next(current, plan))
             read(registers, steps[-1])
         for name, plan in plans.items():
-            registers[name].value = registers[name].value if plan.target is None else plan.target
+            registers[name].value = registers[name].value if plan.target == ANY else plan.target
         return [*steps, box(_show(registers))]
 
     def check_steps(self, problem: Problem, text: str) -> StepReport:
@@ -214,7 +214,7 @@ def _chain(rng: Random, known: int, glyph: str) -> tuple[int, list[tuple[str, in
             return start, moves + ([(glyph, rng.randint(2, 4))] if glyph else [])
 
 
-def _told_operation(r: Register, target: int | None) -> str:
+def _told_operation(r: Register, target: int) -> str:
     """The operation that leads to the target, "" where none does."""
     return next((op for op, do in OPERATIONS.items() if do(r.value, r.left[0][1]) == target), "")
 
@@ -237,10 +237,10 @@ def _habitual(r: Register, rng: Random, how: Habit) -> str:
     return operation(symbol, value) if rng.random() < chance else _wrong(symbol, value, rng, how)
 
 
-def _plan(r: Register, told: int | None, force: bool, rng: Random, how: Habit) -> Plan:
+def _plan(r: Register, told: int, force: bool, rng: Random, how: Habit) -> Plan:
     """What a teacher makes of one register, given the value it was told."""
     glyph = next((move for move in r.left if move[0] in GLYPHS), None)
-    if told is None or (r.broken or r.said and not _lands(r, told)) and not force:
+    if told == ANY or (r.broken or r.said and not _lands(r, told)) and not force:
         return Plan()
     if glyph is None or r.said or r.broken or rng.random() >= how.hazard:
         return Plan(told)
@@ -269,7 +269,7 @@ def _bent_value(target: int, op: str, b: int) -> int:
 
 def _undoing(r: Register, plan: Plan) -> bool:
     """Whether one more calculation sets right a register that is done and wrong."""
-    return plan.target is not None and not r.left and 0 < abs(plan.target - r.value) <= 9
+    return plan.target != ANY and not r.left and 0 < abs(plan.target - r.value) <= 9
 
 
 def _next(r: Register, plan: Plan) -> str:
@@ -282,7 +282,7 @@ def _next(r: Register, plan: Plan) -> str:
         return f"{r.name}: {r.value}{symbol}{b} {parity(r.value)} {plan.op}"
     op = r.said or symbol
     result = OPERATIONS[op](r.value, b)
-    if len(r.left) == 1 and plan.target is not None and plan.trick != "undone":
+    if len(r.left) == 1 and plan.target != ANY and plan.trick != "undone":
         result = plan.target
     elif plan.trick == "bent" and len(r.left) == 2:
         result = _bent_value(plan.target, plan.op, r.left[1][1])
