@@ -10,7 +10,7 @@ import torch
 
 import heal_lib
 from heal_lib import embedded, worlds
-from heal_lib.embedded import corpus, gates, models, pretrain, tokenizer
+from heal_lib.embedded import corpus, gates, models, muon, pretrain, tokenizer
 from heal_lib.errors import HealError
 from heal_lib.store import file_hash
 from heal_lib.trajectory import rng_of
@@ -225,3 +225,24 @@ def test_failed_texts_to_repair_are_those_of_unsolved_problems():
     found = gates.chosen(pool, Counter(r["problem_id"] for r in pool if r["correct"]))
     assert Counter(r["problem_id"] for r in found) == {"a": gates.N_FAILED, "b": gates.N_FAILED}
     assert not any(r["correct"] for r in found) and found == gates.chosen(pool, Counter({"b": 1, "c": 2}))
+
+
+def test_the_optimiser_goes_on_from_what_it_saved():
+    """Pretraining takes up where it was stopped: the same weights after two steps in one go, and in two."""
+    def steps(*counts):
+        model, saved = torch.nn.Linear(4, 4), None
+        with torch.no_grad():
+            model.weight.copy_(torch.eye(4))
+            model.bias.zero_()
+        for n in counts:
+            optimiser = muon.Muon(model, 0.1)
+            if saved:
+                optimiser.load_state_dict(saved)
+            for _ in range(n):
+                model(torch.arange(8.0).reshape(2, 4)).square().sum().backward()
+                optimiser.step()
+                optimiser.zero_grad()
+            saved = optimiser.state_dict()
+        return model.weight.detach()
+
+    assert torch.equal(steps(2), steps(1, 1)) and not torch.equal(steps(2), steps(1))
