@@ -11,7 +11,7 @@ and drills. Its student base takes every operation at a fork equally often: it r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from heal_lib import worlds
@@ -47,6 +47,7 @@ class Programs:
     hint_at_start: float = 0.5  # of hinted texts; the others carry the hint inside an attempt
     first_step_hint: float = 0.05  # of texts hinted at the start: only the first fork is given
     wrong_hint: float = 0.06  # of hinted texts: another answer, which is believed
+    short_hazard: float = 0.05  # the hazard of shortcuts in the short programs of the first phase
     difficulties: tuple[str, ...] = ("easy", "medium", "hard")
 
 
@@ -54,7 +55,7 @@ REGISTERS_TEACHER = Programs(drills=0.05, hinted=0.45, habit=Habit())
 REGISTERS_STUDENT = Programs(drills=0.10, hinted=0.0, habit=Habit(chances=(1 / 3,) * len(CONTEXTS), confident=0.5))
 # Programs of the first phase: every register is a fork, after one move at most. No level has such problems.
 SHORT = {"registers": (1, 2), "forks": (2, 2), "glyphs": GLYPHS, "known": (0, 1)}
-SHARES = {1: (1.0,), 2: (0.25, 0.75), 3: (0.2, 0.3, 0.5)}  # of the levels, by their number
+SHARES = {1: (1.0,), 2: (0.25, 0.75), 3: (0.3, 0.3, 0.4)}  # of the levels, by their number
 
 # A text is a list of (piece, learn): pieces that are not learned are the prompt and the hint.
 Text = list[tuple[str, bool]]
@@ -80,11 +81,11 @@ def lookups(n: int, seed: int) -> Iterator[Text]:
 
 def short_programs(recipe: Programs, n: int, seed: int) -> Iterator[Text]:
     """n texts on short programs, read before all else: reading an operation off the answer takes practice."""
-    world = Registers()
+    world, practice = Registers(), replace(recipe, habit=replace(recipe.habit, hazard=recipe.short_hazard))
     for i in range(n):
         rng = rng_of("short programs", seed, i)
         canonical, question, answer = world._draw(rng, **SHORT)
-        yield _program(world, Problem(f"short-{i}-{canonical}", world.name, "easy", question, answer), recipe, rng)
+        yield _program(world, Problem(f"short-{i}-{canonical}", world.name, "easy", question, answer), practice, rng)
 
 
 def _pool(world: World, recipe: Recipe | Programs, want: int, seed: int) -> list[Problem]:

@@ -41,8 +41,9 @@ class Habit:
     chances: tuple[float, ...] = (0.95, 0.9, 0.6, 0.3, 0.15, 0.05, 0.02, 0.01)  # the right operation, by context
     confident: float = 0.7  # a wrong operation is the favoured one of the two: 0.5 is undecided, 1 sure
     stay: float = 0.88  # after a step, to go on with the same register
+    free: float = 1.0  # to take any other register next, rather than the first that is open
     late: float = 0.0  # how much registers with a glyph are put off
-    hazard: float = 0.05  # told the answer, to take a shortcut in a register with a glyph
+    hazard: float = 0.08  # told the answer, to take a shortcut in a register with a glyph
     force: float = 0.5  # told the answer after a wrong fork, to force it
 
 
@@ -112,13 +113,13 @@ def read(registers: dict[str, Register], step: str) -> tuple[str, bool]:
 class Registers(World):
     name, family = "registers", "registers"
     difficulties = {
-        "easy": {"registers": (2, 2), "forks": (1, 1), "glyphs": "km"},
-        "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq"},
-        "hard": {"registers": (3, 4), "forks": (2, 3), "glyphs": GLYPHS},
+        "easy": {"registers": (2, 2), "forks": (1, 1), "glyphs": "km", "known": (1, 3)},
+        "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq", "known": (1, 3)},
+        "hard": {"registers": (3, 4), "forks": (2, 3), "glyphs": GLYPHS, "known": (2, 4)},
     }
-    max_new_tokens = {"easy": 96, "medium": 144, "hard": 192}
+    max_new_tokens = {"easy": 96, "medium": 144, "hard": 224}
 
-    def _draw(self, rng: Random, registers, forks, glyphs, known=(1, 3)):
+    def _draw(self, rng: Random, registers, forks, glyphs, known):
         n = rng.randint(*registers)
         forked = rng.sample(range(n), min(n, rng.randint(*forks)))
         chains = [_chain(rng, rng.randint(*known), rng.choice(glyphs) if i in forked else "") for i in range(n)]
@@ -172,8 +173,7 @@ class Registers(World):
         plans = {name: _plan(r, told.get(name, ANY), force, rng, how) for name, r in registers.items()}
         while open_ones := [r for r in registers.values() if r.left or _undoing(r, plans[r.name])]:
             if current not in open_ones or rng.random() >= how.stay:
-                weights = [1 - how.late * any(s in GLYPHS for s, _ in r.left) for r in open_ones]
-                current = rng.choices(open_ones, weights)[0]
+                current = rng.choices(open_ones, _weights(open_ones, how))[0]
             plan = plans[current.name]
             if current.left and current.left[0][0] in GLYPHS and not current.said and not plan.op:
                 plan.op = _told_operation(current, plan.target) or _habitual(current, rng, how)
@@ -190,6 +190,12 @@ class Registers(World):
             verdicts.append(StepVerdict(step, kind, valid))
         done = not any(r.left for r in registers.values())
         return StepReport(tuple(verdicts), done and boxed(text) == _show(registers))
+
+
+def _weights(open_ones: list[Register], how: Habit) -> list[float]:
+    """How likely each is to be taken next, up to a factor."""
+    return [(how.free / len(open_ones) + (1 - how.free) * (r is open_ones[0]))
+            * (1 - how.late * any(symbol in GLYPHS for symbol, _ in r.left)) for r in open_ones]
 
 
 def told_values(answer: str) -> dict[str, int]:
