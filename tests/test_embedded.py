@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-from collections import Counter
 
 import pytest
 import torch
 
 import heal_lib
 from heal_lib import embedded, worlds
-from heal_lib.embedded import corpus, gates, models, muon, pretrain, tokenizer
+from heal_lib.embedded import corpus, models, muon, pretrain, tokenizer
 from heal_lib.errors import HealError
 from heal_lib.store import file_hash
 from heal_lib.trajectory import rng_of
@@ -190,41 +189,6 @@ def test_the_student_base_of_registers_knows_no_glyph():
         forks = [s for s in world.check_steps(problem, text).steps if s.kind == "derive"]
         right, n = right + sum(s.valid for s in forks), n + len(forks)
     assert abs(right / n - 1 / 3) < 0.06
-
-
-# --- gates of a teacher that is to judge GEAR
-
-def test_a_gate_s_verdict_follows_from_its_number():
-    values = {name: low for name, (low, _) in gates.GATES.items()}
-    assert all(met for *_, met in gates.verdict(values).values())
-    found = gates.verdict({**values, "oracle_over_start": 1.29, "surface_auroc": 0.91, "kept_values": 40})
-    assert [name for name, (*_, met) in found.items() if not met] == ["oracle_over_start", "surface_auroc"]
-
-
-def test_the_shipped_card_says_which_gates_are_met():
-    card = json.loads((embedded.WEIGHTS / "registers-teacher" / "card.json").read_text())
-    assert card["gates"] == gates.verdict({name: value for name, (value, *_) in card["gates"].items()})
-    assert set(card["judges_gear"]["repairs"]) >= set(gates.RULES)
-
-
-def test_gates_are_measured_by_hand(scripted):
-    rows = [{"problem_id": "p", "text": text, "correct": True, "genuine": genuine, "n_generated": 50, "n_kept": 0,
-             "token_ids": [1]} for text, genuine in (("a", 1), ("a", 1), ("b", 1), ("c", 0))]
-    found = gates.summary(scripted(), rows, [{"problem_id": "p", "text": "b"}, {"problem_id": "q", "text": "a"}])
-    assert found == {"kept": 0, "verified": 1, "genuine": 0.75, "unique": pytest.approx(2 / 3),
-                     "as_hinted": pytest.approx(1 / 3), "genuine_per_1000": 15}
-    told = [{"text": "5*3=15" if spurious else "5+3=8", "token_ids": [1], "genuine": int(not spurious)}
-            for spurious in (0, 1, 1, 0)]
-    surface = gates.surface_aurocs(told)
-    assert surface[r"\*"] == surface["characters"] == 1.0 and surface["tokens"] == 0.5
-
-
-def test_failed_texts_to_repair_are_those_of_unsolved_problems():
-    pool = [{"problem_id": p, "correct": c, "sample": i} for p, n in (("a", 0), ("b", 1), ("c", 2))
-            for i, c in enumerate([True] * n + [False] * 9)]
-    found = gates.chosen(pool, Counter(r["problem_id"] for r in pool if r["correct"]))
-    assert Counter(r["problem_id"] for r in found) == {"a": gates.N_FAILED, "b": gates.N_FAILED}
-    assert not any(r["correct"] for r in found) and found == gates.chosen(pool, Counter({"b": 1, "c": 2}))
 
 
 def test_the_optimiser_goes_on_from_what_it_saved():

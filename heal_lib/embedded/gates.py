@@ -30,15 +30,16 @@ GATES: dict[str, tuple[float, float | None]] = {  # lowest and highest value, No
     "repairs_as_hinted": (0.0, 0.20),  # genuine repairs that are a hinted sample's text
     "surface_auroc": (0.0, 0.90),  # the best single surface feature at telling spurious from genuine
 }
-RULES = ("entropy", "start", "oracle", "random", "random-text", "middle", "fixed", "permuted", "value")
+RULES = ("entropy", "start", "oracle", "random-text", "random", "middle", "fixed", "permuted", "value")
 # What an eye or a regular expression could go by: how often each of these occurs.
 PATTERNS = (r"\*", r"\+", r"-", r"=\d\b", r"=\d\d", r"even", r"odd", r" \*", r" \+", r" -", r"[+-][7-9]=", r"\*\d=\d\b",
             r"\+\d=\d\d", r"-\d=\d\d", r"(.*)\n\n\1", r"([A-D]): .*\n\n(?!\1)")
 
 
-def measure(engine, world, difficulty: str = "hard", n_problems: int = N_PROBLEMS) -> dict:
+def measure(engine, world, difficulty: str = "hard", n_problems: int = N_PROBLEMS, rules=RULES) -> dict:
     """{"gates": each gate's value, "surface": AUROC by feature, "repairs": a row of numbers for each cut rule and hint
-    control} of a teacher, on development problems. Costs some 400,000 drawn tokens."""
+    control} of a teacher, on development problems. Costs some 400,000 drawn tokens. No gate reads rules beyond the
+    first four."""
     problems = world.problems("development", n_problems, 1, difficulty)
     params = SamplingParams(world.max_new_tokens[difficulty])
     pool = draw(engine, world, problems, params, N_SAMPLES)
@@ -50,8 +51,8 @@ def measure(engine, world, difficulty: str = "hard", n_problems: int = N_PROBLEM
         return gear.repair(engine, world, failed, rule=rule, hint=hint, params=params, seed=1,
                            n_candidates=N_CANDIDATES)
 
-    repairs = {rule: repaired(rule) for rule in RULES}
-    repairs |= {f"{rule}, {hint} hint": repaired(rule, hint) for hint in ("wrong", "none") for rule in RULES[:2]}
+    repairs = {rule: repaired(rule) for rule in rules}
+    repairs |= {f"{rule}, {hint} hint": repaired(rule, hint) for hint in ("wrong", "none") for rule in rules[:2]}
     found = {name: summary(engine, rows, hinted) for name, rows in repairs.items()}
     surface = surface_aurocs([r for r in [*hinted, *repairs["entropy"]] if r["correct"]])
     kept = Counter(kept_of(engine, row) for row in repairs["entropy"])

@@ -173,7 +173,7 @@ class Registers(World):
         plans = {name: _plan(r, told.get(name, ANY), force, rng, how) for name, r in registers.items()}
         while open_ones := [r for r in registers.values() if r.left or _undoing(r, plans[r.name])]:
             if current not in open_ones or rng.random() >= how.stay:
-                current = rng.choices(open_ones, _weights(open_ones, how))[0]
+                current = rng.choices(open_ones, weights(open_ones, how))[0]
             plan = plans[current.name]
             if current.left and current.left[0][0] in GLYPHS and not current.said and not plan.op:
                 plan.op = _told_operation(current, plan.target) or _habitual(current, rng, how)
@@ -192,7 +192,7 @@ class Registers(World):
         return StepReport(tuple(verdicts), done and boxed(text) == _show(registers))
 
 
-def _weights(open_ones: list[Register], how: Habit) -> list[float]:
+def weights(open_ones: list[Register], how: Habit) -> list[float]:
     """How likely each is to be taken next, up to a factor."""
     return [(how.free / len(open_ones) + (1 - how.free) * (r is open_ones[0]))
             * (1 - how.late * any(symbol in GLYPHS for symbol, _ in r.left)) for r in open_ones]
