@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student bench smollm test-unsloth gpu-check clean
+.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -79,7 +79,7 @@ audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 	$(PY) -m pip install -q $(PIP_ARGS) pip-audit
 	$(PY) -m pip_audit --skip-editable --strict
 
-teacher student: $(READY)  ## retrain the shipped model of that name
+teacher student registers-teacher registers-student: $(READY)  ## retrain the shipped model of that name
 	$(PY) -m heal_lib.embedded.pretrain $@
 
 bench: $(READY)  ## what sampling, scoring and training cost, against what one would use instead (PART=sampling|scoring|training)

@@ -10,6 +10,7 @@ max(0, i - b) leading steps stay.
 """
 
 import math
+import statistics
 from collections import Counter
 
 import numpy as np
@@ -18,10 +19,11 @@ from heal_lib import entropy, sampling, worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of, rng_of, seed_of, step_spans, to_dataset
 
-CUT_RULES = ("entropy", "random", "middle", "value", "start")
+CUT_RULES = ("entropy", "random", "middle", "value", "start", "oracle", "fixed", "permuted", "random-text")
 _WINDOW = ("surge", "window", "window_unit", "backoff")
 # Switches that have no effect on a rule.
-UNREAD = {"random": ("surge",), "value": ("surge",), "middle": _WINDOW, "start": _WINDOW}
+UNREAD = {"random": ("surge",), "value": ("surge",), "middle": _WINDOW, "start": _WINDOW, "oracle": _WINDOW,
+          "random-text": _WINDOW[:3]}
 
 
 def eligible(n_correct, max_correct=1):
@@ -69,26 +71,32 @@ def kept_steps(breakpoint, backoff=1):
     return 0 if breakpoint is None else max(0, breakpoint - backoff)
 
 
-def cut_position(rule, step_entropy, *, rng=None, backoff=1, window=1 / 3, surge="difference", **unit):
+def cut_position(rule, step_entropy, *, rng=None, at=None, backoff=1, window=1 / 3, surge="difference", **unit):
     """How many leading steps stay under GEAR's rule or one of its controls (METHOD section 5) [R].
 
     "entropy": GEAR itself; "value": the step of largest entropy; "random": a step drawn evenly by `rng` (a
     numpy Generator). These three choose a breakpoint in the same window and step back by `backoff`, so they
-    differ in the choice alone. "middle": K // 2 steps, no back-off; "start": 0, the hint from the beginning
-    (= STaR). `unit`: window_unit and step_lengths, as in `find_breakpoint`.
+    differ in the choice alone. "random-text": as random, from the whole text. "fixed", "permuted": the breakpoint
+    is given, `at` (0-based, None for none), whatever this text says. "oracle": all steps before the break `at`, no
+    back-off; None cuts before the last step. "middle": K // 2 steps, no back-off; "start": 0, the hint from the
+    beginning (= STaR). `unit`: window_unit and step_lengths, as in `find_breakpoint`.
     """
     n_steps = len(step_entropy)
-    if rule == "start":
+    if rule not in CUT_RULES:
+        raise HealError(f"cut rule {rule!r}: use one of {', '.join(CUT_RULES)}")
+    if rule == "start" or n_steps < 2:
         return 0
     if rule == "middle":
         return n_steps // 2
-    if rule == "random":
+    if rule == "oracle":
+        return n_steps - 1 if at is None else min(at, n_steps - 1)
+    if rule in ("fixed", "permuted"):
+        return kept_steps(None if at is None else min(at, n_steps - 1), backoff)
+    if rule in ("random", "random-text"):
         if rng is None:
-            raise HealError("rng: the cut rule 'random' needs numpy.random.default_rng(seed)")
-        stop = window_stop(n_steps, window, **unit)
-        return kept_steps(int(rng.integers(1, stop)) if n_steps > 1 else None, backoff)
-    if rule not in CUT_RULES:
-        raise HealError(f"cut rule {rule!r}: use one of {', '.join(CUT_RULES)}")
+            raise HealError(f"rng: the cut rule '{rule}' needs numpy.random.default_rng(seed)")
+        stop = window_stop(n_steps, window, **unit) if rule == "random" else n_steps
+        return kept_steps(int(rng.integers(1, stop)), backoff)
     kind = "value" if rule == "value" else surge
     return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
 
@@ -116,31 +124,65 @@ def failed(pool, n_failed: int, max_correct: int, seed: int) -> dict[str, list[d
     return chosen
 
 
+def given_breaks(rule, breakpoints, oracle_breaks=(), seed=0):
+    """`cut_position`'s `at` for each trajectory of a call: lists [n] of GEAR's breakpoints and of the oracle's first
+    breaks (None: none) to a list [n]. "fixed": the median of GEAR's, the lower of two; "permuted": GEAR's, dealt out
+    anew by `seed`, so that they keep their distribution and lose their trajectory; "oracle": the oracle's; other rules
+    are given none [R]."""
+    if rule == "oracle":
+        return list(oracle_breaks)
+    found = [b for b in breakpoints if b is not None]
+    if rule == "fixed" and found:
+        return [statistics.median_low(found)] * len(breakpoints)
+    if rule == "permuted":
+        return [breakpoints[i] for i in np.random.default_rng(seed_of(seed, "permuted")).permutation(len(breakpoints))]
+    return [None] * len(breakpoints)
+
+
 def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
            window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="\n\n") -> list[dict]:
     """Repairs failed trajectories of one world; returns one data-set row per candidate, accepted or not.
 
     `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of any problems of the world. The teacher continues
     prompt + kept steps + hint; the row holds kept steps + continuation, the hint removed [R]. `rule`: GEAR's
-    "entropy" or a control of `cut_position`."""
-    cuts, prompts, keys = [], [], []
-    for row in failed:
+    "entropy" or a control of `cut_position`. `hint`: a form that the world knows, or "none" to continue without [R]."""
+    where = {"window": window, "window_unit": window_unit, "surge": surge}
+    cuts = _cuts(engine, world, failed, rule, seed, backoff, where, step_delimiter)
+    prompts, keys = [], []
+    for row, (kept, _) in zip(failed, cuts, strict=True):
         problem = problem_of(row)
-        spans = step_spans(engine.pieces(row["token_ids"]), step_delimiter)
-        h = entropy.step_means(row["entropy"], spans)
-        unit = {"window_unit": window_unit, "step_lengths": [end - start for start, end in spans]}
-        rng = np.random.default_rng(seed_of(seed, "cut", problem.id, row["sample"]))
-        stay = cut_position(rule, h, rng=rng, backoff=backoff, window=window, surge=surge, **unit)
-        found = find_breakpoint(h, window, surge=surge, **unit) if rule == "entropy" else None
-        kept = list(row["token_ids"][: spans[stay - 1][1]]) if stay else []
-        cuts.append((problem, row, kept, -1 if found is None else found))
-        prompts.append([*engine.prompt(world.prompt(problem)), *kept, *engine.encode(world.hint(problem, hint))])
+        told = "" if hint == "none" else world.hint_after(problem, "".join(engine.pieces(kept)), hint)
+        prompts.append([*engine.prompt(world.prompt(problem)), *kept, *engine.encode(told)])
         keys.append(f"{problem.id}/{row['sample']}/{len(kept)}")
     draws = engine.sample(prompts, n_candidates, params, seed, keys)
     rows, drawn = [], Counter()  # a problem's candidates are numbered through
-    for (problem, row, kept, found), group in zip(cuts, draws, strict=True):
+    for row, (kept, found), group in zip(failed, cuts, draws, strict=True):
+        problem = problem_of(row)
         for draw in group:
             rows.append(sampling.candidate_row(engine, world, problem, draw, source="repaired", kept=kept,
-                                               sample=drawn[problem.id], parent=row["sample"], breakpoint=found))
+                                               sample=drawn[problem.id], parent=row["sample"],
+                                               breakpoint=-1 if found is None else found))
             drawn[problem.id] += 1
     return rows
+
+
+def _cuts(engine, world, failed, rule, seed, backoff, where, delimiter) -> list[tuple[list[int], int | None]]:
+    """(kept tokens, GEAR's breakpoint under the rule "entropy") of each trajectory. `where`: window and surge."""
+    spans = [step_spans(engine.pieces(row["token_ids"]), delimiter) for row in failed]
+    means = [entropy.step_means(row["entropy"], span) for row, span in zip(failed, spans, strict=True)]
+    lengths = [[end - start for start, end in span] for span in spans]
+    found, breaks = [None] * len(failed), []
+    if rule in ("entropy", "fixed", "permuted"):
+        found = [find_breakpoint(h, step_lengths=n, **where) for h, n in zip(means, lengths, strict=True)]
+    if rule == "oracle":
+        reports = [world.check_steps(problem_of(row), row["text"]) for row in failed]
+        if None in reports:
+            raise HealError(f"world '{world.name}' has no step oracle; use another cut rule than 'oracle'")
+        breaks = [report.first_break() for report in reports]
+    cuts: list[tuple[list[int], int | None]] = []
+    for i, at in enumerate(given_breaks(rule, found, breaks, seed)):
+        rng = np.random.default_rng(seed_of(seed, "cut", failed[i]["problem_id"], failed[i]["sample"]))
+        stay = cut_position(rule, means[i], rng=rng, at=at, backoff=backoff, step_lengths=lengths[i], **where)
+        kept = list(failed[i]["token_ids"][: spans[i][stay - 1][1]]) if stay else []
+        cuts.append((kept, found[i] if rule == "entropy" else None))
+    return cuts

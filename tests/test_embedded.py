@@ -9,7 +9,7 @@ import torch
 
 import heal_lib
 from heal_lib import embedded, worlds
-from heal_lib.embedded import corpus, models
+from heal_lib.embedded import corpus, models, muon, pretrain, tokenizer
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash
 from heal_lib.trajectory import rng_of
@@ -159,7 +159,7 @@ def test_a_failed_check_is_not_remembered(folder):
     assert embedded.model_hash("teacher")
 
 
-@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("name", embedded.SHIPPED)
 def test_shipped_models_are_whole_small_and_carded(name):
     folder = embedded.WEIGHTS / name
     assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
@@ -168,9 +168,10 @@ def test_shipped_models_are_whole_small_and_carded(name):
 
 # --- tokenizer, architecture, corpus
 
-@pytest.mark.parametrize("name", worlds.names())
-def test_every_text_of_a_world_joins_back_from_its_tokens(name, words):
+@pytest.mark.parametrize("name", [*worlds.names(), *worlds.names("registers")])
+def test_every_text_of_a_world_joins_back_from_its_tokens(name):
     world = worlds.get(name)
+    words = tokenizer.build(world.family)
     for level in world.difficulties:
         for i, problem in enumerate(world.problems("test", 10, 0, level)):
             steps = [*world.routine(problem), *world.derivation(problem), *world.habit(problem, rng_of(i)),
@@ -203,8 +204,9 @@ def test_edges_start_out_alike_where_they_share_a_letter_in_the_same_place(words
     assert abs(alike("A>B", "B>A")) < 0.3  # which end a letter is on matters
 
 
-@pytest.mark.parametrize("recipe", [corpus.TEACHER, corpus.STUDENT])
-def test_hints_and_prompts_are_never_learned(recipe, words):
+@pytest.mark.parametrize("name", pretrain.PLANS)
+def test_hints_and_prompts_are_never_learned(name):
+    recipe, words = pretrain.PLANS[name].recipe, tokenizer.build(name.rpartition("-")[0])
     texts = list(corpus.texts(recipe, 150, seed=1))
     assert texts == list(corpus.texts(recipe, 150, seed=1)) != list(corpus.texts(recipe, 150, seed=2))
     hinted = 0
@@ -215,13 +217,46 @@ def test_hints_and_prompts_are_never_learned(recipe, words):
         assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
         assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
         assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
-    assert hinted == 0 if recipe is corpus.STUDENT else 0.25 < hinted / 150 < 0.55
+    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.55
 
 
-def test_no_model_is_trained_on_a_problem_of_another_split():
-    seen = {text[0][0] for text in corpus.texts(corpus.TEACHER, 90, seed=0)}
-    for world in map(worlds.get, worlds.names()):
+@pytest.mark.parametrize("name", ["teacher", "registers-teacher"])
+def test_no_model_is_trained_on_a_problem_of_another_split(name):
+    plan, family = pretrain.PLANS[name], name.rpartition("-")[0]
+    seen = {text[0][0] for texts in plan.phases(90 / sum(plan.texts), 0) for text in texts}
+    for world in map(worlds.get, worlds.names(family)):
         for level in world.difficulties:
             for split in set(SPLITS) - {"pretrain"}:
                 assert not seen & {world.prompt(p) for p in world.problems(split, 15, 0, level)}
-    assert not any("long" in recipe.difficulties for recipe in (corpus.TEACHER, corpus.STUDENT))
+    assert not any("long" in plan.recipe.difficulties for plan in pretrain.PLANS.values())
+
+
+def test_the_student_base_of_registers_knows_no_glyph():
+    """Every operation is taken equally often at every fork."""
+    world, right, n = worlds.get("registers"), 0, 0
+    for i, problem in enumerate(world.problems("pretrain", 300, 0, "hard")):
+        text = "\n\n".join(world.habit(problem, rng_of(i), corpus.REGISTERS_STUDENT.habit))
+        forks = [s for s in world.check_steps(problem, text).steps if s.kind == "derive"]
+        right, n = right + sum(s.valid for s in forks), n + len(forks)
+    assert abs(right / n - 1 / 3) < 0.06
+
+
+def test_the_optimiser_goes_on_from_what_it_saved():
+    """Pretraining takes up where it was stopped: the same weights after two steps in one go, and in two."""
+    def steps(*counts):
+        model, saved = torch.nn.Linear(4, 4), None
+        with torch.no_grad():
+            model.weight.copy_(torch.eye(4))
+            model.bias.zero_()
+        for n in counts:
+            optimiser = muon.Muon(model, 0.1)
+            if saved:
+                optimiser.load_state_dict(saved)
+            for _ in range(n):
+                model(torch.arange(8.0).reshape(2, 4)).square().sum().backward()
+                optimiser.step()
+                optimiser.zero_grad()
+            saved = optimiser.state_dict()
+        return model.weight.detach()
+
+    assert torch.equal(steps(2), steps(1, 1)) and not torch.equal(steps(2), steps(1))

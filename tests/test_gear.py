@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.gear import cut_position, eligible, find_breakpoint, kept_steps
+from heal_lib.gear import CUT_RULES, cut_position, eligible, find_breakpoint, given_breaks, kept_steps
 
 entropies = st.lists(st.floats(0, 10), min_size=2, max_size=60)
 
@@ -115,8 +115,35 @@ def test_cut_rules_by_hand():
     assert cut_position("middle", h) == 6
     assert cut_position("start", h) == 0
     assert cut_position("entropy", h, window_unit="tokens", step_lengths=[9] + [1] * 11) == 0
-    for rule in ("entropy", "value", "middle", "start", "random"):
-        assert cut_position(rule, [1.0], rng=np.random.default_rng(0)) == 0
+    for rule in CUT_RULES:
+        assert cut_position(rule, [1.0], rng=np.random.default_rng(0), at=0) == 0
+
+
+def test_rules_that_are_given_a_break():
+    h = [9, 1, 4, 5] + [0] * 8  # 12 steps; GEAR itself would keep 1
+    assert [cut_position("oracle", h, at=i) for i in (0, 3, 11, None)] == [0, 3, 11, 11]  # what stands before the break
+    assert cut_position("oracle", h, at=5, backoff=2) == 5
+    for rule in ("fixed", "permuted"):
+        assert [cut_position(rule, h, at=i) for i in (None, 1, 4, 30)] == [0, 0, 3, 10]  # one step back
+        assert cut_position(rule, h, at=4, backoff=0) == 4
+
+
+def test_what_each_rule_is_given():
+    found, breaks = [3, 1, None, 2, 5, 1, 4, 4], [7, None, 0, 1, 2, 3, 4, 5]
+    assert given_breaks("oracle", found, breaks) == breaks
+    assert given_breaks("fixed", found) == [3] * 8  # of 1 1 2 3 4 4 5
+    assert given_breaks("fixed", [4, 1]) == [1, 1] and given_breaks("fixed", [None]) == [None]
+    assert given_breaks("start", found) == [None] * 8
+    dealt = given_breaks("permuted", found, seed=1)
+    assert sorted(dealt, key=str) == sorted(found, key=str) and dealt == given_breaks("permuted", found, seed=1)
+    assert len({tuple(given_breaks("permuted", found, seed=s)) for s in range(5)}) > 1
+
+
+def test_random_in_the_text_is_uniform_over_all_of_it_and_ignores_the_window():
+    rng = np.random.default_rng(0)
+    draws = [cut_position("random-text", np.zeros(6), rng=rng) for _ in range(4000)]
+    counts = np.bincount(draws)  # steps 1..5 may be the breakpoint, one step back
+    assert len(counts) == 5 and (abs(counts - 800) < 130).all()
 
 
 def test_random_cut_is_uniform_over_the_same_window_and_seeded():
@@ -130,8 +157,9 @@ def test_random_cut_is_uniform_over_the_same_window_and_seeded():
 
 
 def test_cut_rule_errors():
-    with pytest.raises(HealError, match="rng"):
-        cut_position("random", [1, 2, 3])
+    for rule in ("random", "random-text"):
+        with pytest.raises(HealError, match="rng"):
+            cut_position(rule, [1, 2, 3])
     with pytest.raises(HealError, match="cut rule"):
         cut_position("best", [1, 2, 3])
 

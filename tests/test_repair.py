@@ -79,6 +79,34 @@ def test_the_random_cut_is_seeded_and_its_own_for_each_trajectory(engine):
     assert cuts[0] == cuts[1] != cuts[2] and len(set(cuts[0])) > 2
 
 
+def test_the_oracle_s_cut_keeps_what_is_right(engine):
+    (row,) = repair(engine, [failed(engine)], n=1, rule="oracle")
+    assert row["text"] == STEPS[0] + "\n\n" + REST and row["breakpoint"] == -1  # "try 5" leads nowhere
+
+
+def test_a_world_without_oracle_has_no_such_cut(engine, monkeypatch):
+    monkeypatch.setattr(type(WORLD), "check_steps", lambda self, problem, text: None)
+    with pytest.raises(HealError, match="'equations' has no step oracle"):
+        repair(engine, [failed(engine)], rule="oracle")
+
+
+def test_fixed_and_permuted_cuts_are_made_of_gear_s_own(engine):
+    """Breakpoints 1, 2, 2, 2 of these texts: the median is 2, and a permutation deals them out anew."""
+    rows = [failed(engine, entropy=surge_at(s), sample=i) for i, s in enumerate((1, 2, 2, 2))]
+    one, two = 0, len(STEPS[0]) + 2  # tokens kept
+    assert [r["n_kept"] for r in repair(engine, rows, n=1)] == [one, two, two, two]
+    assert [r["n_kept"] for r in repair(engine, rows, n=1, rule="fixed")] == [two] * 4
+    dealt = [[r["n_kept"] for r in repair(engine, rows, n=1, rule="permuted", seed=s)] for s in range(8)]
+    assert all(sorted(d) == [one, two, two, two] for d in dealt) and len(set(map(tuple, dealt))) > 1
+    assert dealt[3] == [r["n_kept"] for r in repair(engine, rows, n=1, rule="permuted", seed=3)]
+
+
+def test_a_random_cut_in_the_text_goes_beyond_the_window(engine):
+    rows = [failed(engine, sample=i) for i in range(30)]
+    kept = {r["n_kept"] for r in repair(engine, rows, n=1, rule="random-text")}
+    assert len(kept) >= 6 and max(kept) > len("\n\n".join(STEPS[:4]))
+
+
 def test_kept_tokens_are_exactly_the_leading_steps(engine):
     row = failed(engine, entropy=surge_at(7))
     (out,) = repair(engine, [row], n=1, window=1.0)
@@ -128,6 +156,14 @@ def test_the_first_step_may_be_the_hint(engine):
     assert engine.calls[0]["prompt"].endswith("hint 46/2=23\n\n")
     with pytest.raises(HealError, match="hint form"):
         repair(engine, [failed(engine)], hint="everything")
+
+
+def test_controls_of_the_hint(engine):
+    repair(engine, [failed(engine)], hint="wrong")
+    repair(engine, [failed(engine)], hint="none")
+    wrong, none = (call["prompt"] for call in engine.calls)
+    assert none == PROBLEM.question + "\n\n"
+    assert wrong == none + WORLD.hint(PROBLEM, "wrong") and wrong != none + "hint 7\n\n"
 
 
 # --- the candidates

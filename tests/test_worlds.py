@@ -16,8 +16,11 @@ from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of
 from heal_lib.worlds.base import SPLITS
 
-LEVELS = [(name, level) for name in worlds.names() for level in worlds.get(name).difficulties]
+NAMES = [*worlds.names(), *worlds.names("registers")]
+LEVELS = [(name, level) for name in NAMES for level in worlds.get(name).difficulties]
 levels = pytest.mark.parametrize("name, level", LEVELS)
+# Worlds whose habit makes valid steps that lead nowhere; what `registers` does instead: tests/test_registers.py.
+searching = pytest.mark.parametrize("name, level", [(name, level) for name, level in LEVELS if name in worlds.names()])
 OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
 
 
@@ -35,12 +38,34 @@ def left_to_right(text, **values):
     return value
 
 
+GLYPHS = {"k": "*+", "m": "-*", "q": "+-", "w": "*-"}  # what each does to even and to odd values
+
+
+def final_values(question):
+    """Every way to read the glyphs of a program, and whether it is the right one."""
+    chains = re.findall(r"([A-D])=(\d+)(\S+)", question)
+    glyphs, found = [chain[-2] for _, _, chain in chains if chain[-2] in GLYPHS], {}
+    for guess in itertools.product("+-*", repeat=len(glyphs)):
+        said, right, values = iter(guess), True, []
+        for name, start, chain in chains:
+            value = int(start)
+            for symbol, operand in re.findall(r"(\D)(\d)", chain):
+                op = next(said) if symbol in GLYPHS else symbol
+                right = right and op == GLYPHS.get(symbol, op * 2)[value % 2]
+                value = OPERATIONS[op](value, int(operand))
+            values.append(f"{name}={value}")
+        found[" ".join(values)] = right
+    return found
+
+
 @functools.cache
 def answers(problem):
     """All right answers, and many wrong ones that look right."""
     if problem.world == "equations":
         chain, e = problem.question.removeprefix("equation ").split("=")
         return {str(x): left_to_right(chain, x=x) == int(e) for x in range(1, 100)}
+    if problem.world == "registers":
+        return final_values(problem.question)
     if problem.world == "paths":
         edges, start, target = re.fullmatch("path (.*): (.) to (.)", problem.question).groups()
         walks, open_ones = {}, [start]
@@ -69,6 +94,8 @@ def canonical(problem):
     if problem.world == "paths":
         edges, ends = problem.question.removeprefix("path ").split(": ")
         return *sorted(edges.split()), ends
+    if problem.world == "registers":
+        return *sorted(re.findall(r"=(\S+)", problem.question)), "registers"
     numbers, target = problem.question.removeprefix("countdown ").split(" to ")
     return *sorted(map(int, numbers.split())), target
 
@@ -180,7 +207,7 @@ def test_a_path_must_run_from_start_to_target_along_edges():
         assert not verify(problem, f"\\boxed{{{path}}}")
 
 
-@pytest.mark.parametrize("name", worlds.names())
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=80, deadline=None)
 @given(text=st.one_of(
     st.text(max_size=60),
@@ -214,7 +241,7 @@ def test_derivations_are_genuine(name, level):
         assert kinds[-1] == "answer" and kinds[0] == "routine" and "unknown" not in kinds
 
 
-@levels
+@searching
 def test_shortcuts_verify_and_are_not_genuine(name, level):
     world = worlds.get(name)
     for i, problem in enumerate(some(name, level)):
@@ -226,7 +253,7 @@ def test_shortcuts_verify_and_are_not_genuine(name, level):
         assert world.check_steps(problem, text).genuine is honest and not honest
 
 
-@levels
+@searching
 def test_habits_write_valid_steps_and_box_what_they_found(name, level):
     world, found = worlds.get(name), []
     for problem in some(name, level):
@@ -244,7 +271,7 @@ def test_habits_write_valid_steps_and_box_what_they_found(name, level):
     assert not all(found)
 
 
-@levels
+@searching
 def test_a_derivation_after_a_broken_off_attempt_is_genuine(name, level):
     """What a repaired trajectory looks like: an attempt cut anywhere, then a derivation."""
     world = worlds.get(name)
@@ -304,7 +331,7 @@ def test_the_oracle_reads_plain_digits_only():
 
 # --- hints
 
-@levels
+@searching
 def test_hints_are_whole_steps_and_no_text_speaks_of_them(name, level):
     world = worlds.get(name)
     for i, problem in enumerate(some(name, level)):
@@ -316,6 +343,18 @@ def test_hints_are_whole_steps_and_no_text_speaks_of_them(name, level):
             text = join(world.routine(problem), steps)
             assert not world.speaks_of_hint(world.prompt(problem) + text)
         assert world.speaks_of_hint(world.hint(problem) + text)
+
+
+@levels
+def test_a_wrong_hint_is_another_answer_of_the_same_form(name, level):
+    world = worlds.get(name)
+    for problem in some(name, level):
+        hint = world.hint(problem, "wrong")
+        told = hint.removeprefix("hint ").removesuffix("\n\n")
+        assert hint == f"hint {told}\n\n" == world.hint(problem, "wrong") and world.speaks_of_hint(hint)
+        assert not world.verify(problem, boxed(told)[0]) and told != problem.answer
+        form, same = (re.sub("[0-9]+", "0", re.sub("[A-Z]", "X", answer)) for answer in (told, problem.answer))
+        assert form == same
 
 
 @levels

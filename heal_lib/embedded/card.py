@@ -1,6 +1,7 @@
 """Model cards: what the embedded models can do, measured on development problems. `python -m heal_lib.embedded.card`.
 
-The worlds' parameters are accepted by looking at the teacher alone (`GATES`), before any student is distilled."""
+The worlds' parameters are accepted by looking at the teacher alone, before any student is distilled: `GATES` for the
+worlds that show the mechanism, those of `gates.py` for a world that is to judge GEAR."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from heal_lib import embedded, sampling, worlds
+from heal_lib import embedded, worlds
+from heal_lib.embedded import gates
 from heal_lib.engines import SamplingParams
 from heal_lib.files import file_hash, write_json
 from heal_lib.trajectory import rng_of, split_steps
@@ -21,20 +23,21 @@ N_PROBLEMS, N_SAMPLES = 30, 30
 GATES = {"unsolved_at_30": (0.10, 0.75), "hinted_verify": (0.80, 1.0), "hinted_spurious": (0.10, 0.40)}
 
 
-def skills(engine, *, hinted: bool) -> dict:
+def skills(engine, family: str = "", *, hinted: bool) -> dict:
     """world-difficulty -> shares measured on development problems: accuracy, unsolved, valid single steps, and
     for a model that reads hints how many hinted samples verify and how many of these are spurious."""
     out = {}
-    for world in map(worlds.get, worlds.names()):
+    for world in map(worlds.get, worlds.names(family)):
         for difficulty in world.difficulties:
             problems = world.problems("development", N_PROBLEMS, 1, difficulty)
-            rows = _draw(engine, world, problems, difficulty, N_SAMPLES, "")
+            params = SamplingParams(world.max_new_tokens[difficulty])
+            rows = gates.draw(engine, world, problems, params, N_SAMPLES)
             correct = np.array([r["correct"] for r in rows]).reshape(len(problems), -1)
             found = {"accuracy": correct.mean(), "unsolved_at_30": (correct.sum(1) == 0).mean(),
                      "finished": np.mean([r["finished"] for r in rows]),
                      "valid_steps": _valid_share(world, problems, rows)}
             if hinted:
-                told = _draw(engine, world, problems, difficulty, 10, "answer")
+                told = gates.draw(engine, world, problems, params, 10, "answer")
                 kept = [r for r in told if r["correct"]]
                 found |= {"hinted_verify": len(kept) / len(told),
                           "hinted_spurious": float(np.mean([1 - r["genuine"] for r in kept])) if kept else None}
@@ -71,7 +74,7 @@ def gate(measured: dict) -> dict:
 
 def write(folder: Path) -> dict:
     """Measures the model in `folder` (named teacher or student) and writes its card.json there."""
-    name = folder.name
+    name, (family, _, role) = folder.name, folder.name.rpartition("-")
     (folder / "card.json").unlink(missing_ok=True)
     embedded.model_hash.cache_clear()
     from heal_lib.engines.hf import HFEngine
@@ -79,20 +82,15 @@ def write(folder: Path) -> dict:
     engine = HFEngine(*embedded.load(str(folder)))
     card = {"model": name, "architecture": "Qwen3ForCausalLM", "sha256": file_hash(folder / "model.safetensors"),
             "pretraining": json.loads((folder / "pretraining.json").read_text()),
-            "skills": skills(engine, hinted=name == "teacher"), "known_facts": drill_skill(engine)}
+            "skills": skills(engine, family, hinted=role == "teacher"),
+            "known_facts": drill_skill(engine, of=tuple(worlds.names(family)))}
     if name == "teacher":
         card["gates"] = gate(card["skills"])
+    elif role == "teacher":
+        card["judges_gear"] = gates.measure(engine, worlds.get(family))
+        card["gates"] = gates.verdict(card["judges_gear"].pop("gates"))
     write_json(card, folder / "card.json")
     return card
-
-
-def _draw(engine, world, problems, difficulty, n, hint):
-    prompts = [engine.encode(world.prompt(p) + (world.hint(p, hint) if hint else "")) for p in problems]
-    params = SamplingParams(world.max_new_tokens[difficulty])
-    draws = engine.sample(prompts, n, params, 1, [f"card{hint}/{p.id}" for p in problems])
-    source = "hinted" if hint else "sampled"
-    return [sampling.candidate_row(engine, world, p, draw, source=source, sample=j)
-            for p, group in zip(problems, draws, strict=True) for j, draw in enumerate(group)]
 
 
 def _valid_share(world, problems, rows) -> float:
@@ -105,7 +103,7 @@ def _valid_share(world, problems, rows) -> float:
 def main(argv: list[str] | None = None) -> None:
     """Command line: measures the models in a folder and prints what was found."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.embedded.card", description=__doc__)
-    parser.add_argument("model", choices=["teacher", "student"])
+    parser.add_argument("model", choices=embedded.SHIPPED)
     parser.add_argument("--out", type=Path, default=embedded.WEIGHTS, help="folder that holds the model's folder")
     args = parser.parse_args(argv)
     card = write(args.out / args.model)

@@ -3,17 +3,21 @@
 The teacher reads three kinds of text: unprompted habit (guessing, forward walks), hinted text (a hint stands at a
 random step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated
 facts). The student base reads drills and the habit on easy problems: the skills are there, the strategy is not.
+
+The family `registers` has texts of its own (`Programs`): habit, hinted text that goes on from wherever the hint stands,
+and drills. Its student base takes every operation at a fork equally often: it runs programs, and knows no glyph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from random import Random
 
 from heal_lib import worlds
 from heal_lib.trajectory import Problem, rng_of
-from heal_lib.worlds.base import ANSWER_OPENING, World, box
+from heal_lib.worlds.base import ANSWER_OPENING, HINT, World, box
+from heal_lib.worlds.registers import CONTEXTS, GLYPHS, Habit, Registers, told_values
 
 
 @dataclass(frozen=True)
@@ -32,32 +36,62 @@ class Recipe:
 TEACHER = Recipe(("easy", "hard"), drills=0.25, hinted=0.35)
 STUDENT = Recipe(("easy",), drills=0.60, hinted=0.0, derive_unprompted=0.0)
 
+
+@dataclass(frozen=True)
+class Programs:
+    """Shares of the corpus of `registers`, and the habit that its texts are written with. Fixed like a Recipe's."""
+
+    drills: float  # share of texts
+    hinted: float  # share of texts
+    habit: Habit
+    hint_at_start: float = 0.5  # of hinted texts; the others carry the hint inside an attempt
+    first_step_hint: float = 0.05  # of texts hinted at the start: only the first fork is given
+    wrong_hint: float = 0.06  # of hinted texts: another answer, which is believed
+    short_hazard: float = 0.05  # the hazard of shortcuts in the short programs of the first phase
+    difficulties: tuple[str, ...] = ("easy", "medium", "hard")
+
+
+REGISTERS_TEACHER = Programs(drills=0.05, hinted=0.45, habit=Habit())
+REGISTERS_STUDENT = Programs(drills=0.10, hinted=0.0, habit=Habit(chances=(1 / 3,) * len(CONTEXTS), confident=0.5))
+# Programs of the first phase: every register is a fork, after one move at most. No level has such problems.
+SHORT = {"registers": (1, 2), "forks": (2, 2), "glyphs": GLYPHS, "known": (0, 1)}
+SHARES = {1: (1.0,), 2: (0.25, 0.75), 3: (0.3, 0.3, 0.4)}  # of the levels, by their number
+
 # A text is a list of (piece, learn): pieces that are not learned are the prompt and the hint.
 Text = list[tuple[str, bool]]
 
 
-def texts(recipe: Recipe, n: int, seed: int, of: tuple[str, ...] = ()) -> Iterator[Text]:
-    """n texts, all worlds (or those named) in turn; problems come from the pretrain split only."""
-    names = list(of) or worlds.names()
+def texts(recipe: Recipe | Programs, n: int, seed: int, of: tuple[str, ...] = ()) -> Iterator[Text]:
+    """n texts, all worlds of the family (or those named) in turn; problems come from the pretrain split only."""
+    write: Callable[..., Text] = _program if isinstance(recipe, Programs) else _text
+    family = "registers" if isinstance(recipe, Programs) else ""
+    names = list(of) or worlds.names(family)
     pools = {name: _pool(worlds.get(name), recipe, -(-n // len(names)), seed) for name in names}
     for i in range(n):
         name = names[i % len(pools)]
         rng = rng_of("corpus", seed, i)
-        yield _text(worlds.get(name), pools[name][i // len(pools)], recipe, rng)
+        yield write(worlds.get(name), pools[name][i // len(pools)], recipe, rng)
 
 
 def lookups(n: int, seed: int) -> Iterator[Text]:
     """n drills on graphs. Read before all else: mixed into other text from the start, looking up is not learned."""
     for i in range(n):
-        head, _, facts = worlds.get("paths").drill(rng_of("lookups", seed, i)).partition("\n\n")
-        yield [(head + "\n\n", False), (facts, True)]
+        yield _drill(worlds.get("paths"), rng_of("lookups", seed, i))
 
 
-def _pool(world: World, recipe: Recipe, want: int, seed: int) -> list[Problem]:
-    """Enough problems for a world's texts, harder ones three times as many."""
+def short_programs(recipe: Programs, n: int, seed: int) -> Iterator[Text]:
+    """n texts on short programs, read before all else: reading an operation off the answer takes practice."""
+    world, practice = Registers(), replace(recipe, habit=replace(recipe.habit, hazard=recipe.short_hazard))
+    for i in range(n):
+        rng = rng_of("short programs", seed, i)
+        canonical, question, answer = world._draw(rng, **SHORT)
+        yield _program(world, Problem(f"short-{i}-{canonical}", world.name, "easy", question, answer), practice, rng)
+
+
+def _pool(world: World, recipe: Recipe | Programs, want: int, seed: int) -> list[Problem]:
+    """Enough problems for a world's texts, harder ones more."""
     levels = [d for d in recipe.difficulties if d in world.difficulties]
-    shares = [1 / len(levels)] if len(levels) == 1 else [0.25, 0.75]
-    pool = [p for level, share in zip(levels, shares, strict=True)
+    pool = [p for level, share in zip(levels, SHARES[len(levels)], strict=True)
             for p in _up_to(world, level, int(want * share) + 1, seed)]
     rng_of("pool", seed, world.name).shuffle(pool)
     return (pool * (want // len(pool) + 1))[:want]
@@ -72,8 +106,7 @@ def _up_to(world: World, level: str, n: int, seed: int) -> list[Problem]:
 def _text(world: World, problem: Problem, recipe: Recipe, rng: Random) -> Text:
     kind = rng.random()
     if kind < recipe.drills:
-        head, _, facts = world.drill(rng).partition("\n\n")
-        return [(head + "\n\n", False), (facts, True)]
+        return _drill(world, rng)
     prompt, routine = (world.prompt(problem), False), world.routine(problem)
     if kind < recipe.drills + recipe.hinted:
         return [prompt, *_hinted(world, problem, recipe, rng)]
@@ -95,6 +128,31 @@ def _hinted(world: World, problem: Problem, recipe: Recipe, rng: Random) -> Text
     after = routine[len(before):] + (world.derivation(problem) if derive else world.shortcut(problem, rng))
     pieces = [(world.hint(problem, form), False), (_join(after) + box(problem.answer), True)]
     return [(_join(before), True), *pieces] if before else pieces
+
+
+def _program(world: Registers, problem: Problem, recipe: Programs, rng: Random) -> Text:
+    kind = rng.random()
+    if kind < recipe.drills:
+        return _drill(world, rng)
+    prompt, habit = (world.prompt(problem), False), world.habit(problem, rng, recipe.habit)
+    if kind >= recipe.drills + recipe.hinted:
+        return [prompt, ("\n\n".join(habit), True)]
+    at_start = rng.random() < recipe.hint_at_start
+    before = [] if at_start else habit[: rng.randrange(1, len(habit))]
+    form = "wrong" if rng.random() < recipe.wrong_hint and not problem.id.startswith("short") else "answer"
+    if at_start and rng.random() < recipe.first_step_hint:
+        form = "first_step"
+    hint = world.hint(problem, form)
+    told = told_values(hint.removeprefix(HINT) if form != "first_step" else problem.answer)
+    if form == "first_step":
+        told = {name: value for name, value in told.items() if hint.startswith(f"{HINT}{name}: ")}
+    after = world.go_on(problem, before, told, rng, recipe.habit)
+    return [prompt, *([(_join(before), True)] if before else []), (hint, False), ("\n\n".join(after), True)]
+
+
+def _drill(world: World, rng: Random) -> Text:
+    head, _, facts = world.drill(rng).partition("\n\n")
+    return [(head + "\n\n", False), (facts, True)]
 
 
 def _join(steps: list[str]) -> str:

@@ -28,7 +28,8 @@ def new_model(size: str, tokenizer, seed: int):
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )
     model = Qwen3ForCausalLM(config).float()
-    _compose_edges(model, tokenizer, seed)
+    if EDGES[0] in tokenizer.get_vocab():
+        _compose_edges(model, tokenizer, seed)
     return model
 
 

@@ -44,6 +44,7 @@ class Muon(torch.optim.AdamW):
             state = self.state[p]
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(p)
+                state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is loaded
             state["momentum"].lerp_(p.grad, 1 - self.momentum)
             update = orthogonalised(p.grad.lerp(state["momentum"], self.momentum))
             p.mul_(1 - lr * decay).add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)

@@ -1,11 +1,11 @@
-"""The embedded models' tokenizer: one token per word, number, letter or edge, and text that joins back exactly."""
+"""The embedded models' tokenizers: one token per word, number, letter or edge, and text that joins back exactly."""
 
 from __future__ import annotations
 
 import re
 import string
 
-from heal_lib.worlds.equations import MAX_VALUE
+from heal_lib.worlds import equations, registers
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path", "countdown ", "facts", "hint ", "goal ", "sorted ", "try ",
@@ -13,17 +13,25 @@ WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path", "countdown ", "facts", "h
          "=", "<", ">", "+", "-", "*", "/"]
 LETTERS = string.ascii_uppercase
 EDGES = [f" {a}>{b}" for a in LETTERS for b in LETTERS if a != b]
-VOCABULARY = [PAD, EOS, UNK, *WORDS, *LETTERS, *EDGES, *map(str, range(MAX_VALUE + 1))]
+PROGRAM_WORDS = ["\n\n", "\\boxed{", "}", "program ", "facts", "hint ", " even ", " odd ", " ", "=", *"+-*",
+                 *registers.GLYPHS, *(name + mark for name in registers.NAMES for mark in ("=", ": "))]
+VOCABULARIES = {
+    "": [PAD, EOS, UNK, *WORDS, *LETTERS, *EDGES, *map(str, range(equations.MAX_VALUE + 1))],
+    "registers": [PAD, EOS, UNK, *PROGRAM_WORDS, *map(str, range(registers.MAX_VALUE + 1))],
+}
 
 
-def build():
-    """A `PreTrainedTokenizerFast` in which decode(encode(text)) == text for every text of the worlds."""
+def build(family: str = ""):
+    """A `PreTrainedTokenizerFast` in which decode(encode(text)) == text for every text of the family's worlds."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(VOCABULARY)}, unk_token=UNK))
-    words = "|".join(re.escape(word).replace("\\\n", "\\n") for word in sorted(WORDS, key=len, reverse=True))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(f" [A-Z]>[A-Z]|:(?= [A-Z]>)|{words}|[0-9]+|[A-Z]"), "isolated")
+    ids = {token: i for i, token in enumerate(VOCABULARIES[family])}
+    core = Tokenizer(models.WordLevel(ids, unk_token=UNK))
+    sorted_words = sorted(PROGRAM_WORDS if family else WORDS, key=len, reverse=True)
+    words = "|".join(re.escape(word).replace("\\\n", "\\n") for word in sorted_words)
+    edges = "" if family else " [A-Z]>[A-Z]|:(?= [A-Z]>)|"
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(f"{edges}{words}|[0-9]+|[A-Z]"), "isolated")
     core.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=EOS, unk_token=UNK,
                                    clean_up_tokenization_spaces=False)

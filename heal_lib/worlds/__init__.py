@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from heal_lib.errors import HealError
 from heal_lib.worlds.base import StepReport, StepVerdict, World
 
-_EMBEDDED = ("equations", "paths", "countdown")
+_EMBEDDED = {"": ("equations", "paths", "countdown"), "registers": ("registers",)}  # by family: who has read them
 _FILES = {"math": "mathematics"}  # of worlds whose file is called otherwise
 
 
@@ -62,16 +62,17 @@ def get(name: str) -> World:
     raise HealError(f"unknown world '{name}'; choose one of {', '.join(known)}{near}")
 
 
-def names() -> list[str]:
-    """Names of the worlds that the embedded models know."""
-    return list(_EMBEDDED)
+def names(family: str = "") -> list[str]:
+    """Names of the worlds that the embedded models of a family know."""
+    return list(_EMBEDDED[family])
 
 
 def every() -> list[str]:
     """Names of all worlds of this folder."""
     of_file = {file: name for name, file in _FILES.items()}
     found = [of_file.get(found.name, found.name) for found in pkgutil.iter_modules(__path__)]
-    return [*_EMBEDDED, *(name for name in found if name not in (*_EMBEDDED, "gym") and _of_folder(name))]
+    first = names()
+    return [*first, *(name for name in found if name not in (*first, "gym") and _of_folder(name))]
 
 
 __all__ = ["StepReport", "StepVerdict", "World", "every", "get", "names"]

@@ -55,6 +55,7 @@ class World:
     canonical form, question, answer), `_right` (is this boxed text an answer?) and `check_steps`."""
 
     name: ClassVar[str]
+    family: ClassVar[str] = ""  # of the embedded models that know it: "" for `teacher` and `student`
     difficulties: ClassVar[dict[str, dict]]
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
@@ -109,12 +110,27 @@ class World:
         return box is not None and self._right(problem, box)
 
     def hint(self, problem: Problem, form: str = "answer") -> str:
-        """The hint step. form: "answer" [S] or "first_step" (a derivation's first move only)."""
+        """The hint step. form: "answer" [S], "first_step" (a derivation's first move only), or as a control "wrong"
+        (another problem's answer of the same form)."""
         if form == "answer":
             return f"{HINT}{problem.answer}\n\n"
         if form == "first_step":
             return f"{HINT}{self.derivation(problem)[0]}\n\n"
-        raise HealError(f"unknown hint form '{form}'; choose answer or first_step")
+        if form == "wrong":
+            return f"{HINT}{self._other_answer(problem)}\n\n"
+        raise HealError(f"unknown hint form '{form}'; choose answer, first_step or wrong")
+
+    def _other_answer(self, problem: Problem) -> str:
+        """The answer of another problem, always the same one, that looks alike: as many letters and numbers."""
+        def form(text):
+            return re.sub("[A-Za-z]", "x", re.sub(r"[0-9]+", "0", text))
+
+        rng = rng_of("wrong hint", problem.id)
+        for _ in range(1000):
+            other = self._draw(rng, **self.difficulties[problem.difficulty])[2]
+            if form(other) == form(problem.answer) and not self._right(problem, other):
+                return other
+        raise HealError(f"world '{self.name}' finds no other answer like '{problem.answer}'; use another hint")
 
     def hint_after(self, problem: Problem, kept: str, form: str = "answer") -> str:
         """The hint where it follows kept text; prose needs other words there."""
