@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import select
 import shutil
@@ -149,7 +150,7 @@ def serve(name: str, preloaded: Iterable[str]) -> None:
         os.rename(name + ".", name)  # who waits for the name finds it open
         for module in preloaded:
             with contextlib.suppress(ImportError):
-                __import__(module)
+                importlib.import_module(module)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker
         while True:
             ready = select.select([sys.stdin, door], [], [])[0]

@@ -465,14 +465,14 @@ def test_random_models_go_all_the_way(says, tmp_path, monkeypatch):
 
     monkeypatch.setattr(choose, "engine", lambda name, kind="hf": HFEngine(*embedded.load(name)))
     run = Experiment(micro(difficulties=["easy"], n_distil=2, n_samples=2, n_hinted=1, n_failed=1, n_candidates=1,
-                         n_test=1, k_eval=1), Store(tmp_path))
+                         n_test=1, k_eval=2), Store(tmp_path))
     assert len(run.pool()) == 4 and not any(run.pool()["correct"])
     assert all(len(row["entropy"]) == len(row["token_ids"]) for row in run.pool())
     assert len(run.repairs()) == len(run.hinted()) == 2
     assert run.accepted("repairs entropy") == [] and len(run.readings("repairs entropy")) == 0
     with pytest.raises(HealError, match="no verified sample"):
         run.student("heal", 0)
-    assert len(run.evaluation("student", 0)) == len(run.evaluation("teacher", 0)) == 3
+    assert len(run.evaluation("student", 0)) == len(run.evaluation("teacher", 0)) == 6
 
 
 # --- students and evaluation

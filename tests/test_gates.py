@@ -27,6 +27,7 @@ def test_a_gate_s_verdict_follows_from_its_number():
     assert [name for name, (*_, met) in found.items() if not met] == ["oracle_over_start", "surface_auroc"]
 
 
+@pytest.mark.skipif(not (embedded.WEIGHTS / "registers-teacher").is_dir(), reason="not shipped yet")
 def test_the_shipped_card_says_which_gates_are_met():
     card = json.loads((embedded.WEIGHTS / "registers-teacher" / "card.json").read_text())
     assert card["gates"] == gates.verdict({name: value for name, (value, *_) in card["gates"].items()})

@@ -186,7 +186,6 @@ def others(monkeypatch):
 def test_another_package_s_world_is_found_by_its_entry_point(others):
     assert worlds.get("chess") is worlds.get("chess") and worlds.get("chess").opening == "any"
     assert worlds.get("chess:italian").opening == "italian"
-    assert worlds.code(("chess", "equations")) == [sys.modules[__name__]]
     assert "chess" not in worlds.every()
 
 
