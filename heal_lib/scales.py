@@ -68,13 +68,13 @@ class Scale:
     lora_rank: int = setting(32, 1, 65_536)
     processes: int = setting(1, 1, 1024)  # that train one student together, under `accelerate launch`
     # --- assumption switches (METHOD section 7)
-    step_delimiter: str = setting("\n\n", unit="text between steps", other="'\" \"'")
+    step_delimiter: str = setting("", empty=True, unit="text between steps ('': as the world has it)", other="'\" \"'")
     entropy: str = one_of("full")  # of the whole vocabulary: no engine's samples come with another
     surge: str = one_of("difference", "value")
     window: float = setting(1 / 3, 0, 1, above=True, unit="a share of the trajectory", other="0.5")
     window_unit: str = one_of("steps", "tokens")
     backoff: int = setting(1, 0, 10_000, unit="steps", other="0")
-    hint: str = one_of("answer", "first_step")
+    hint: str = one_of("answer", "first_step", "wrong", "none")  # the last two are controls
     eligible_max_correct: int = setting(1, 0, 10_000, unit="correct samples, of n_samples", other="0")
     pure_eps: float = setting(0.01, 0, 1000, above=True, unit="nats", other="0.1")
     pure_lambda: float = setting(0.2, 0, MANY, other="0.4",
@@ -197,8 +197,8 @@ def _check(scale: Scale) -> None:
     if scale.pure_rule == "quantile" and scale.pure_lambda > 1:
         raise HealError(f"pure_lambda is {scale.pure_lambda}; give a share dropped, 0 to 1, such as 0.2, or set "
                         "pure_rule to threshold")
-    if scale.hint != "answer" and "math" in scale.worlds:
-        raise HealError(f"hint is '{scale.hint}'; the world math has no other than 'answer'")
+    if scale.hint == "first_step" and "math" in scale.worlds:
+        raise HealError(f"hint is '{scale.hint}'; the world math has no derivations to take it from; use answer")
     from heal_lib import backends, worlds
 
     if scale.engine != "hf":  # what is always there needs no torch to be looked for
