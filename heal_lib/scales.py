@@ -129,11 +129,11 @@ SCALES = {
                   n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5, learning_rates=(3e-3, 1e-2, 3e-2),
                   n_boot=10_000, all_methods=True, sweep_hinted=(0.25, 0.5, 0.75, 0.95),
                   sweep_unprompted=(0.003, 0.03, 0.1), sweep_sizes=("small", "student", "teacher")),
-    # Pretrained models on one GPU of 16 GiB or more; not run yet.
-    "llm": Scale("llm", teacher="unsloth/Qwen3-4B-bnb-4bit", student="Qwen/Qwen3-0.6B", worlds=("math",),
-                 difficulties=("aime",), benchmarks=("aime24", "aime25", "math500"), n_distil=900, n_hinted=10,
-                 n_test=500, seeds=(0, 1, 2), train_tokens=20_000_000, learning_rates=(1e-4,), max_new_tokens=4096,
-                 backend="unsloth", finetune="lora"),
+    # A pretrained model on a laptop (`make smollm`); for a GPU, `plan.preset` replaces most of it.
+    "llm": Scale("llm", teacher="smollm2-135m-instruct", student="smollm2-135m-instruct", worlds=("stories",),
+                 difficulties=("one", "two", "three"), benchmarks=("one", "two", "three"), n_distil=20, n_samples=16,
+                 n_hinted=5, n_failed=1, n_candidates=3, n_test=16, k_eval=2, seeds=(0, 1), temperature=0.7,
+                 max_new_tokens=192, train_tokens=15_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
 
 
