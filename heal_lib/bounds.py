@@ -19,8 +19,8 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\r": "\r", r"\\": "\\"}
 class Range:
     """Bounds of a number, or choices of a text; of a tuple they hold for each element.
 
-    unit: what is counted or measured; above: `low` itself is left out; empty: a tuple or a text may be; other: another value to
-    try, as on the command line."""
+    unit: what is counted or measured; above: `low` itself is left out; empty: a tuple or a text may be; other: another
+    value to try, as on the command line."""
 
     low: float = -math.inf
     high: float = math.inf

@@ -1,4 +1,5 @@
-"""The command `heal`: reproduce, ablate, plan, site, paper, bench, show, doctor; `heal COMMAND --help` says more."""
+"""The command `heal`: reproduce, distil, ablate, plan, site, paper, bench, show, doctor; `heal COMMAND --help` says
+more."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def _module(name: str):
     return lambda arguments: importlib.import_module(f"heal_lib.{name}").main(arguments)
 
 
-COMMANDS = {**{name: _module(name) for name in ("reproduce", "ablate", "plan", "site", "paper", "bench")},
+COMMANDS = {**{name: _module(name) for name in ("reproduce", "distil", "ablate", "plan", "site", "paper", "bench")},
             "show": show, "doctor": doctor, "completion": completion}
 
 

@@ -50,7 +50,7 @@ def gpu() -> str:
     """The GPU, if any; none is needed for smoke, demo and full."""
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none; needed for the scale llm only"
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none; only large models need one"
 
 
 def disk() -> str:

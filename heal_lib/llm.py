@@ -188,13 +188,13 @@ def said_filters(table: pd.DataFrame) -> list[str]:
             f"({100 * pure['genuine_before']:.0f} % genuine), which {told}; mean NLL {analysis.said(nll, 'auroc')}."]
 
 
-def said_students(pooled: pd.DataFrame, pairs, n_boot: int) -> list[str]:
-    """Paired differences of methods on all benchmarks together, in points."""
-    rows = tables.differences(pooled, pairs, n_boot=n_boot)
-    rows = rows[rows["benchmark"] == POOLED]
-    return [f"**{row.method}** minus {row.against}, all benchmarks: "
-            f"{report.interval(row.difference, row.ci_low, row.ci_high, '+')} points: {row.interval}; a difference of "
-            f"{report.number(100 * row.detectable)} would be found with 80 % power." for row in rows.itertuples()] or ["No student was trained: no verified sample in any source."]
+def said_students(gains: pd.DataFrame) -> list[str]:
+    """Paired differences of methods on all benchmarks together, in points. `gains`: of `tables.differences`."""
+    rows = gains[gains["benchmark"] == POOLED]
+    lines = [f"**{row.method}** minus {row.against}, all benchmarks: "
+             f"{report.interval(row.difference, row.ci_low, row.ci_high, '+')} points: {row.interval}; a difference of "
+             f"{report.number(100 * row.detectable)} would be found with 80 % power." for row in rows.itertuples()]
+    return lines or ["No student was trained: no verified sample in any source."]
 
 
 def bullets(*groups: list[str]) -> str:

@@ -14,7 +14,7 @@ def test_an_unknown_command_names_the_known_ones(capsys):
     assert cli.main([]) == 0 and "doctor" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["reproduce", "ablate", "site"])
+@pytest.mark.parametrize("name", ["reproduce", "ablate", "site", "distil"])
 def test_a_command_hands_its_arguments_on(name):
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
@@ -61,7 +61,7 @@ def test_completion_completes_in_bash(capsys):
     cli.main(["completion"])
     script = capsys.readouterr().out + "\ncomplete -p heal"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert "reproduce ablate" in done.stdout
+    assert "reproduce distil ablate" in done.stdout
 
 
 def test_doctor_sees_a_cache_that_is_a_file(tmp_path, monkeypatch):

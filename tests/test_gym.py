@@ -110,7 +110,7 @@ def test_the_package_s_version_is_in_the_keys_of_its_worlds_alone(world, monkeyp
     from heal_lib import teacher
 
     first, other = teacher.where(world.name), teacher.where("equations")
-    monkeypatch.setattr(teacher, "versions", lambda packages: {name: "another" for name in packages})
+    monkeypatch.setattr(teacher, "versions", lambda packages: dict.fromkeys(packages, "another"))
     assert teacher.where(world.name).by[:2] == first.by[:2] and teacher.where(world.name) != first
     assert teacher.where(world.name).by[2] == {"reasoning-gym": "another"} and teacher.where("equations") == other
 

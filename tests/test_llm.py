@@ -4,13 +4,15 @@ import json
 import os
 import re
 import runpy
+import shlex
 
 import pandas as pd
 import pytest
 import torch
 from test_chat import tokenizer
 
-from heal_lib import notebooks, worlds
+from heal_lib import cli, distil, notebooks, worlds
+from heal_lib.engines import choose
 from heal_lib.engines.hf import HFEngine
 from heal_lib.files import ROOT
 from heal_lib.training import TrainConfig, fit
@@ -70,7 +72,9 @@ def test_notebook_08_runs_on_a_local_chat_model_and_the_shipped_problems(models,
     assert "<think>" not in said
 
 
-def test_the_page_on_own_models_and_data_runs_from_top_to_bottom(models, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def mine(models, tmp_path, monkeypatch):
+    """A folder with 20 problems and both models in it, to work in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "cache"))
     known = [p.question for p in worlds.get("math").problems("distil", N, 0, "own")]
@@ -78,10 +82,66 @@ def test_the_page_on_own_models_and_data_runs_from_top_to_bottom(models, tmp_pat
     pd.DataFrame(rows[:20])[["problem", "answer"]].to_csv("problems.csv", index=False)
     for name, folder in zip(("my-teacher", "my-student"), models, strict=True):
         os.symlink(folder, name)
+    return tmp_path
+
+
+def test_the_page_on_own_models_and_data_runs_from_top_to_bottom(mine, capsys):
     page = (ROOT / "docs" / "own.md").read_text()
-    (tmp_path / "page.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", page, re.S)))
-    found = runpy.run_path("page.py")
-    said = capsys.readouterr().out
-    assert re.search(r"\d+ of \d+ problems unsolved; [1-9]\d* of \d+ repairs verify", said)
-    assert "| math-problems.csv |" in said and "heal minus sft-rs" in said
-    assert (found["folder"] / "stage-2" / "model.safetensors").is_file()
+    ((command,), (code,)) = (re.findall(rf"```{kind}\n(.*?)```", page, re.S) for kind in ("sh", "python"))
+    sizes = {"n_samples": 4, "n_hinted": 4, "n_candidates": 4, "k_eval": 2, "max_new_tokens": 60, "train_tokens": 3000,
+             "finetune": "full", "learning_rates": [1e-3]}
+    changes = sum((["-p", name, str(value)] for name, value in sizes.items()), [])
+    assert cli.main([*shlex.split(command)[1:], *changes]) == 0
+    assert "the report is distilled/report.md, the student in distilled/student" in capsys.readouterr().out
+    text = (mine / "distilled" / "report.md").read_text()
+    for words in ("# Distillation", "stayed unsolved in 4 samples", "| repair |", "held-out problems", "| sft-rs | ",
+                  "**heal** minus student", "## What was not shown", "with their controls"):
+        assert words in text, words
+    assert str(mine) not in text and "<h1" in (mine / "distilled" / "report.html").read_text()
+    assert choose.engine(str(mine / "distilled" / "student")).tokenizer.chat_template
+    (mine / "page.py").write_text(code)
+    runpy.run_path("page.py", {"sizes": sizes})
+    assert re.search(r"\d+ of \d+ problems unsolved; [1-9]\d* of \d+ repairs verify", said := capsys.readouterr().out)
+    assert "made" not in said
+
+
+def _columns(folder):
+    (folder / "problems.csv").write_text("question,answer\na,1\n")
+
+
+def _few(folder):
+    (folder / "problems.csv").write_text("problem,answer\nWhat is 1+1?,2\n")
+
+
+def _model(keep, name="model.safetensors"):
+    def change(folder):
+        (folder / "my-student").unlink()
+        (folder / "my-student").mkdir()
+        for path in (folder / "my-teacher").iterdir():
+            if keep(path.name):
+                target = name if path.suffix == ".safetensors" else path.name
+                (folder / "my-student" / target).write_bytes(path.read_bytes())
+    return change
+
+
+@pytest.mark.parametrize(("spoil", "said"), [
+    (_columns, "problems.csv: no column problem; it has question, answer"),
+    (_few, "problems.csv: no problem falls to the split '"),
+    (lambda folder: (folder / "problems.csv").unlink(), "no data at "),
+    (_model(lambda name: not name.startswith("tokenizer")), "my-student: its folder holds no tokenizer; save"),
+    (_model(lambda name: not name.endswith("safetensors")), "no weights at my-student/model.safetensors"),
+    (_model(lambda name: True, "pytorch_model.bin"), "my-student holds pickled weights only, which may run code"),
+    (lambda folder: (folder / "out").write_text(""), "out is not a folder; point --out to one"),
+])
+def test_bad_input_is_one_line(mine, capsys, spoil, said):
+    spoil(mine)
+    assert distil.main(["--data", "problems.csv", "--teacher", "my-teacher", "--student", "my-student",
+                        "--out", "out"]) == 2
+    found = capsys.readouterr().err
+    assert said in found and found.count("\n") == 1 and found.startswith("heal: ")
+
+
+def test_a_bad_size_is_one_line_too(mine, capsys):
+    command = ["--data", "problems.csv", "--teacher", "my-teacher", "--student", "my-student", "--out", "out"]
+    assert distil.main([*command, "-p", "n_sampels", "3"]) == 2
+    assert "did you mean 'n_samples'" in capsys.readouterr().err

@@ -75,6 +75,9 @@ def _shards(home: Path, name: str, mend: str) -> list[Path]:
     if not index.is_file():
         if shards := sorted(home.glob("model*.safetensors")):
             return shards
+        if any(home.glob("pytorch_model*.bin")):
+            raise HealError(f"{home.name} holds pickled weights only, which may run code when they are read; save the "
+                            "model anew with save_pretrained, which writes safetensors")
         raise HealError(f"no weights at {home.name}/model.safetensors for '{name}'; {mend}")
     try:
         shards = [home / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
@@ -95,6 +98,14 @@ def dtype() -> str:
     return chosen
 
 
+def check(name: str) -> None:
+    """Raises HealError, one line, for a model without weights, with pickled ones only, or without a tokenizer."""
+    model_hash(name)
+    home = folder(name)
+    if not any(found for like in ("tokenizer*", "vocab*", "*.model") for found in home.glob(like)):
+        raise HealError(f"{name}: its folder holds no tokenizer; save one there")  # transformers makes up an empty one
+
+
 def load(name: str = "teacher") -> tuple[Any, Any]:
     """(model, tokenizer) of "teacher", "student", a folder or a model on the hub, checked, on `engines.device()`: in
     `dtype()` on the CPU, on a GPU as the weights are stored (4-bit ones too). Raises HealError for one that no engine
@@ -106,10 +117,8 @@ def load(name: str = "teacher") -> tuple[Any, Any]:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model_hash(name)
+    check(name)
     path, where = str(folder(name)), device()
-    if not any(found for like in ("tokenizer*", "vocab*", "*.model") for found in Path(path).glob(like)):
-        raise HealError(f"{name}: its folder holds no tokenizer; save one there")  # transformers makes up an empty one
     try:
         cache.check(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:  # as transformers says that it does not know a model

@@ -3,8 +3,8 @@
     {"problem": "How many ...?", "answer": "210"}      a row of a JSONL, Parquet or CSV file
     ... so there are \\boxed{210} of them.              what a trajectory has to end with
 
-The step oracle is the calculator, where it sees arithmetic and the answer is a number: algebra, geometry and words pass it
-by, so it is a hint and no verdict (`calculator` says what it cannot see). `own` is a small set written by this project, which needs no hub.
+The step oracle is the calculator, where it sees arithmetic and the answer is a number: algebra, geometry and words pass
+it by (`calculator` says what it cannot see). `own` is a small set written by this project, which needs no hub.
 A difficulty is a data set; the distil sets are cleaned of whatever the benchmarks hold, by normalised text."""
 
 from __future__ import annotations

@@ -1,0 +1,142 @@
+"""The tables and sentences of notebook 08 and `heal distil`, by hand; 08's first cell where nothing is installed."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from heal_lib import llm, notebooks, plan, scales
+from heal_lib.files import ROOT
+
+
+def rows(problem, corrects, genuine=-1, level="one", **more):
+    return [{"problem_id": problem, "world": "stories", "difficulty": level, "correct": bool(right), "finished": True,
+             "genuine": genuine, "n_generated": 10, "n_kept": 2, "text": f"{problem} {i}", **more}
+            for i, right in enumerate(corrects)]
+
+
+class Run:
+    """An experiment whose data are given: `data` maps (source, hint) to rows."""
+
+    def __init__(self, data, hint="answer"):
+        self.given, self.hint, self.cfg = data, hint, scales.get("smoke", n_samples=4)
+
+    def _data(self, which):
+        from datasets import Dataset
+
+        return Dataset.from_list(self.given[which, self.hint])
+
+    def pool(self):
+        return self._data("pool")
+
+    def repairs(self, rule="entropy"):
+        return self._data(f"repairs {rule}")
+
+    def variant(self, switches):
+        return Run(self.given, **switches)
+
+    def stages(self, which):
+        return []
+
+    def have(self, stages):
+        assert list(stages) == []
+
+
+def test_the_ceiling_by_hand():
+    pool = rows("a", [1, 1, 0, 0], 1) + rows("b", [0, 0, 0, 0]) + rows("c", [1, 0, 0, 0], 0, "two")
+    one, two = llm.ceiling(Run({("pool", "answer"): pool})).to_dict("records")
+    assert (one["benchmark"], one["unsolved"], one["pass_1"], one["pass_n"]) == ("stories-one", 0.5, 0.25, 0.5)
+    assert one["right_genuine"] == 1 and two["right_genuine"] == 0 and two["unsolved"] == 0
+    assert one["unsolved_low"] <= 0.5 <= one["unsolved_high"]
+    said = llm.said_ceiling(pd.DataFrame([one, {**two, "right_genuine": np.nan}]))
+    assert "**stories-one**: 50.0 [" in said[0] and "100 % of these genuine." in said[0]
+    assert said[1].endswith("% of samples right.")
+
+
+def repaired(share, genuine=1):
+    return [row for key in "abcd" for row in rows(key, [i < 10 * share for i in range(10)], genuine)]
+
+
+def cuts(oracle=1, **shares):
+    data = {("pool", "answer"): repaired(0.1, oracle)}
+    data |= {(f"repairs {rule}", "answer"): repaired(shares.get(rule, 0.5), oracle) for rule in llm.RULES}
+    data |= {(f"repairs {rule}", told): repaired(shares.get(told, 0.0), oracle) for rule, told in llm.TOLD}
+    return llm.cuts(Run(data))
+
+
+def test_every_control_stands_beside_gear_whichever_way_it_falls():
+    table = cuts(random=0.2, start=0.9)
+    assert list(table["cut"][:6]) == list(llm.RULES) and len(table) == 6 + len(llm.TOLD)
+    assert set(zip(table["cut"], table["told"], strict=True)) >= {("entropy", "none"), ("start", "wrong")}
+    by = table[table["told"] == "answer"].set_index("cut")
+    assert by.loc["entropy", "verified"] == by.loc["entropy", "genuine"] == 0.5
+    gains = [by.loc[rule, "genuine_gain"] for rule in ("random", "start")]
+    assert gains == pytest.approx([0.3, -0.4])
+    assert by.loc["fixed", "genuine_gain"] == 0 and by.loc["entropy", "tokens_per_genuine"] == 20
+    assert by.loc["entropy", "genuine_texts"] == 20 and by.loc["entropy", "tokens_kept"] == 2
+    said = "\n".join(llm.said_cuts(table))
+    for words in ("minus cut `random`: +30.0 [+30.0, +30.0] points: above zero",
+                  "minus cut `start`: -40.0 [-40.0, -40.0] points: below zero", "minus cut `fixed`: +0.0",
+                  "minus cut `entropy` with none hint"):
+        assert words in said, said
+
+
+def test_without_an_oracle_what_verifies_is_compared_and_no_cut_is_the_oracle_s():
+    table = cuts(oracle=-1)
+    assert "genuine" not in table and "oracle" not in set(table["cut"])
+    assert llm.said_cuts(table)[1].startswith("verified, minus cut `start`")
+
+
+def test_what_could_not_be_measured_is_said():
+    empty = pd.DataFrame([{"n_candidates": 0}])
+    assert llm.said_cuts(empty) == ["No problem was eligible, so nothing was repaired."]
+    assert "could not be judged" in llm.said_filters(pd.DataFrame({"auroc": [np.nan]}))[0]
+    assert llm.said_breaks(pd.DataFrame()) == ["No oracle says where the failed texts go wrong."]
+    assert llm.bullets(["a"], ["b"]) == "- a\n- b"
+    gains = pd.DataFrame(columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval"])
+    assert llm.said_students(gains) == ["No student was trained: no verified sample in any source."]
+
+
+# --- notebook 08 elsewhere
+def first_cell():
+    (path,) = notebooks.FOLDER.glob("08_*.ipynb")
+    cells = json.loads(path.read_text())["cells"]
+    return "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
+
+
+def test_the_first_cell_installs_the_pinned_package_with_its_gpu_extra_where_it_is_missing(tmp_path):
+    """In an environment that has all but the package; pip is a stand-in that puts the code there."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    site = tmp_path / "site"
+    site.mkdir()
+    others = [path for path in sys.path if path and os.path.isdir(path) and not os.path.isdir(f"{path}/heal_lib")]
+    fake = (f"import os, subprocess, sys\nsys.path[:] = {[str(site), *others]!r}\n"
+            "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
+            "def run(command, check):\n    print(command[1:])\n"
+            f"    os.symlink({str(ROOT / 'heal_lib')!r}, {str(site / 'heal_lib')!r})\n"
+            "subprocess.run = run\n")
+    done = subprocess.run([sys.executable, "-c", fake + first_cell()], capture_output=True, text=True, cwd=tmp_path,
+                          env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HEAL_PACKAGE")})
+    assert done.returncode == 0, done.stderr
+    installed, preset = done.stdout.splitlines()
+    assert installed == f"['-m', 'pip', 'install', '-q', 'heal-lib[gpu]=={version}']" and "preset" in preset
+
+
+def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys):
+    monkeypatch.setattr(plan, "here", lambda: plan.preset(24))
+    monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.delenv("DEVICE", raising=False)
+    found = {}
+    exec(compile(first_cell(), "08", "exec"), found)  # noqa: S102  the project's own notebook
+    assert os.environ.pop("DEVICE") == "cuda" and found["preset"]["student"] == "Qwen/Qwen3-1.7B"
+    assert "Qwen3-8B" in capsys.readouterr().out
+
+
+def test_every_parameter_of_a_preset_is_declared_by_the_notebook():
+    (path,) = notebooks.FOLDER.glob("08_*.ipynb")
+    assert set(plan.preset(24)) <= set(notebooks.declared(path))
