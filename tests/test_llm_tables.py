@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -127,12 +128,12 @@ def test_the_first_cell_installs_the_pinned_package_with_its_gpu_extra_where_it_
     assert installed == f"['-m', 'pip', 'install', '-q', 'heal-lib[gpu]=={version}']" and "preset" in preset
 
 
-def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys):
+def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(plan, "here", lambda: plan.preset(24))
     monkeypatch.setattr(subprocess, "run", None)
     monkeypatch.delenv("DEVICE", raising=False)
-    found = {}
-    exec(compile(first_cell(), "08", "exec"), found)  # noqa: S102  the project's own notebook
+    (tmp_path / "cell.py").write_text(first_cell())
+    found = runpy.run_path(str(tmp_path / "cell.py"))
     assert os.environ.pop("DEVICE") == "cuda" and found["preset"]["student"] == "Qwen/Qwen3-1.7B"
     assert "Qwen3-8B" in capsys.readouterr().out
 
