@@ -81,7 +81,7 @@ def cuts(run) -> pd.DataFrame:
                 row |= _named(f"{name}_gain", stats.paired_bootstrap(a, b, n_boot=n_boot))
         good = drawn[rule, told].query("correct and genuine == 1")
         row |= {"genuine_texts": len(set(zip(good["problem_id"], good["text"], strict=True))),
-                "tokens_kept": part["kept"].sum() / max(1, row["n_candidates"]),
+                "tokens_kept": part["kept"].sum() / max(1, len(drawn[rule, told])),
                 "tokens_per_genuine": part["tokens"].sum() / len(good) if len(good) else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -171,10 +171,10 @@ def said_cuts(table: pd.DataFrame) -> list[str]:
     lines = [f"**GEAR**: {_said(gear, 'verified')} % of its candidates verify"
              + (f", {_said(gear, 'genuine')} % are genuine." if what == "genuine" else ".")]
     for row in others:
-        gain = [row[f"{what}_gain{end}"] for end in ("", "_low", "_high")]
+        gain, low, high = (row[f"{what}_gain{end}"] for end in ("", "_low", "_high"))
         told = "" if row["told"] == gear["told"] else f" with {row['told']} hint"
-        lines.append(f"{what}, minus cut `{row['cut']}`{told}: {report.interval(*gain, '+')} points: "
-                     f"{tables.verdict(*gain[1:])}.")
+        lines.append(f"{what}, minus cut `{row['cut']}`{told}: {report.interval(gain, low, high, '+')} points: "
+                     f"{tables.verdict(low, high)}.")
     return lines
 
 
