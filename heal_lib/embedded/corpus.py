@@ -17,7 +17,8 @@ from random import Random
 from heal_lib import worlds
 from heal_lib.trajectory import Problem, rng_of
 from heal_lib.worlds.base import ANSWER_OPENING, HINT, World, box
-from heal_lib.worlds.registers import CONTEXTS, GLYPHS, Habit, Registers, told_values
+from heal_lib.worlds.programs import CONTEXTS, GLYPHS, told_values
+from heal_lib.worlds.registers import Habit, Registers, foreign_values
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,15 @@ class Programs:
     hint_at_start: float = 0.5  # of hinted texts; the others carry the hint inside an attempt
     first_step_hint: float = 0.05  # of texts hinted at the start: only the first fork is given
     wrong_hint: float = 0.06  # of hinted texts: another answer, which is believed
+    foreign: float = 0.0  # of hinted texts: the answer if glyphs meant something else; it has to be read
     short_hazard: float = 0.05  # the hazard of shortcuts in the short programs of the first phase
     difficulties: tuple[str, ...] = ("easy", "medium", "hard")
 
 
 REGISTERS_TEACHER = Programs(drills=0.05, hinted=0.45, habit=Habit())
+# From the second round on. Where all answers are right, what a glyph does is learned for hinted text, and the hint
+# switches that knowledge on instead of being read: after the first round a wrong one let a fifth of the texts verify.
+REGISTERS_LATER = replace(REGISTERS_TEACHER, hinted=0.6, foreign=1.0)
 REGISTERS_STUDENT = Programs(drills=0.10, hinted=0.0, habit=Habit(chances=(1 / 3,) * len(CONTEXTS), confident=0.5))
 # Programs of the first phase: every register is a fork, after one move at most. No level has such problems.
 SHORT = {"registers": (1, 2), "forks": (2, 2), "glyphs": GLYPHS, "known": (0, 1)}
@@ -142,6 +147,9 @@ def _program(world: Registers, problem: Problem, recipe: Programs, rng: Random) 
     form = "wrong" if rng.random() < recipe.wrong_hint and not problem.id.startswith("short") else "answer"
     if at_start and rng.random() < recipe.first_step_hint:
         form = "first_step"
+    if form == "answer" and recipe.foreign and rng.random() < recipe.foreign:
+        values = foreign_values(problem, before, rng)
+        problem = replace(problem, answer=" ".join(f"{name}={value}" for name, value in values.items()))
     hint = world.hint(problem, form)
     told = told_values(hint.removeprefix(HINT) if form != "first_step" else problem.answer)
     if form == "first_step":
