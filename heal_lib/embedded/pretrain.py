@@ -16,15 +16,13 @@ from heal_lib.store import write_json
 
 @dataclass(frozen=True)
 class Plan:
-    """opening: texts of the first phase (lookups; short programs). texts: of the others, each of which anneals. later:
-    the recipe from the second of these on, where it is another one."""
+    """opening: texts of the first phase (lookups; short programs). texts: of the others, each of which anneals."""
 
     recipe: corpus.Recipe | corpus.Programs
     opening: int
     texts: tuple[int, ...]
     batch_size: int
     learning_rate: float = 1e-2
-    later: corpus.Programs | None = None
 
     @property
     def config(self) -> training.TrainConfig:
@@ -35,15 +33,14 @@ class Plan:
         opening, *rounds = (round(size * n) for n in (self.opening, *self.texts))
         first = (corpus.short_programs(self.recipe, opening, seed) if isinstance(self.recipe, corpus.Programs)
                  else corpus.lookups(opening, seed))
-        return [first, *(corpus.texts(self.later if i and self.later else self.recipe, n, seed + i)
-                         for i, n in enumerate(rounds))]
+        return [first, *(corpus.texts(self.recipe, n, seed + i) for i, n in enumerate(rounds))]
 
 
 PLANS = {
     "teacher": Plan(corpus.TEACHER, 26_000, (46_000, 46_000, 110_000, 46_000), 12),
     "student": Plan(corpus.STUDENT, 28_000, (45_000, 45_000, 110_000), 8),
-    "registers-teacher": Plan(corpus.REGISTERS_TEACHER, 20_000, (30_000, 32_000), 12, later=corpus.REGISTERS_LATER),
-    "registers-student": Plan(corpus.REGISTERS_STUDENT, 10_000, (20_000,), 8),
+    "registers-teacher": Plan(corpus.REGISTERS_TEACHER, 20_000, (62_000,), 12),
+    "registers-student": Plan(corpus.REGISTERS_STUDENT, 10_000, (45_000,), 8),
 }
 
 
@@ -66,8 +63,7 @@ def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: s
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     record = {
-        "recipe": asdict(plan.recipe), "later": plan.later and asdict(plan.later),
-        "lookups": len(rows[0]), "texts": [len(part) for part in rows[1:]], "seed": seed,
+        "recipe": asdict(plan.recipe), "lookups": len(rows[0]), "texts": [len(part) for part in rows[1:]], "seed": seed,
         "parameters": model.num_parameters(),
         "tokens": sum(len(row["input_ids"]) for row in read),
         "tokens_learned": sum(sum(row["completion_mask"]) for row in read),
