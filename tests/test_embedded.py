@@ -167,7 +167,7 @@ def test_hints_and_prompts_are_never_learned(name):
         assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
         assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
         assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
-    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.55
+    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.65
 
 
 @pytest.mark.parametrize("name", ["teacher", "registers-teacher"])
