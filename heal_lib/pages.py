@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import re
 from collections.abc import Sequence
 from html import escape
@@ -12,6 +14,8 @@ import nbformat
 
 _LOG = re.compile(r"(made|reused) .+|waiting for another process .+|working: .*")
 _SAVED = re.compile(r"""plots\.save\(\s*\w+,[^"']*["'](\w+)["']""")
+
+WIDEST = 1440  # pixels of an image: two for each that a page is wide
 
 _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block data_png scoped %}<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
@@ -23,7 +27,7 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 
 def tidy(notebook, folder: Path):
     """The notebook, changed in place: each cell's log is folded into one line, and each figure described by its caption
-    in `folder`/figures, or else by the heading above it. Doing it twice changes nothing."""
+    in `folder`/figures, or else by the heading above it, and stored with a palette. Doing it twice changes nothing."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -63,6 +67,22 @@ def _describe(cell, folder, heading):
     for i, output in enumerate(images):
         about = output.metadata.setdefault("image/png", {})
         about.setdefault("alt", told[i] if i < len(told) else f"Figure: {heading}")
+        output.data["image/png"] = _with_palette(output.data["image/png"])
+
+
+def _with_palette(png: str) -> str:
+    """An image (base64) with at most 256 colours, which figures hardly exceed, and `WIDEST` pixels: a third of the
+    bytes."""
+    from PIL import Image
+
+    image, made = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    if image.mode == "P":
+        return png
+    flat = image.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+    flat.thumbnail((WIDEST, 10 * WIDEST))
+    flat.quantize(256, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return base64.b64encode(made.getvalue()).decode()
 
 
 def title(notebook) -> str:

@@ -38,8 +38,8 @@ def sources(results: Path, folder: Path) -> None:
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
     (folder / "notebooks").mkdir()
     for name, path in found.items():
-        described = _described(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
-        text = nbformat.writes(described).replace(f"](results/{results.name}/", "](../")
+        dressed = _dressed(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
+        text = nbformat.writes(dressed).replace(f"](results/{results.name}/", "](../")
         text = _linked(text.replace(f"](results/{results.name})", "](../index.html)"))
         (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
@@ -48,9 +48,12 @@ def sources(results: Path, folder: Path) -> None:
     (folder / "index.md").write_text(landing(results, names, explorer.exists()), encoding="utf-8")
 
 
-def _described(notebook):
-    """The notebook with its figures' descriptions where MyST-NB looks for them: in their cells' metadata."""
+def _dressed(notebook):
+    """The notebook as MyST-NB wants it: figures described in their cells' metadata, all code folded but the knobs."""
     for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if cell.cell_type == "code" and "parameters" not in tags:
+            tags.append("hide-input")
         about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell.get("outputs", ())]
         if words := " ".join(filter(None, about)):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
