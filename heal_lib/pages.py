@@ -15,8 +15,6 @@ import nbformat
 _LOG = re.compile(r"(made|reused) .+|waiting for another process .+|working: .*")
 _SAVED = re.compile(r"""plots\.save\(\s*\w+,[^"']*["'](\w+)["']""")
 
-WIDEST = 1440  # pixels of an image: two for each that a page is wide
-
 _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block data_png scoped %}<div class="jp-RenderedImage jp-OutputArea-output {{ extra_class }}">
 <img src="data:image/png;base64,{{ output.data['image/png'] | escape_html }}"
@@ -67,22 +65,21 @@ def _describe(cell, folder, heading):
     for i, output in enumerate(images):
         about = output.metadata.setdefault("image/png", {})
         about.setdefault("alt", told[i] if i < len(told) else f"Figure: {heading}")
-        output.data["image/png"] = _with_palette(output.data["image/png"])
+        png = with_palette(base64.b64decode(output.data["image/png"]))
+        output.data["image/png"] = base64.b64encode(png).decode()
 
 
-def _with_palette(png: str) -> str:
-    """An image (base64) with at most 256 colours, which figures hardly exceed, and `WIDEST` pixels: a third of the
-    bytes."""
+def with_palette(png: bytes) -> bytes:
+    """An image with at most 256 colours, which figures hardly exceed: a third of the bytes."""
     from PIL import Image
 
-    image, made = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    image, made = Image.open(io.BytesIO(png)), io.BytesIO()
     if image.mode == "P":
         return png
     flat = image.convert("RGBA")
     flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
-    flat.thumbnail((WIDEST, 10 * WIDEST))
-    flat.quantize(256, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
-    return base64.b64encode(made.getvalue()).decode()
+    flat.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return made.getvalue()
 
 
 def title(notebook) -> str:

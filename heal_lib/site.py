@@ -36,6 +36,8 @@ def sources(results: Path, folder: Path) -> None:
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
+    for figure in (folder / "figures").glob("*.png"):
+        figure.write_bytes(pages.with_palette(figure.read_bytes()))
     (folder / "notebooks").mkdir()
     for name, path in found.items():
         dressed = _dressed(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
