@@ -70,12 +70,12 @@ def _linked(text: str) -> str:
 def landing(results: Path, names: list[str], explorer: bool) -> str:
     """The landing page: README's claim, what there is to read, and the figure and tables of the results."""
     intro = report.README.read_text(encoding="utf-8").split(INTRO_ENDS)[0].strip()
-    where = [f"[The method in ten minutes](method.md), then the [tour](notebooks/{names[0]}.ipynb)."]
+    where = [f"[The method in ten minutes](ten_minutes.md), then the [tour](notebooks/{names[0]}.ipynb)."]
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
     block = report.block(results).replace(f"](results/{results.name}/", "](")
     block = re.sub(r" \| \[page\]\(\S+\)", " | ", block)  # the notebook's link leads to its page here
-    toc = ["method", *(f"notebooks/{name}" for name in names), "own", "limits", "contributing", "api"]
+    toc = ["ten_minutes", *(f"notebooks/{name}" for name in names), "method", "own", "limits", "contributing", "api"]
     return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,
                         "\n".join(["```{toctree}", ":hidden:", "", *toc, "```"])]) + "\n"
 
