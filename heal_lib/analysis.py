@@ -77,6 +77,14 @@ def aligned(curves, at, before=3, after=6):
     return table
 
 
+def by_world(read, readers, rows, cfg) -> list:
+    """What `read(engine, rows, cfg)` gives for the rows of each world, one world after the other. `readers`: {world:
+    the engine that reads its texts} (`teacher.reader`), for families of worlds have words of their own."""
+    rows = list(rows)
+    return [found for world, engine in readers.items()
+            for found in read(engine, [row for row in rows if row["world"] == world], cfg)]
+
+
 def step_entropy(engine, row, parent=None, delimiter=""):
     """Mean entropy of each step at the moment of drawing, [K] nats; `parent`: the row whose tokens were kept.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import io
 import re
 from collections.abc import Sequence
 from html import escape
@@ -23,7 +25,7 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 
 def tidy(notebook, folder: Path):
     """The notebook, changed in place: each cell's log is folded into one line, and each figure described by its caption
-    in `folder`/figures, or else by the heading above it. Doing it twice changes nothing."""
+    in `folder`/figures, or else by the heading above it, and stored with a palette. Doing it twice changes nothing."""
     heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -63,6 +65,21 @@ def _describe(cell, folder, heading):
     for i, output in enumerate(images):
         about = output.metadata.setdefault("image/png", {})
         about.setdefault("alt", told[i] if i < len(told) else f"Figure: {heading}")
+        png = with_palette(base64.b64decode(output.data["image/png"]))
+        output.data["image/png"] = base64.b64encode(png).decode()
+
+
+def with_palette(png: bytes) -> bytes:
+    """An image with at most 256 colours, which figures hardly exceed: a third of the bytes."""
+    from PIL import Image
+
+    image, made = Image.open(io.BytesIO(png)), io.BytesIO()
+    if image.mode == "P":
+        return png
+    flat = image.convert("RGBA")
+    flat = Image.alpha_composite(Image.new("RGBA", flat.size, "white"), flat).convert("RGB")
+    flat.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return made.getvalue()
 
 
 def title(notebook) -> str:

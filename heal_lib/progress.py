@@ -62,9 +62,10 @@ def tick(n: int = 1) -> None:
 
 
 def tell(name: str, words: str) -> None:
-    """How far a worker is with what it makes, beside the innermost bar."""
+    """How far a worker is with what it makes, beside the innermost bar until the next is done."""
     if _open:
         _open[-1][1].set_postfix_str(f"{name}: {words}", refresh=True)
+        _open[-1][1].set_postfix_str("", refresh=False)
 
 
 class _Told:

@@ -36,10 +36,12 @@ def sources(results: Path, folder: Path) -> None:
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
+    for figure in (folder / "figures").glob("*.png"):
+        figure.write_bytes(pages.with_palette(figure.read_bytes()))
     (folder / "notebooks").mkdir()
     for name, path in found.items():
-        described = _described(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
-        text = nbformat.writes(described).replace(f"](results/{results.name}/", "](../")
+        dressed = _dressed(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
+        text = nbformat.writes(dressed).replace(f"](results/{results.name}/", "](../")
         text = _linked(text.replace(f"](results/{results.name})", "](../index.html)"))
         (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
@@ -48,9 +50,12 @@ def sources(results: Path, folder: Path) -> None:
     (folder / "index.md").write_text(landing(results, names, explorer.exists()), encoding="utf-8")
 
 
-def _described(notebook):
-    """The notebook with its figures' descriptions where MyST-NB looks for them: in their cells' metadata."""
+def _dressed(notebook):
+    """The notebook as MyST-NB wants it: figures described in their cells' metadata, all code folded but the knobs."""
     for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if cell.cell_type == "code" and "parameters" not in tags:
+            tags.append("hide-input")
         about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell.get("outputs", ())]
         if words := " ".join(filter(None, about)):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
@@ -65,12 +70,12 @@ def _linked(text: str) -> str:
 def landing(results: Path, names: list[str], explorer: bool) -> str:
     """The landing page: README's claim, what there is to read, and the figure and tables of the results."""
     intro = report.README.read_text(encoding="utf-8").split(INTRO_ENDS)[0].strip()
-    where = [f"[The method in ten minutes](method.md), then the [tour](notebooks/{names[0]}.ipynb)."]
+    where = [f"[The method in ten minutes](ten_minutes.md), then the [tour](notebooks/{names[0]}.ipynb)."]
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
     block = report.block(results).replace(f"](results/{results.name}/", "](")
     block = re.sub(r" \| \[page\]\(\S+\)", " | ", block)  # the notebook's link leads to its page here
-    toc = ["method", *(f"notebooks/{name}" for name in names), "own", "limits", "contributing", "api"]
+    toc = ["ten_minutes", *(f"notebooks/{name}" for name in names), "method", "own", "limits", "contributing", "api"]
     return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,
                         "\n".join(["```{toctree}", ":hidden:", "", *toc, "```"])]) + "\n"
 

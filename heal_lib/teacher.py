@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from heal_lib import embedded, gear, pure, sampling, worlds
 from heal_lib.codehash import code_hash
-from heal_lib.engines import choose
+from heal_lib.engines import Engine, choose
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash
 from heal_lib.scales import Scale
@@ -32,6 +32,16 @@ def families(cfg: Scale) -> list[Scale]:
 
     return [replace(cfg, worlds=tuple(names), teacher=model(family, "teacher"), student=model(family, "student"))
             for family, names in found.items()]
+
+
+def model_of(cfg: Scale, world: str) -> str:
+    """The teacher that writes a world's texts."""
+    return families(replace(cfg, worlds=(world,)))[0].teacher
+
+
+def reader(cfg: Scale, world: str) -> Engine:
+    """The engine that reads a world's texts: its teacher's, here, whatever engine drew them."""
+    return choose.engine(model_of(cfg, world))
 
 
 def groups(cfg: Scale, split: str = "distil") -> list[tuple[str, str]]:

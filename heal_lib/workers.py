@@ -176,6 +176,8 @@ def _work(line: Connection) -> None:
     from heal_lib import progress
     from heal_lib.store import Store
 
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].utils.logging.disable_progress_bar()  # a bar for each file read or written
     os.environ[progress.IN_WORKER] = "1"
     progress.told = lambda words: line.send(("at", words))
     stores = functools.cache(Store)

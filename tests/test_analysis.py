@@ -198,3 +198,13 @@ def test_a_row_in_words():
     assert analysis.said(row) == "0.50 [0.40, 0.60]"
     assert [analysis.told({"diff_low": a, "diff_high": b}).split()[0] for a, b in ((1, 2), (-2, -1), (-1, 1), (0, 0))] \
         == ["better", "worse", "no", "no"]
+
+
+def test_rows_of_each_world_are_read_by_its_own_engine():
+    rows = [{"world": "paths", "i": 0}, {"world": "equations", "i": 1}, {"world": "paths", "i": 2}]
+
+    def read(engine, mine, cfg):
+        return [(engine, cfg, row["i"]) for row in mine]
+
+    found = analysis.by_world(read, {"paths": "A", "equations": "B", "countdown": "C"}, iter(rows), "cfg")
+    assert found == [("A", "cfg", 0), ("A", "cfg", 2), ("B", "cfg", 1)]

@@ -47,6 +47,19 @@ def test_records_know_cut_hint_repair_and_verdict(found, rows):
     assert repaired["entropy"][:6] == [0, 0, 0, 0, 0, 1]  # its parent's, then its own
 
 
+def test_each_world_is_read_by_its_own_teacher(rows, scripted, monkeypatch):
+    asked = []
+    monkeypatch.setattr(explorer.teacher.choose, "engine", lambda name: asked.append(name) or scripted())
+    (other,) = worlds.get("registers").problems("distil", 1, 0, "easy")
+    far = {**rows[0], **vars(other), "problem_id": other.id}
+    found = explorer.records([rows[0], far, rows[1]], scales.get("smoke"))
+    assert [r["model"] for r in found] == ["teacher", "registers-teacher", "teacher"]
+    assert [r["world"] for r in found] == ["equations", "registers", "equations"]
+    assert asked == ["teacher", "registers-teacher"]
+    (mine,) = explorer.records(rows[:1], scales.get("smoke", teacher="some/folder/other"))
+    assert mine["model"] == "other" and asked[-1] == "some/folder/other"
+
+
 def test_each_step_has_its_reading_but_the_answer_has_none(found):
     steps = found[0]["steps"]
     assert [step["end"] for step in steps] == [5, 10, 17, 27]
@@ -134,6 +147,7 @@ def browser():
 
 @pytest.fixture
 def tab(browser, found, tmp_path):
+    found = [*found[:2], {**found[2], "model": "another"}]
     (tmp_path / "explorer.html").write_text(explorer.page(found, EVIL))
     page, said = browser.new_page(viewport={"width": 1440, "height": 900}), []
     page.on("console", lambda message: said.append(message.text))
@@ -151,6 +165,10 @@ def _shown(tab):
 
 def test_filter_select_compare_and_link_in_a_browser(tab, found):
     failed, repaired, hinted = (record["id"] for record in found)
+    assert not tab.is_visible("#world") and not tab.is_visible("#problem")  # one of each: nothing to choose
+    tab.select_option("#model", "another")
+    assert _shown(tab) == [hinted]
+    tab.click("#reset")
     tab.select_option("#source", "dropped by PURE")
     assert tab.inner_text("#count") == "1 of 3" and _shown(tab) == [hinted]
     assert "onerror" in tab.inner_text("article") and tab.query_selector("article img") is None

@@ -3,15 +3,26 @@
 import base64
 import copy
 import html.parser
+import io
 
 import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image, ImageChops
 
 from heal_lib import pages, report
 
-PNG = base64.b64encode(b"not looked at").decode()
+
+def png():
+    """A small figure: white ground, a line, and the greys at its edges."""
+    made, image = io.BytesIO(), Image.new("RGBA", (200, 100), "white")
+    image.paste(Image.linear_gradient("L").resize((200, 10)).convert("RGBA"), (0, 40))
+    image.save(made, "PNG", compress_level=0)
+    return base64.b64encode(made.getvalue()).decode()
+
+
+PNG = png()
 
 
 def notebook():
@@ -60,6 +71,14 @@ def test_every_figure_is_described_by_its_caption_or_its_heading(tmp_path):
     nbformat.validate(made)
     page = Seen(pages.html(made, "05_main_results"))
     assert [image["alt"] for image in page.all("img")] == ["What <it> shows.", "Figure: Look"]
+
+
+def test_figures_get_a_palette_once_and_look_the_same(tmp_path):
+    once = pages.tidy(notebook(), tmp_path)
+    small = once.cells[3].outputs[0].data["image/png"]
+    assert len(small) < len(PNG) / 3 and pages.tidy(copy.deepcopy(once), tmp_path) == once
+    a, b = (Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB") for image in (PNG, small))
+    assert max(high for _, high in ImageChops.difference(a, b).getextrema()) <= 16
 
 
 def test_a_page_has_the_notebooks_title_and_links_to_its_neighbours(tmp_path):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from test_explorer import CONTRAST
 
 from heal_lib import site
 from heal_lib.errors import HealError
@@ -81,6 +82,22 @@ def test_every_internal_link_leads_somewhere_and_nothing_is_fetched(built):
 
 
 @pytest.mark.slow
+def test_no_page_is_heavier_than_a_phone_likes(built):
+    for path in built.rglob("*.html"):
+        loads = {urlsplit(load).path for load in Page(path).loads if not _outside(load)}
+        weight = path.stat().st_size + sum((path.parent / unquote(load)).stat().st_size for load in loads)
+        assert weight < 1.5e6, f"{path.name}: {weight / 1e6:.1f} MB"
+
+
+@pytest.mark.slow
+def test_code_is_folded_but_the_knobs_are_not(built):
+    text = (built / "notebooks" / "06_ablations.html").read_text(encoding="utf-8")
+    cells = re.findall(r'<div class="([^"]*\bcell\b[^"]*)">', text)
+    shown = [cell for cell in cells if "tag_hide-input" not in cell]
+    assert len(cells) > 9 and all("parameters" in cell for cell in shown) and shown
+
+
+@pytest.mark.slow
 def test_styles_and_scripts_fetch_nothing(built):
     for path in (*built.rglob("*.css"), *built.rglob("*.html")):
         text = path.read_text(encoding="utf-8")
@@ -96,8 +113,8 @@ def test_pages_open_in_a_browser_without_errors_and_fit(built):
     broken = "[...document.images].filter(i => i.getClientRects().length && i.complete && !i.naturalWidth).length"
     with sync.sync_playwright() as playwright:
         browser, said = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]), []
-        for width in (390, 1440):
-            tab = browser.new_page(viewport={"width": width, "height": 844})
+        for width, scheme in ((390, "light"), (1440, "dark")):
+            tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
             tab.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
             tab.on("pageerror", lambda error: said.append(str(error)))
             for path in sorted(built.rglob("*.html")):
@@ -105,4 +122,7 @@ def test_pages_open_in_a_browser_without_errors_and_fit(built):
                 assert tab.evaluate(broken) == 0, f"{path.name}: broken images"
                 if tab.evaluate("document.documentElement.scrollWidth") > width:
                     said.append(f"{path.name} is wider than {width} px")
+                ratio, text = tab.evaluate(CONTRAST)
+                if ratio < 4.5:
+                    said.append(f"{path.name}, {scheme}: contrast {ratio:.1f} of {text!r}")
         assert said == []

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from heal_lib import entropy, gear, pure, worlds
+from heal_lib import entropy, gear, pure, teacher, worlds
 from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
 from heal_lib.trajectory import problem_of
@@ -72,16 +72,23 @@ def _of_problem(group: dict, failed: list, dropped: set) -> list[dict]:
     return [*told[:3], *right, *first["hinted"][:3], *repairs[:6]]
 
 
-def records(rows: Iterable[dict], cfg, engine, dropped: Iterable[str] = (), parents: Iterable[dict] = ()) -> list[dict]:
-    """What the page knows of each data-set row (trajectory.COLUMNS), as plain JSON values.
+def records(rows: Iterable[dict], cfg, engine=None, dropped: Iterable[str] = (),
+            parents: Iterable[dict] = ()) -> list[dict]:
+    """What the page knows of each data-set row (trajectory.COLUMNS), as plain JSON values, in the order of the rows.
 
     Entropy in nats at the moment of drawing (of kept tokens, their parent's), step perplexity and U (nats per token)
-    without the hint, the oracle's word on each step. `parents`: failed rows that repairs among `rows` were cut from,
-    where they are not among `rows` themselves. `dropped`: names (`identity`) of rows that PURE drops."""
-    rows, dropped = list(rows), set(dropped)
+    without the hint, the oracle's word on each step. `engine`: what reads them; by default each world's teacher.
+    `parents`: failed rows that repairs among `rows` were cut from, where they are not among `rows` themselves.
+    `dropped`: names (`identity`) of rows that PURE drops."""
+    rows, dropped, told = list(rows), set(dropped), {}
     known = {identity(row): row for row in (*parents, *rows)}
-    readings = pure.read(engine, rows, cfg.step_delimiter) if rows else []
-    return [_record(row, reading, known, cfg, engine, dropped) for row, reading in zip(rows, readings, strict=True)]
+    for world in dict.fromkeys(row["world"] for row in rows):
+        mine = [i for i, row in enumerate(rows) if row["world"] == world]
+        model, reader = teacher.model_of(cfg, world), engine or teacher.reader(cfg, world)
+        readings = pure.read(reader, [rows[i] for i in mine], cfg.step_delimiter)
+        for i, reading in zip(mine, readings, strict=True):
+            told[i] = {"model": Path(model).name, **_record(rows[i], reading, known, cfg, reader, dropped)}
+    return [told[i] for i in range(len(rows))]
 
 
 def _record(row, reading, known, cfg, engine, dropped) -> dict:
@@ -152,7 +159,7 @@ def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -
     return TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text)
 
 
-def write(run, engine) -> Path:
+def write(run, engine=None) -> Path:
     """Writes results/<scale>/explorer.html from a sample of an experiment's trajectories; returns its path."""
     rows, dropped = chosen(run)
     path = run.cfg.results_dir / "explorer.html"
@@ -165,14 +172,12 @@ def write(run, engine) -> Path:
 def show(*rows: dict, cfg=None, engine=None, parents: Iterable[dict] = (), height: int = 560):
     """Data-set rows as the explorer, in a notebook; two rows stand side by side. `height` in pixels.
 
-    cfg: a `Scale` (default: demo's switches); engine: the rows' teacher (default: that of cfg)."""
+    cfg: a `Scale` (default: demo's switches); engine: what reads the rows (default: each world's teacher of cfg)."""
     from IPython.display import HTML
 
     from heal_lib import scales
-    from heal_lib.engines import choose
 
-    cfg = cfg or scales.get("demo")
-    found = records(rows, cfg, engine or choose.engine(cfg.teacher), parents=parents)
+    found = records(rows, cfg or scales.get("demo"), engine, parents=parents)
     # Without allow-same-origin the frame cannot reach the notebook, whatever it holds.
     return HTML(f'<div><iframe title="trajectories" sandbox="allow-scripts" style="width:100%;height:{height}px;'
                 f'border:0" srcdoc="{escape(page(found, widget=True))}"></iframe></div>')

@@ -38,6 +38,7 @@ _PLAIN = [(re.compile(pattern), plain) for pattern, plain in (  # how models wri
 )]
 _TOKEN = re.compile(  # a number, a word, a sign, anything else
     r"(\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|([A-Za-z][\w'’]*)|([-+*/^=≈()%])|(\S)")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?|\.\d+")
 _NUMBERS = {word: str(i) for i, word in enumerate(
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"))}
 # Words that change the number beside them, and so make it one that is not read.
@@ -246,7 +247,7 @@ def _atom(tokens: list[str], i: int) -> _Read:
         if not got or tokens[got[1] : got[1] + 1] != [")"]:
             return None
         return got[0], _after_unit(tokens, got[1] + 1)
-    if i >= len(tokens) or not tokens[i][-1].isdigit():
+    if i >= len(tokens) or not _NUMBER.fullmatch(tokens[i]):  # a word may hold digits: x0
         return None
     value, decimals = Fraction(tokens[i]), len(tokens[i].partition(".")[2])
     if tokens[i + 1 : i + 2] == ["%"]:
