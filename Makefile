@@ -26,8 +26,8 @@ $(READY): pyproject.toml
 test: $(READY)  ## the test suite (ARGS=... goes to pytest)
 	$(PY) -m pytest -n 2 $(ARGS)
 
-reproduce: $(READY)  ## every table and figure (SCALE=smoke|demo|full, FROM_SCRATCH=1, ARGS="--only 02_gear")
-	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(ARGS)
+reproduce: $(READY)  ## every table and figure (SCALE=smoke|demo|full|llm, FROM_SCRATCH=1, GPU_PRESET=24, ARGS="--only 02_gear")
+	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(if $(GPU_PRESET),--gpu-preset $(GPU_PRESET)) $(ARGS)
 
 ablate: $(READY)  ## HEAL at several values of a switch (SWITCH=window VALUES=0.33,0.5,1.0 SCALE=smoke)
 	$(PY) -m heal_lib.ablate --scale $(SCALE) '$(SWITCH)' '$(VALUES)'

@@ -11,7 +11,7 @@ from scipy.stats import rankdata, spearmanr
 
 from heal_lib import entropy, gear, pure, stats, worlds
 from heal_lib.errors import HealError, as_floats
-from heal_lib.trajectory import problem_of, step_spans
+from heal_lib.trajectory import problem_of
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
 PLUS, PLUS_FORM, ORACLE = "pure+", "ln PPL / (U after + 1)", "oracle"
@@ -85,12 +85,13 @@ def by_world(read, readers, rows, cfg) -> list:
             for found in read(engine, [row for row in rows if row["world"] == world], cfg)]
 
 
-def step_entropy(engine, row, parent=None, delimiter="\n\n"):
+def step_entropy(engine, row, parent=None, delimiter=""):
     """Mean entropy of each step at the moment of drawing, [K] nats; `parent`: the row whose tokens were kept.
 
     What a repair drew, it drew with the hint in context."""
     kept = list(parent["entropy"][: row["n_kept"]]) if row["n_kept"] else []
-    return entropy.step_means([*kept, *row["entropy"]], step_spans(engine.pieces(row["token_ids"]), delimiter))
+    spans = worlds.get(row["world"]).spans(engine.pieces(row["token_ids"]), delimiter)
+    return entropy.step_means([*kept, *row["entropy"]], spans)
 
 
 def breakpoints(engine, rows, cfg):
@@ -100,13 +101,14 @@ def breakpoints(engine, rows, cfg):
     first_break (the oracle's, 0-based; None where it finds none)."""
     found = []
     for row in rows:
-        spans = step_spans(engine.pieces(row["token_ids"]), cfg.step_delimiter)
+        world = worlds.get(row["world"])
+        spans = world.spans(engine.pieces(row["token_ids"]), cfg.step_delimiter)
         h = entropy.step_means(row["entropy"], spans)
         unit = {"window_unit": cfg.window_unit, "step_lengths": [end - start for start, end in spans]}
         at = gear.find_breakpoint(h, cfg.window, surge=cfg.surge, **unit)
         if at is None:
             continue
-        report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
+        report = world.check_steps(problem_of(row), row["text"])
         found.append({"problem_id": row["problem_id"], "world": row["world"], "step_entropy": h, "n_steps": len(h),
                       "breakpoint": at, "stop": min(len(h), gear.window_stop(len(h), cfg.window, **unit)),
                       "first_break": None if report is None else report.first_break()})

@@ -49,15 +49,18 @@ def load(base: str, how: Finetune, seed: int = 0):
 
 
 def save(model, tokenizer, folder, how: Finetune) -> None:
-    """Writes the whole model to a folder, adapters merged, and leaves `model` as it was for the next stage."""
-    if how.method == "full":
-        model.save_pretrained(folder)
-    elif how.backend == "unsloth":
-        model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-    else:
-        import copy
+    """Writes the whole model to a folder, adapters merged, in the type of the folder that it came from, and leaves
+    `model` as it was for the next stage."""
+    import copy
 
+    if how.backend == "unsloth" and how.method != "full":
+        model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
+    elif how.method != "full":
         copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
+    elif (stored := getattr(model, "stored_dtype", model.dtype)) == model.dtype:
+        model.save_pretrained(folder)
+    else:
+        copy.deepcopy(model).to(stored).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -67,14 +70,19 @@ def _hf(base: str, how: Finetune, seed: int):
 
     from heal_lib.engines import cache
 
-    cache.check(AutoConfig.from_pretrained(base, local_files_only=True))  # or its student could never be read
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
+    cache.check(config)  # or its student could never be read
     set_seed(seed)  # of the adapters' first weights
     options: dict = {"local_files_only": True, "use_safetensors": True}
     if how.method == "qlora":
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    if how.method == "full":
+        options["dtype"] = torch.float32  # 16 bits would round most of an update away
     model = AutoModelForCausalLM.from_pretrained(base, **options)
-    if how.method != "full":
+    if how.method == "full":
+        model.stored_dtype = config.dtype or torch.float32
+    else:
         from peft import LoraConfig, get_peft_model
 
         model = get_peft_model(model, LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS),

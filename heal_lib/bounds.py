@@ -19,7 +19,7 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\r": "\r", r"\\": "\\"}
 class Range:
     """Bounds of a number, or choices of a text; of a tuple they hold for each element.
 
-    unit: what is counted or measured; above: `low` itself is left out; empty: a tuple may be; other: another value to
+    unit: what is counted or measured; above: `low` itself is left out; empty: a tuple or a text may be; other: another value to
     try, as on the command line."""
 
     low: float = -math.inf
@@ -35,7 +35,7 @@ class Range:
         if isinstance(value, bool):
             return True
         if isinstance(value, str):
-            return bool(value) and (not self.choices or value in self.choices)
+            return (bool(value) or self.empty) and (not self.choices or value in self.choices)
         return math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low)
 
     def words(self, kind: Any) -> str:

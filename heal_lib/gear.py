@@ -17,7 +17,7 @@ import numpy as np
 
 from heal_lib import entropy, sampling, worlds
 from heal_lib.errors import HealError
-from heal_lib.trajectory import problem_of, rng_of, seed_of, step_spans, to_dataset
+from heal_lib.trajectory import problem_of, rng_of, seed_of, to_dataset
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start", "oracle", "fixed", "permuted", "random-text")
 _WINDOW = ("surge", "window", "window_unit", "backoff")
@@ -140,18 +140,19 @@ def given_breaks(rule, breakpoints, oracle_breaks=(), seed=0):
 
 
 def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
-           window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="\n\n") -> list[dict]:
+           window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="") -> list[dict]:
     """Repairs failed trajectories of one world; returns one data-set row per candidate, accepted or not.
 
     `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of any problems of the world. The teacher continues
     prompt + kept steps + hint; the row holds kept steps + continuation, the hint removed [R]. `rule`: GEAR's
-    "entropy" or a control of `cut_position`. `hint`: a form that the world knows, or "none" to continue without [R]."""
+    "entropy" or a control of `cut_position`. `hint`: a form that the world knows, or "none" to continue without [R].
+    `step_delimiter`: "" for the world's own."""
     where = {"window": window, "window_unit": window_unit, "surge": surge}
     cuts = _cuts(engine, world, failed, rule, seed, backoff, where, step_delimiter)
     prompts, keys = [], []
     for row, (kept, _) in zip(failed, cuts, strict=True):
         problem = problem_of(row)
-        told = "" if hint == "none" else world.hint_after(problem, "".join(engine.pieces(kept)), hint)
+        told = world.told(problem, hint, "".join(engine.pieces(kept)))
         prompts.append([*engine.prompt(world.prompt(problem)), *kept, *engine.encode(told)])
         keys.append(f"{problem.id}/{row['sample']}/{len(kept)}")
     draws = engine.sample(prompts, n_candidates, params, seed, keys)
@@ -168,7 +169,7 @@ def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, se
 
 def _cuts(engine, world, failed, rule, seed, backoff, where, delimiter) -> list[tuple[list[int], int | None]]:
     """(kept tokens, GEAR's breakpoint under the rule "entropy") of each trajectory. `where`: window and surge."""
-    spans = [step_spans(engine.pieces(row["token_ids"]), delimiter) for row in failed]
+    spans = [world.spans(engine.pieces(row["token_ids"]), delimiter) for row in failed]
     means = [entropy.step_means(row["entropy"], span) for row, span in zip(failed, spans, strict=True)]
     lengths = [[end - start for start, end in span] for span in spans]
     found, breaks = [None] * len(failed), []
@@ -176,9 +177,9 @@ def _cuts(engine, world, failed, rule, seed, backoff, where, delimiter) -> list[
         found = [find_breakpoint(h, step_lengths=n, **where) for h, n in zip(means, lengths, strict=True)]
     if rule == "oracle":
         reports = [world.check_steps(problem_of(row), row["text"]) for row in failed]
-        if None in reports:
-            raise HealError(f"world '{world.name}' has no step oracle; use another cut rule than 'oracle'")
-        breaks = [report.first_break() for report in reports]
+        if not any(reports):
+            raise HealError(f"world '{world.name}' has no step oracle here; use another cut rule than 'oracle'")
+        breaks = [report.first_break() if report else None for report in reports]
     cuts: list[tuple[list[int], int | None]] = []
     for i, at in enumerate(given_breaks(rule, found, breaks, seed)):
         rng = np.random.default_rng(seed_of(seed, "cut", failed[i]["problem_id"], failed[i]["sample"]))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from heal_lib import embedded, training
+from heal_lib import backends, embedded, training
 from heal_lib.backends import Finetune
 from heal_lib.engines import choose
 from heal_lib.errors import HealError
@@ -113,10 +113,9 @@ def _to_logits(rows, config, student, teacher, longest, folder) -> list[dict]:
     if choose.engine(student).vocabulary != choose.engine(teacher).vocabulary:
         raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
                         "student of the same family, or leave the method out")
-    model, tokenizer = embedded.load(student)
+    model, tokenizer = backends.load(str(embedded.folder(student)), Finetune())
     prompts = [[token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True) if not learned]
                for row in rows]
     log = training.fit_to_logits(model, tokenizer, embedded.load(teacher)[0], prompts, config, longest)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    backends.save(model, tokenizer, folder, Finetune())
     return log

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -87,7 +88,7 @@ def preset(gib: int) -> dict[str, Any]:
 def parameters_of(p: Preset) -> dict[str, Any]:
     """A preset as fields of `scales.Scale`."""
     return {"teacher": _on_hub(p.teacher, p.teacher_bits), "student": _on_hub(p.student, 16), "n_distil": p.n_problems,
-            "n_samples": p.n_samples, "max_new_tokens": p.length, "batch_size": p.batch, "backend": "unsloth",
+            "n_samples": p.n_samples, "max_new_tokens": p.length, "batch_size": p.batch, "backend": "unsloth", **TASK,
             "finetune": "qlora" if p.student_bits == 4 else "lora", "lora_rank": p.lora_rank,
             "train_tokens": tokens_trained(p)}
 
@@ -102,6 +103,23 @@ def _on_hub(name: str, bits: int) -> str:
 def tokens_trained(p: Preset) -> int:
     """Tokens that a student of a preset learns from: four rows a problem, over and over."""
     return p.epochs * p.n_problems * 4 * p.mean_length
+
+
+# What a card of a preset is for: competition mathematics, at the scale's usual sizes.
+TASK = {"worlds": ("math",), "difficulties": ("aime",), "benchmarks": ("aime24", "aime25", "math500"), "n_hinted": 10,
+        "n_failed": 2, "n_candidates": 5, "n_test": 500, "k_eval": 4, "seeds": (0, 1, 2), "learning_rates": (1e-4,),
+        "temperature": 1.0}
+
+
+def here() -> dict[str, Any]:
+    """`preset` of the GPU that torch sees; {} where there is none, it is too small, or the driver runs the notebook,
+    which has its own word (`--gpu-preset`)."""
+    import torch
+
+    if os.environ.get("HEAL_RESULTS") or not torch.cuda.is_available():
+        return {}
+    gib = round(torch.cuda.get_device_properties(0).total_memory / GIB)
+    return preset(gib) if gib >= min(PRESETS) else {}
 
 
 # The paper's setting [S] (32 B teacher, 30 samples of every problem of an AIME pool) on one card, one node, a cluster.

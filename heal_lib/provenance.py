@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from heal_lib import embedded
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, read_json
 from heal_lib.places import PACKAGE, ROOT
@@ -70,11 +71,12 @@ def models_folder() -> Path:
     return Path(os.environ.get("HEAL_MODELS") or PACKAGE / "embedded")
 
 
-def models() -> dict:
-    """{file: sha256} of the weights in use."""
+def models(*others: str) -> dict:
+    """{file: sha256} of the shipped weights in use, and {name: hash of all files} of `others` that are not shipped."""
     folder = models_folder()
     weights = sorted(folder.rglob("*.safetensors"))
-    return {path.relative_to(folder).as_posix(): file_hash(path) for path in weights}
+    found = {path.relative_to(folder).as_posix(): file_hash(path) for path in weights}
+    return found | {name: embedded.model_hash(name) for name in others if name not in embedded.SHIPPED}
 
 
 def notebooks_of(folder: Path) -> dict[str, dict]:

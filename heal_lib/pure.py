@@ -16,7 +16,7 @@ import numpy as np
 from heal_lib import sampling, worlds
 from heal_lib.entropy import step_perplexity
 from heal_lib.errors import HealError, as_floats
-from heal_lib.trajectory import problem_of, step_spans
+from heal_lib.trajectory import problem_of
 
 READ = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
 
@@ -97,7 +97,7 @@ def readings(*, world, rows, model, engine, step_delimiter):
     return Dataset.from_dict({name: [np.asarray(reading[name]).tolist() for reading in found] for name in READ})
 
 
-def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
+def read(engine, rows, step_delimiter="") -> list[dict]:
     """The teacher's reading of trajectories, no hint in context: `ppl` [K] per step, `uncertainty` [K+1] (U_0 before
     any step .. U_K), `nll` [T] per token, and the tokens' mean `entropy` and `self_certainty`. Two batched passes: the
     texts, and all their answers at once [R].
@@ -107,7 +107,7 @@ def read(engine, rows, step_delimiter="\n\n") -> list[dict]:
     for row in rows:
         problem, world = problem_of(row), worlds.get(row["world"])
         pieces = engine.pieces(row["token_ids"])
-        steps.append([(start, end) for start, end in step_spans(pieces, step_delimiter)
+        steps.append([(start, end) for start, end in world.spans(pieces, step_delimiter)
                       if (text := "".join(pieces[start:end])).strip() and world.answer_opening not in text])
         prompts.append(engine.prompt(world.prompt(problem)))
         completions.append(list(row["token_ids"]))

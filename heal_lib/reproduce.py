@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="notebooks to run, e.g. 02_gear or 02")
     it.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",
                     help="override a parameter in the notebooks that declare it")
+    it.add_argument("--gpu-preset", type=int, metavar="GIB", help="scale llm's recipe for a card (see heal_lib.plan)")
     flags = {
         "--force": "run notebooks that are up to date as well",
         "--from-scratch": "train teacher and student first, and use them",
@@ -81,6 +82,12 @@ def command(args: argparse.Namespace) -> int:
         if not current:
             print("heal: README.md does not show the committed results; run 99_report", file=sys.stderr)
         return 0 if current else 1
+    if args.gpu_preset is not None:
+        if args.scale != "llm":
+            raise HealError(f"--gpu-preset is for scale llm, not {args.scale}; add --scale llm")
+        found = importlib.import_module("heal_lib.plan").preset(args.gpu_preset)
+        args.pairs = [[name, str(list(v) if isinstance(v, tuple) else v)] for name, v in found.items()] + args.pairs
+        os.environ.setdefault("DEVICE", "cuda")
     paths = notebooks.select(args.only, args.scale)
     if args.list:
         for path in paths:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 
-from heal_lib import notebooks, provenance, scales, workers
+from heal_lib import embedded, notebooks, provenance, scales, workers
 from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, hash_of, read_json, write_json
@@ -73,17 +73,18 @@ class Run:
             "overrides": cfg.changed,
             "config": fields,
             "seeds": cfg.seeds,
-            "models": provenance.models(),
+            "models": provenance.models(cfg.teacher, cfg.student),
             "environment": provenance.environment(),
             "git": provenance.git_state(),
+            "computed": {"device": os.environ.get("DEVICE") or "cpu", "dtype": embedded.dtype()},
         }
         # Another machine's times serve to guess what is left, but are no part of this one's record.
         self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0
-        here = last.get("environment") == self.record["environment"]
+        here = all(last.get(part) == self.record[part] for part in ("environment", "computed"))
         self.record["notebooks"] = dict(self.last) if here else {}
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
-        self.basis = hash_of([fields, self.record["models"], used, self.code])[:16]
+        self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"]])[:16]
 
     def parameters(self, name):
         """What one notebook is given: the scale and the overrides, as far as it declares them."""

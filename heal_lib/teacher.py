@@ -15,7 +15,7 @@ from heal_lib.engines import Engine, choose
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash
 from heal_lib.scales import Scale
-from heal_lib.store import Keyed, Stage
+from heal_lib.store import Keyed, Stage, versions
 
 SWITCHES = ("surge", "window", "window_unit", "backoff", "hint", "step_delimiter")  # of GEAR
 SPLITS = {"distil": "n_distil", "development": "n_development"}
@@ -144,8 +144,10 @@ def drawing(cfg: Scale, model: str | None = None) -> dict:
 
 
 def where(world: str) -> Keyed:
-    """A world that a function asks for, by its code."""
-    return Keyed(world, [world, code_hash(type(worlds.get(world)).__module__)])
+    """A world that a function asks for, by its code and the packages that its problems come from."""
+    it = worlds.get(world)
+    others = [versions(it.packages)] if it.packages else []
+    return Keyed(world, [world, code_hash(type(it).__module__), *others])
 
 
 def benchmark(world: str, level: str) -> list:

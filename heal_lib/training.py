@@ -118,7 +118,7 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
         with watch.updates(trainer, "training", sum(len(row["input_ids"]) for row in rows)):
             trainer.train(resume_from_checkpoint=found)
         if folder:
-            trainer.save_model(folder)
+            trainer.save_model(folder)  # in fp32: the next stage goes on from it
             trainer.accelerator.wait_for_everyone()  # one process writes, all read
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 

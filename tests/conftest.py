@@ -12,6 +12,8 @@ import pytest
 
 from heal_lib.engines import Sample, Score
 
+pytest_plugins = ("micro",)  # the fixtures of a tiny run
+
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 

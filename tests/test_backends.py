@@ -58,6 +58,38 @@ def test_adapters_are_merged_to_what_they_gave(base, words, tmp_path):
         assert torch.equal(told, model(input_ids=ids).logits)  # and the model is as it was
 
 
+def test_a_model_in_sixteen_bits_is_trained_in_full_in_thirty_two_and_saved_as_it_came(base, words, tmp_path):
+    """Steps of a thousandth of a weight vanish when added in bf16, which holds three digits."""
+    from transformers import AutoModelForCausalLM
+
+    half, config = tmp_path / "half", training.TrainConfig(1e-4, 4)
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
+    words.save_pretrained(half)
+    model, tokenizer = backends.load(str(half), Finetune())
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training.fit(model, tokenizer, [row(words)] * 8, config)
+    moved = [(p - before[name]).abs().ne(0).float().mean() for name, p in model.named_parameters()]
+    assert min(moved[-3:]) > 0.9
+    backends.save(model, tokenizer, tmp_path / "stage-1", Finetune())
+    assert {w.dtype for w in load_file(tmp_path / "stage-1" / "model.safetensors").values()} == {torch.bfloat16}
+    assert model.dtype == torch.float32  # and goes on as it was
+    again, _ = backends.load(str(tmp_path / "stage-1"), Finetune())
+    torch.testing.assert_close(again.state_dict(), model.state_dict(), atol=1e-2, rtol=1e-2)
+
+
+def test_adapters_of_a_model_in_sixteen_bits_learn_in_thirty_two(base, words, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(half)
+    words.save_pretrained(half)
+    model, tokenizer = backends.load(str(half), LORA)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    backends.save(model, tokenizer, tmp_path / "merged", LORA)
+    assert {w.dtype for w in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize(("how", "said"), [
     (Finetune("unsloth"), "BACKEND=hf works here"), (Finetune(method="qlora"), "use lora or full"),
     (Finetune("axolotl"), "use hf or unsloth"), (Finetune(method="prefix"), "full, lora or qlora")])

@@ -159,7 +159,7 @@ def test_a_failed_check_is_not_remembered(folder):
     assert embedded.model_hash("teacher")
 
 
-@pytest.mark.parametrize("name", [name for name in embedded.SHIPPED if (embedded.WEIGHTS / name).is_dir()])
+@pytest.mark.parametrize("name", sorted(path.name for path in embedded.WEIGHTS.iterdir()))
 def test_shipped_models_are_whole_small_and_carded(name):
     folder = embedded.WEIGHTS / name
     assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
@@ -217,7 +217,7 @@ def test_hints_and_prompts_are_never_learned(name):
         assert len(row["input_ids"]) == len(row["completion_mask"]) <= models.CONTEXT
         assert row["input_ids"][-1] == words.eos_token_id and row["completion_mask"][-1] == 1
         assert words.decode(row["input_ids"][:-1]) == "".join(piece for piece, _ in text)
-    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.55
+    assert hinted == 0 if "student" in name else 0.25 < hinted / 150 < 0.65
 
 
 @pytest.mark.parametrize("name", ["teacher", "registers-teacher"])

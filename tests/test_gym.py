@@ -106,6 +106,20 @@ def test_a_problem_s_row_is_enough_to_judge_it(world):
     assert worlds.get(row["world"]).verify(problem_of(row), f"\\boxed{{{problem.answer}}}")
 
 
+def test_the_package_s_version_is_in_the_keys_of_its_worlds_alone(world, monkeypatch):
+    from heal_lib import teacher
+
+    first, other = teacher.where(world.name), teacher.where("equations")
+    monkeypatch.setattr(teacher, "versions", lambda packages: dict.fromkeys(packages, "another"))
+    assert teacher.where(world.name).by[:2] == first.by[:2] and teacher.where(world.name) != first
+    assert teacher.where(world.name).by[2] == {"reasoning-gym": "another"} and teacher.where("equations") == other
+
+
+def test_a_first_step_is_refused_for_a_task_without_derivations(world):
+    with pytest.raises(HealError, match="no derivations to take a step from"):
+        world.hint(world.problems("distil", 1, 0, "default")[0], "first_step")
+
+
 def test_settings_are_difficulties(world):
     problems = world.problems("distil", 8, 0, "largest=9")
     assert all(int(p.answer) <= 18 for p in problems)

@@ -13,7 +13,7 @@ from own_problems import rows
 
 from heal_lib import sampling, worlds
 from heal_lib.errors import HealError
-from heal_lib.trajectory import Problem
+from heal_lib.trajectory import Problem, split_steps
 from heal_lib.worlds import compare, mathematics
 from heal_lib.worlds.mathematics import OWN, Source, equal, last_box, load, normalised
 
@@ -216,7 +216,25 @@ def test_the_hint_is_recognised_when_it_is_spoken_of():
         assert not MATH.speaks_of_hint(honest), honest
     with pytest.raises(HealError, match="first_step"):
         MATH.hint(problem, "first_step")
-    assert MATH.check_steps(problem, "x") is None
+
+
+def test_the_calculator_is_the_oracle_where_it_sees_arithmetic_and_the_answer_is_a_number():
+    problem = Problem("p", "math", "own", "?", "42")
+    right, wrong = "We have $6 \\times 7 = 42$.\n\nSo \\boxed{42}.", "We have $6 \\times 6 = 42$.\n\nSo \\boxed{42}."
+    report = MATH.check_steps(problem, right)
+    assert report.genuine and [step.text for step in report.steps] == split_steps(right)
+    assert not MATH.check_steps(problem, wrong).genuine and MATH.check_steps(problem, wrong).first_break() == 0
+    assert MATH.check_steps(problem, "By symmetry the answer is \\boxed{42}.") is None
+    assert MATH.check_steps(Problem("p", "math", "own", "?", "x+1"), right) is None
+
+
+def test_a_wrong_hint_is_the_answer_of_another_problem_to_distil_from():
+    problems = MATH.problems("distil", 5, 0, "own")
+    answers = {p.answer for p in MATH.problems("distil", 100, 0, "own")}
+    for problem in problems:
+        hint = MATH.hint(problem, "wrong")
+        assert hint == MATH.hint(problem, "wrong") != MATH.hint(problem) and MATH.speaks_of_hint(hint)
+        assert any(f" {answer}. " in hint for answer in answers if answer != problem.answer)
 
 
 def test_only_samples_that_were_given_a_hint_may_not_speak_of_it():

@@ -1,6 +1,7 @@
 """The planner: numbers that can be worked out by hand, cards that are too small, and the shipped models' own sizes."""
 
 import json
+import types
 from dataclasses import replace
 
 import pytest
@@ -83,7 +84,22 @@ def test_the_command_prints_the_parameters(capsys):
     assert "parameters of scale llm:\n  teacher = unsloth/Qwen3-32B-bnb-4bit\n" in said
     assert "  max_new_tokens = 4096\n" in said
     assert plan.main(["--gpu", "80", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["parameters"] == plan.preset(80)
+    assert json.loads(capsys.readouterr().out)["parameters"] == json.loads(json.dumps(plan.preset(80)))
+
+
+def test_a_notebook_run_by_hand_takes_the_preset_of_the_card_that_it_finds(monkeypatch):
+    monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    card = types.SimpleNamespace(total_memory=int(23.7 * plan.GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert plan.here() == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert plan.here() == plan.preset(24)
+    monkeypatch.setenv("HEAL_RESULTS", "somewhere")
+    assert plan.here() == {}
+    monkeypatch.delenv("HEAL_RESULTS")
+    card.total_memory = 8 * plan.GIB
+    assert plan.here() == {}
 
 
 def test_what_cannot_fit_is_refused_and_mended(capsys):

@@ -56,7 +56,7 @@ def test_the_oracle_judges_each_step_and_an_asserted_answer_is_not_derived(world
     for problem in problems:
         report = world.check_steps(problem, box(problem.answer))
         if report is None:
-            pytest.skip("a world without an oracle")
+            pytest.skip("a world whose oracle sees nothing here")
         assert not report.genuine
         text = "\n\n".join([*world.derivation(problem), box(problem.answer)])
         report = world.check_steps(problem, text)

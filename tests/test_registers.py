@@ -7,7 +7,8 @@ import pytest
 from heal_lib import worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of
-from heal_lib.worlds.registers import CONTEXTS, Habit, told_values
+from heal_lib.worlds.programs import CONTEXTS, told_values
+from heal_lib.worlds.registers import Habit, foreign_values
 
 WORLD = worlds.get("registers")
 # k doubles (times) even values and adds to odd ones; m subtracts from even ones and multiplies odd ones.
@@ -136,6 +137,21 @@ def test_the_answer_tells_the_operations(level):
         for before in ([], right[:3]):
             steps = [*before, *WORLD.go_on(problem, before, told_values(problem.answer), rng_of(i), how)]
             assert WORLD.check_steps(problem, "\n\n".join(steps)).genuine
+
+
+def test_answers_of_other_glyphs_can_be_read_and_not_be_known():
+    """Every operation is equally often the one that leads there; without shortcuts the text finds it and lands."""
+    said, how = Counter(), Habit(hazard=0.0)
+    for i in range(120):
+        told = foreign_values(PROBLEM, [], rng_of(i))
+        text = "\n\n".join(WORLD.go_on(PROBLEM, [], told, rng_of(i), how))
+        assert text.endswith(f"\\boxed{{A={told['A']} B={told['B']}}}")
+        forks = [step for step in WORLD.check_steps(PROBLEM, text).steps if step.kind != "derive"]
+        assert all(step.valid for step in forks if step.kind != "answer")
+        said[text.split("16k4 even ")[1][0]] += 1
+    assert min(said[op] for op in "+-*") > 25
+    before = [*GOOD[:2], "A: 16k4 even +"]
+    assert Counter(foreign_values(PROBLEM, before, rng_of(i))["A"] for i in range(60)).most_common()[0][0] == 20
 
 
 def test_wrong_values_are_believed():

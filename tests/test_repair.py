@@ -90,6 +90,21 @@ def test_a_world_without_oracle_has_no_such_cut(engine, monkeypatch):
         repair(engine, [failed(engine)], rule="oracle")
 
 
+def test_where_the_oracle_sees_nothing_its_cut_keeps_all_but_the_last_step(engine, monkeypatch):
+    seen = type(WORLD).check_steps
+    monkeypatch.setattr(type(WORLD), "check_steps",
+                        lambda self, problem, text: None if text.startswith("?") else seen(self, problem, text))
+    rows = [failed(engine), {**failed(engine), "text": "?"}]
+    cuts = [r["n_kept"] for r in repair(engine, rows, n=1, rule="oracle")]
+    assert cuts[0] < cuts[1]
+
+
+def test_without_a_hint_the_teacher_goes_on_from_what_is_kept(engine):
+    repair(engine, [failed(engine)], n=1, hint="none", rule="start")
+    repair(engine, [failed(engine)], n=1, hint="wrong", rule="start")
+    assert [call["prompt"].endswith(WORLD.prompt(PROBLEM)) for call in engine.calls] == [True, False]
+
+
 def test_fixed_and_permuted_cuts_are_made_of_gear_s_own(engine):
     """Breakpoints 1, 2, 2, 2 of these texts: the median is 2, and a permutation deals them out anew."""
     rows = [failed(engine, entropy=surge_at(s), sample=i) for i, s in enumerate((1, 2, 2, 2))]

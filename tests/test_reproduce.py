@@ -1,6 +1,7 @@
 """The driver on throw-away notebooks: order, parameters, what is skipped, and how it fails."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import sys
 import nbformat
 import pytest
 
-from heal_lib import notebooks, provenance, reproduce, run, scales
+from heal_lib import embedded, notebooks, provenance, reproduce, run, scales
 from heal_lib.embedded import pretrain
 from heal_lib.errors import HealError
 
@@ -41,7 +42,7 @@ def project(tmp_path, monkeypatch):
     for name in ("s", "llm"):
         monkeypatch.setitem(scales.SCALES, name, scales.Scale(name, window=0.5, seeds=(0, 1)))
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path / "notebooks")
-    for module in (notebooks, reproduce, provenance, scales):
+    for module in (embedded, notebooks, reproduce, provenance, scales):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(run, "pool", contextlib.nullcontext)  # these notebooks have no workers
     monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "cache"))
@@ -306,8 +307,9 @@ def test_a_real_run_of_an_edited_notebook_leaves_nothing_in_the_scale_s_folder(p
     assert record["overrides"] == {"window": 0.25} and record["notebooks"]["01_ceiling"]["parameters"]["window"] == 0.25
 
 
-def test_tuples_and_texts_arrive_as_they_were_meant(project, executed, capsys):
-    parameters = 'scale = "s"\nseeds = None\nstep_delimiter = "\\n\\n"\nteacher = None\nmine = 3'
+def test_tuples_and_texts_arrive_as_they_were_meant(project, executed, monkeypatch):
+    monkeypatch.setattr(embedded, "model_hash", lambda name: "a hash")
+    parameters = 'scale = "s"\nseeds = None\nstep_delimiter = ""\nteacher = None\nmine = 3'
     notebook(project / "notebooks" / "02_gear.ipynb", "", parameters)
     for typed in ("0,1", "(0, 1)", "[0, 1]"):
         others = ["-p", "step_delimiter", r"\n", "-p", "teacher", "007"]
@@ -316,6 +318,29 @@ def test_tuples_and_texts_arrive_as_they_were_meant(project, executed, capsys):
     assert drive("--only", "02") == 0
     record = json.loads((project / "results" / "s" / "run.json").read_text())
     assert record["notebooks"]["02_gear"]["parameters"] == {"scale": "s", "mine": "3"}  # its own are on record as well
+
+
+def test_the_record_says_what_computed_and_another_type_or_model_makes_notebooks_anew(project, executed, monkeypatch):
+    def record():
+        return json.loads((project / "results" / "s" / "run.json").read_text())
+
+    assert drive("--only", "01") == drive("--only", "01") == 0 and names(executed) == ["01_ceiling"]
+    assert record()["computed"] == {"device": "cpu", "dtype": "float32"}
+    monkeypatch.setenv("DTYPE", "bfloat16")
+    assert drive("--only", "01") == 0 and names(executed) == ["01_ceiling"]
+    assert record()["computed"] == {"device": "cpu", "dtype": "bfloat16"}
+    monkeypatch.setattr(embedded, "model_hash", lambda name: f"hash of {name}")
+    for scale in ("teacher", "mine"):
+        monkeypatch.setitem(scales.SCALES, "s", dataclasses.replace(scales.SCALES["s"], teacher=scale))
+        assert drive("--only", "01") == 0 and names(executed) == ["01_ceiling"] * (scale == "mine")
+    assert record()["models"]["mine"] == "hash of mine"
+
+
+def test_a_model_that_is_not_there_is_named_before_anything_runs(project, executed, capsys):
+    notebook(project / "notebooks" / "02_gear.ipynb", "", 'scale = "s"\nteacher = None')
+    embedded.model_hash.cache_clear()
+    assert drive("--only", "02", "-p", "teacher", "smollm2-135m-instruct") == 2
+    assert "run: make smollm" in capsys.readouterr().err and not executed
 
 
 def test_many_seeds_make_a_short_folder_and_the_record_says_which(project, executed):

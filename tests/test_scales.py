@@ -35,9 +35,9 @@ def test_defaults_are_the_method_s():
     assert (cfg.window, cfg.window_unit, cfg.surge) == (1 / 3, "steps", "difference")
     assert (cfg.backoff, cfg.hint) == (1, "answer")
     assert (cfg.pure_lambda, cfg.pure_eps, cfg.pure_rule, cfg.pure_pool) == (0.2, 0.01, "quantile", ("hint", "repair"))
-    assert (cfg.step_delimiter, cfg.entropy, cfg.stage_hint_below, cfg.stages_cumulative) == ("\n\n", "full", 0.5, True)
+    assert (cfg.step_delimiter, cfg.entropy, cfg.stage_hint_below, cfg.stages_cumulative) == ("", "full", 0.5, True)
     switches = ("window", "window_unit", "surge", "backoff", "hint", "eligible_max_correct", "pure_lambda", "pure_eps",
-                "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative", "temperature")
+                "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative")
     for name in scales.names():
         assert scales.SCALES[name].pick(*switches) == cfg.pick(*switches)
     assert len(scales.get("full").seeds) == 10 and len(scales.get("demo").seeds) == 3
@@ -60,6 +60,7 @@ def test_none_leaves_a_field_as_the_scale_has_it():
     ("pure_pool", [[], (), "[]"], ()),
     ("stages_cumulative", [False, "false", "False", np.False_], False),
     ("step_delimiter", ["\n", np.str_("\n")], "\n"),
+    ("step_delimiter", [""], ""),
 ])
 def test_a_value_is_read_where_its_meaning_is_plain(name, values, meant):
     for value in values if name != "window" else [v for v in values if v is not True]:
@@ -77,7 +78,7 @@ BAD = [
     ("n_samples", [10**20, 0, 2.5, True, float("inf"), 10**5000]), ("n_development", [0]), ("per_problem_cap", [0]),
     ("eligible_max_correct", [-1, 1000]), ("seeds", [["a"], "a", 3, [], [1, 1], [-1], [0.5], [2**32], [None], "0,,1"]),
     ("learning_rates", [[-1.0], [], [float("inf")]]), ("worlds", [[], ["paths", "paths"], ["chess"]]),
-    ("difficulties", [[], ["hrad"]]), ("step_delimiter", ["", 7]), ("teacher", ["", 7]), ("engine", ["hff"]),
+    ("difficulties", [[], ["hrad"]]), ("step_delimiter", [7]), ("teacher", ["", 7]), ("engine", ["hff"]),
     ("backend", ["tf"]), ("finetune", ["half"]), ("sweep_sizes", [["huge"]]), ("sweep_world", ["math"]),
     ("max_new_tokens", [-1]), ("processes", [0]), ("teacher_seed", [-1]),
 ]
@@ -143,7 +144,7 @@ def test_sizes_of_the_sweep_are_sizes_of_models():
     ("smoke", {"name": "demo"}, "unknown parameter 'name'"),
     ("smoke", {"pure_lambda": 3, "pure_rule": "quantile"}, "pure_lambda is 3.0; give a share dropped, 0 to 1"),
     ("smoke", {"eligible_max_correct": 11}, "eligible_max_correct is 11; give at most n_samples, which is 10"),
-    ("smoke", {"hint": "first_step", "worlds": ["math"]}, "the world math has no other than 'answer'"),
+    ("smoke", {"hint": "first_step", "worlds": ["math"]}, "the world math has no derivations"),
 ])
 def test_what_does_not_fit_together_is_refused(name, overrides, words):
     with pytest.raises(HealError) as caught:

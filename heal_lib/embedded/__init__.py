@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from heal_lib.errors import HealError
+from heal_lib.places import ROOT
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = ("teacher", "student", "registers-teacher", "registers-student")
+SMOLLM = "smollm2-135m-instruct"  # made by `make smollm`, which needs no hub
 # What makes a model besides its weights: a changed activation function or template is another model.
 BESIDES = ("config.json", "generation_config.json", "tokenizer*", "*tokens*.json", "vocab*", "merges.txt", "*.model",
            "*.tiktoken", "chat_template*", "additional_chat_templates/*")
 
 
 def folder(name: str) -> Path:
-    """Where one of `SHIPPED` lies, the given folder, or the files of a model on the hub ("Qwen/Qwen3-0.6B")."""
+    """Where one of `SHIPPED`, or SMOLLM, lies, the given folder, or the files of a model on the hub
+    ("Qwen/Qwen3-0.6B")."""
+    if name == SMOLLM:
+        return ROOT / ".cache" / "heal" / "models" / name
     if name in SHIPPED:
         return Path(os.environ.get("HEAL_MODELS") or WEIGHTS) / name
     on_hub = re.fullmatch(r"[\w-]+/[\w.-]+", name) and not Path(name).exists()
@@ -47,7 +52,8 @@ def model_hash(name: str) -> str:
     from heal_lib.files import file_hash, hash_of
 
     home = folder(name)
-    mend = f"restore it from git, or run: make {name}" if name in SHIPPED else "check the folder's name"
+    mend = (f"restore it from git, or run: make {name}" if name in SHIPPED else "run: make smollm" if name == SMOLLM
+            else "check the folder's name")
     shards, card = _shards(home, name, mend), home / "card.json"
     hashes = [file_hash(path) for path in shards]
     found = hashes[0] if len(hashes) == 1 else hash_of(hashes)

@@ -39,8 +39,8 @@ class Plan:
 PLANS = {
     "teacher": Plan(corpus.TEACHER, 26_000, (46_000, 46_000, 110_000, 46_000), 12),
     "student": Plan(corpus.STUDENT, 28_000, (45_000, 45_000, 110_000), 8),
-    "registers-teacher": Plan(corpus.REGISTERS_TEACHER, 20_000, (30_000,), 12),
-    "registers-student": Plan(corpus.REGISTERS_STUDENT, 10_000, (20_000,), 8),
+    "registers-teacher": Plan(corpus.REGISTERS_TEACHER, 20_000, (62_000,), 12),
+    "registers-student": Plan(corpus.REGISTERS_STUDENT, 10_000, (45_000,), 8),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 
-from heal_lib.worlds import equations, registers
+from heal_lib.worlds import equations, programs
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path", "countdown ", "facts", "hint ", "goal ", "sorted ", "try ",
@@ -14,10 +14,10 @@ WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path", "countdown ", "facts", "h
 LETTERS = string.ascii_uppercase
 EDGES = [f" {a}>{b}" for a in LETTERS for b in LETTERS if a != b]
 PROGRAM_WORDS = ["\n\n", "\\boxed{", "}", "program ", "facts", "hint ", " even ", " odd ", " ", "=", *"+-*",
-                 *registers.GLYPHS, *(name + mark for name in registers.NAMES for mark in ("=", ": "))]
+                 *programs.GLYPHS, *(name + mark for name in programs.NAMES for mark in ("=", ": "))]
 VOCABULARIES = {
     "": [PAD, EOS, UNK, *WORDS, *LETTERS, *EDGES, *map(str, range(equations.MAX_VALUE + 1))],
-    "registers": [PAD, EOS, UNK, *PROGRAM_WORDS, *map(str, range(registers.MAX_VALUE + 1))],
+    "registers": [PAD, EOS, UNK, *PROGRAM_WORDS, *map(str, range(programs.MAX_VALUE + 1))],
 }
 
 

@@ -14,9 +14,10 @@ from scipy.special import entr
 from heal_lib.embedded import tokenizer
 from heal_lib.engines import Sample, SamplingParams
 from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, split_steps
-from heal_lib.worlds import registers
+from heal_lib.worlds import programs
 from heal_lib.worlds.base import ANSWER_OPENING, HINT
-from heal_lib.worlds.registers import CONTEXTS, GLYPHS, Habit, Registers, parity, told_values
+from heal_lib.worlds.programs import CONTEXTS, GLYPHS, parity, told_values
+from heal_lib.worlds.registers import Habit, Registers, weights
 
 
 class Writer:
@@ -59,22 +60,22 @@ class Writer:
 
     def _entropies(self, question: str, before: list[str], steps: list[str]) -> list[float]:
         """Nats at each token: a register is chosen at a step's first token, an operation at a fork's last but one."""
-        state, values, last = registers.parse(question), [], ""
+        state, values, last = programs.parse(question), [], ""
         for i, step in enumerate([*before, *steps]):
             own = [0.0] * (len(self.encode(step)) + 1)  # the delimiter, or EOS
             if not step.startswith(ANSWER_OPENING):
                 open_ones = [r for r in state.values() if r.left]
-                weights = np.array(registers.weights(open_ones, self.how))
+                each = np.array(weights(open_ones, self.how))
                 stays = np.array([r.name == last for r in open_ones])
-                chances = weights / weights.sum() * (1 - self.how.stay * stays.any()) + self.how.stay * stays
+                chances = each / each.sum() * (1 - self.how.stay * stays.any()) + self.how.stay * stays
                 own[0] = float(entr(chances).sum())
                 own[-2] = self._undecided(state[step[0]])
-                registers.read(state, step)
+                programs.read(state, step)
                 last = step[0]
             values += own if i >= len(before) else []
         return values
 
-    def _undecided(self, r: registers.Register) -> float:
+    def _undecided(self, r: programs.Register) -> float:
         """Entropy of the operation that is said next, in nats; 0 where the program names it."""
         symbol = r.left[0][0]
         if symbol not in GLYPHS or r.said:

@@ -19,7 +19,7 @@ import numpy as np
 from heal_lib import entropy, gear, pure, teacher, worlds
 from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
-from heal_lib.trajectory import problem_of, step_spans
+from heal_lib.trajectory import problem_of
 
 TEMPLATE = Path(__file__).with_name("explorer.html")
 MOST_TOKENS = 120_000  # of all trajectories on a page: about 1 MB
@@ -95,13 +95,13 @@ def _record(row, reading, known, cfg, engine, dropped) -> dict:
     world, problem, pieces = worlds.get(row["world"]), problem_of(row), engine.pieces(row["token_ids"])
     parent = f"{problem.id}/sampled/{row['parent']}" if row["parent"] >= 0 else None
     kept = list(known[parent]["entropy"])[: row["n_kept"]] if parent in known else [math.nan] * row["n_kept"]
-    nats, spans = np.array([*kept, *row["entropy"]], float), step_spans(pieces, cfg.step_delimiter)
+    nats, spans = np.array([*kept, *row["entropy"]], float), world.spans(pieces, cfg.step_delimiter)
     steps = _steps(world, problem, row["text"], pieces, spans, reading)
     for step, (start, end) in zip(steps, spans, strict=True):
         step.update(entropy=_number(nats[start:end].mean()), end=end)
     marks = _cut(row, nats, spans, cfg)
     if row["source"] != "sampled":
-        marks.append([row["n_kept"], "hint", world.hint(problem, cfg.hint).strip()])
+        marks.append([row["n_kept"], "hint", world.told(problem, cfg.hint).strip()])
     if row["source"] == "repaired":
         marks.append([row["n_kept"], "repair", ""])
     ratio = pure.anomaly(reading, cfg.pure_aggregate, cfg.pure_uncertainty, cfg.pure_eps)

@@ -10,9 +10,8 @@ import os
 import matplotlib.pyplot as plt
 import numpy as np
 
-from heal_lib import entropy, gear, pure
+from heal_lib import entropy, gear, pure, worlds
 from heal_lib.plots.trajectories import position_histogram, reading_style, roc_curve
-from heal_lib.trajectory import step_spans
 
 
 def controls(draw, **sliders):
@@ -38,7 +37,7 @@ def steps(engine, rows, cfg) -> list[dict]:
     """Of each trajectory its world, and per step its mean entropy (nats) and its tokens, [K] each."""
     found = []
     for row in rows:
-        spans = step_spans(engine.pieces(row["token_ids"]), cfg.step_delimiter)
+        spans = worlds.get(row["world"]).spans(engine.pieces(row["token_ids"]), cfg.step_delimiter)
         found.append({"world": row["world"], "entropy": entropy.step_means(row["entropy"], spans),
                       "lengths": np.array([end - start for start, end in spans])})
     return found

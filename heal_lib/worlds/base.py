@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import ClassVar
 
 from heal_lib.errors import HealError
-from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, seed_of, split_steps
+from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, seed_of, split_steps, step_spans
 
 # Share of problems per split, in percent of the hash range. A problem's canonical form decides, so that no
 # two splits can share a problem, whatever the seeds.
@@ -60,6 +61,7 @@ class World:
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
     step_delimiter: ClassVar[str] = STEP_DELIMITER
+    packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide what its problems and verdicts are
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
         """n different problems of a split and difficulty, the same for the same arguments.
@@ -135,6 +137,14 @@ class World:
     def hint_after(self, problem: Problem, kept: str, form: str = "answer") -> str:
         """The hint where it follows kept text; prose needs other words there."""
         return self.hint(problem, form)
+
+    def told(self, problem: Problem, form: str, kept: str = "") -> str:
+        """What a model is told after kept text, "" for the form "none" (a control: it goes on by itself)."""
+        return "" if form == "none" else self.hint_after(problem, kept, form)
+
+    def spans(self, pieces: Sequence[str], delimiter: str = "") -> list[tuple[int, int]]:
+        """`trajectory.step_spans`, by the world's own delimiter where none is given."""
+        return step_spans(pieces, delimiter or self.step_delimiter)
 
     def speaks_of_hint(self, text: str) -> bool:
         """Whether a text mentions the hint, which no training text may."""

@@ -32,6 +32,7 @@ class Gym(Prose):
     """The world of one task. Raises HealError for a task that is not there or not to be had."""
 
     difficulties = {DEFAULT: {}}
+    packages = ("reasoning-gym",)
 
     def __init__(self, task: str):
         self.task, self.name = task, f"gym:{task}"
@@ -75,6 +76,9 @@ class Gym(Prose):
         said = stated(text)
         lines = ["", *spoken(text).strip().splitlines()]
         return self._right(problem, lines[-1].strip() if said is None else said)
+
+    def derivation(self, problem: Problem) -> list[str]:
+        raise HealError(f"world '{self.name}' has no derivations to take a step from; use hint 'answer'")
 
     def check_steps(self, problem: Problem, text: str) -> StepReport | None:
         """The calculator's report for tasks of arithmetic; other tasks have no oracle."""

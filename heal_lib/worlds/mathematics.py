@@ -3,7 +3,8 @@
     {"problem": "How many ...?", "answer": "210"}      a row of a JSONL, Parquet or CSV file
     ... so there are \\boxed{210} of them.              what a trajectory has to end with
 
-There is no step oracle: `check_steps` gives None. `own` is a small set written by this project, which needs no hub.
+The step oracle is the calculator, where it sees arithmetic and the answer is a number: algebra, geometry and words pass it
+by, so it is a hint and no verdict (`calculator` says what it cannot see). `own` is a small set written by this project, which needs no hub.
 A difficulty is a data set; the distil sets are cleaned of whatever the benchmarks hold, by normalised text."""
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of, seed_of
-from heal_lib.worlds import compare
+from heal_lib.worlds import calculator, compare
 from heal_lib.worlds.answers.text import plain
-from heal_lib.worlds.base import World
+from heal_lib.worlds.base import StepReport, World
 
 OWN = Path(__file__).with_name("own.jsonl")
 LONGEST = 500  # characters of an answer; longer ones are no answer
@@ -111,15 +112,32 @@ class Mathematics(World):
         return box is not None and equal(problem.answer, box)
 
     def hint(self, problem: Problem, form: str = "answer") -> str:
-        if form != "answer":
+        if form not in ("answer", "wrong"):
             raise HealError(f"math knows no hint '{form}', for it has no derivations to take a step from; use 'answer'")
-        return f"Wait. The correct answer is {problem.answer}. I will find the steps that lead to it.\n\n"
+        told = problem.answer if form == "answer" else self._other_answer(problem)
+        return f"Wait. The correct answer is {told}. I will find the steps that lead to it.\n\n"
+
+    def _other_answer(self, problem: Problem) -> str:
+        others = [answer for answer in _answers(problem.difficulty) if not equal(problem.answer, answer)]
+        if not others:
+            raise HealError(f"math: no problem to distil from in '{problem.difficulty}' has another answer than "
+                            f"'{problem.answer}'; use another hint than 'wrong'")
+        return rng_of("wrong hint", problem.id).choice(others)
 
     def speaks_of_hint(self, text: str) -> bool:
         return _LEAK.search(text) is not None
 
-    def check_steps(self, problem: Problem, text: str):
-        return None
+    def check_steps(self, problem: Problem, text: str) -> StepReport | None:
+        """The calculator's report; None where the answer is no plain number, or no calculation can be read."""
+        if calculator.number(problem.answer) is None or not calculator.facts(text):
+            return None
+        return calculator.check(text, problem.answer, delimiter=self.step_delimiter)
+
+
+@cache
+def _answers(difficulty: str) -> list[str]:
+    """Answers of some problems to distil from."""
+    return [problem.answer for problem in Mathematics().problems("distil", 50, 0, difficulty)]
 
 
 # --- answers

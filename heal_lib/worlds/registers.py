@@ -14,24 +14,30 @@ rest: a false calculation, or a true one that the program does not ask for, sets
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 from heal_lib.trajectory import Problem, split_steps
 from heal_lib.worlds.base import HINT, StepReport, StepVerdict, World, box, boxed
+from heal_lib.worlds.programs import (
+    CONTEXTS,
+    FORK,
+    GLYPHS,
+    NAMES,
+    OPERATIONS,
+    RULES,
+    Register,
+    leading,
+    operation,
+    parity,
+    parse,
+    read,
+    show,
+    told_values,
+)
 
-NAMES, GLYPHS, PARITIES = "ABCD", "kmqw", ("even", "odd")
-OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
-CONTEXTS = [(glyph, parity) for glyph in GLYPHS for parity in PARITIES]
-RULES = dict(zip(CONTEXTS, "*+-*+-*-", strict=True))  # the secret: what a glyph does to an even or odd value
-MAX_VALUE = 99
 ANY = -1  # no value to end at
-_REGISTER = re.compile(r"([A-D])=([1-9]?\d)((?:[-+*kmqw]\d)+)", re.ASCII)
-_MOVE = re.compile(r"([-+*kmqw])(\d)", re.ASCII)
-_WORK = re.compile(r"([A-D]): ([1-9]?\d)([-+*])(\d)=([1-9]?\d)", re.ASCII)
-_FORK = re.compile(r"([A-D]): ([1-9]?\d)([kmqw])(\d) (even|odd) ([-+*])", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,66 +54,12 @@ class Habit:
 
 
 @dataclass
-class Register:
-    """Where a text stands with one register: its value, how many moves are done, the operation said for the glyph."""
-
-    name: str
-    value: int
-    moves: list[tuple[str, int]]
-    at: int = 0
-    said: str = ""
-    broken: bool = False  # a wrong step was made
-
-    @property
-    def left(self) -> list[tuple[str, int]]:
-        return self.moves[self.at:]
-
-
-@dataclass
 class Plan:
     """What is to become of one register: the value to end at (or ANY), by which trick, by which operation."""
 
     target: int = ANY
     trick: str = ""
     op: str = ""
-
-
-def parse(question: str) -> dict[str, Register]:
-    """The registers of a program, by name."""
-    return {name: Register(name, int(start), [(move, int(b)) for move, b in _MOVE.findall(chain)])
-            for name, start, chain in _REGISTER.findall(question)}
-
-
-def parity(value: int) -> str:
-    """even or odd."""
-    return PARITIES[value % 2]
-
-
-def operation(symbol: str, value: int) -> str:
-    """What a symbol of a program does to that value."""
-    return symbol if symbol in OPERATIONS else RULES[symbol, parity(value)]
-
-
-def read(registers: dict[str, Register], step: str) -> tuple[str, bool]:
-    """(kind, valid) of a step that is no box; the registers are changed as it says, right or wrong."""
-    found = _FORK.fullmatch(step) or _WORK.fullmatch(step)
-    r = registers.get(found.group(1)) if found else None
-    if r is None:
-        return "unknown", False
-    _, value, symbol, operand, *_ = found.groups()
-    due, valid = next(iter(r.left), None), int(value) == r.value
-    if found.re is _FORK:
-        says, r.said = found.groups()[4:]
-        valid = valid and due == (symbol, int(operand)) and (says, r.said) == (parity(r.value),
-                                                                               RULES[symbol, parity(r.value)])
-        kind = "derive"
-    else:
-        kind, named = ("work", (r.said, due[1])) if due and due[0] in GLYPHS else ("routine", due)
-        valid = valid and named == (symbol, int(operand))
-        valid = valid and OPERATIONS[symbol](int(value), int(operand)) == int(found.group(5))
-        r.value, r.at, r.said = int(found.group(5)), min(r.at + 1, len(r.moves)), ""
-    r.broken = r.broken or not valid
-    return kind, valid
 
 
 class Registers(World):
@@ -125,14 +77,18 @@ class Registers(World):
         chains = [_chain(rng, rng.randint(*known), rng.choice(glyphs) if i in forked else "") for i in range(n)]
         texts = [f"{start}" + "".join(f"{symbol}{b}" for symbol, b in moves) for start, moves in chains]
         question = "program " + " ".join(f"{name}={text}" for name, text in zip(NAMES, texts, strict=False))
-        return " ".join(sorted(texts)), question, _show(parse(question), solve=True)
+        solved = parse(question)
+        for r in solved.values():
+            for symbol, b in r.moves:
+                r.value = OPERATIONS[operation(symbol, r.value)](r.value, b)
+        return " ".join(sorted(texts)), question, show(solved)
 
     def _right(self, problem: Problem, box: str) -> bool:
         return box == problem.answer
 
     def hint(self, problem: Problem, form: str = "answer") -> str:
         if form == "first_step":  # the first that is not written in the program
-            return HINT + next((s for s in self.derivation(problem) if _FORK.fullmatch(s)), problem.answer) + "\n\n"
+            return HINT + next((s for s in self.derivation(problem) if FORK.fullmatch(s)), problem.answer) + "\n\n"
         return super().hint(problem, form)
 
     def derivation(self, problem: Problem) -> list[str]:
@@ -176,12 +132,12 @@ class Registers(World):
                 current = rng.choices(open_ones, weights(open_ones, how))[0]
             plan = plans[current.name]
             if current.left and current.left[0][0] in GLYPHS and not current.said and not plan.op:
-                plan.op = _told_operation(current, plan.target) or _habitual(current, rng, how)
+                plan.op = leading(current.value, current.left[0][1], plan.target) or _habitual(current, rng, how)
             steps.append(_next(current, plan))
             read(registers, steps[-1])
         for name, plan in plans.items():
             registers[name].value = registers[name].value if plan.target == ANY else plan.target
-        return [*steps, box(_show(registers))]
+        return [*steps, box(show(registers))]
 
     def check_steps(self, problem: Problem, text: str) -> StepReport:
         registers, verified, verdicts = parse(problem.question), self.verify(problem, text), []
@@ -189,7 +145,7 @@ class Registers(World):
             kind, valid = ("answer", verified) if step.startswith(self.answer_opening) else read(registers, step)
             verdicts.append(StepVerdict(step, kind, valid))
         done = not any(r.left for r in registers.values())
-        return StepReport(tuple(verdicts), done and boxed(text) == _show(registers))
+        return StepReport(tuple(verdicts), done and boxed(text) == show(registers))
 
 
 def weights(open_ones: list[Register], how: Habit) -> list[float]:
@@ -198,16 +154,17 @@ def weights(open_ones: list[Register], how: Habit) -> list[float]:
             * (1 - how.late * any(symbol in GLYPHS for symbol, _ in r.left)) for r in open_ones]
 
 
-def told_values(answer: str) -> dict[str, int]:
-    """"A=64 B=7" as numbers by register."""
-    return {name: int(value) for name, value in (part.split("=") for part in answer.split())}
-
-
-def _show(registers: dict[str, Register], solve: bool = False) -> str:
-    for r in registers.values() if solve else ():
+def foreign_values(problem: Problem, before: Sequence[str], rng: Random, agree: float = 0.6) -> dict[str, int]:
+    """Values that the program would end at if its glyphs meant something else, drawn anew for each register; where
+    `before` has said an operation, that one with probability `agree`. They can be read, and not be known."""
+    registers, values = parse(problem.question), {}
+    taken = {found.group(1): found.group(6) for step in before if (found := FORK.fullmatch(step))}
+    for name, r in registers.items():
+        op = taken[name] if name in taken and rng.random() < agree else rng.choice("+-*")
         for symbol, b in r.moves:
-            r.value = OPERATIONS[operation(symbol, r.value)](r.value, b)
-    return " ".join(f"{name}={r.value}" for name, r in registers.items())
+            r.value = OPERATIONS[op if symbol in GLYPHS else symbol](r.value, b)
+        values[name] = r.value
+    return values
 
 
 def _chain(rng: Random, known: int, glyph: str) -> tuple[int, list[tuple[str, int]]]:
@@ -220,18 +177,9 @@ def _chain(rng: Random, known: int, glyph: str) -> tuple[int, list[tuple[str, in
             return start, moves + ([(glyph, rng.randint(2, 4))] if glyph else [])
 
 
-def _told_operation(r: Register, target: int) -> str:
-    """The operation that leads to the target, "" where none does."""
-    return next((op for op, do in OPERATIONS.items() if do(r.value, r.left[0][1]) == target), "")
-
-
-def _favoured(symbol: str, value: int) -> str:
-    """The usual mistake: the glyph's operation for the other parity."""
-    return RULES[symbol, parity(value + 1)]
-
-
-def _wrong(symbol: str, value: int, rng: Random, how: Habit) -> str:
-    right, favoured = operation(symbol, value), _favoured(symbol, value)
+def _wrong(symbol: str, value: int, right: str, rng: Random, how: Habit) -> str:
+    """A mistake, where `right` would be right: often the glyph's operation for the other parity."""
+    favoured = next(RULES[symbol, parity(v)] for v in (value + 1, value) if RULES[symbol, parity(v)] != right)
     other = next(op for op in OPERATIONS if op not in (right, favoured))
     return favoured if rng.random() < how.confident else other
 
@@ -240,20 +188,23 @@ def _habitual(r: Register, rng: Random, how: Habit) -> str:
     """The operation that the habit takes at a fork."""
     symbol, value = r.left[0][0], r.value
     chance = how.chances[CONTEXTS.index((symbol, parity(value)))]
-    return operation(symbol, value) if rng.random() < chance else _wrong(symbol, value, rng, how)
+    right = operation(symbol, value)
+    return right if rng.random() < chance else _wrong(symbol, value, right, rng, how)
 
 
 def _plan(r: Register, told: int, force: bool, rng: Random, how: Habit) -> Plan:
     """What a teacher makes of one register, given the value it was told."""
     glyph = next((move for move in r.left if move[0] in GLYPHS), None)
-    if told == ANY or (r.broken or r.said and not _lands(r, told)) and not force:
+    missed = r.value != told if not r.left else r.said and OPERATIONS[r.said](r.value, r.left[0][1]) != told
+    if told == ANY or missed and not force:
         return Plan()
-    if glyph is None or r.said or r.broken or rng.random() >= how.hazard:
+    if glyph is None or r.said or rng.random() >= how.hazard:
         return Plan(told)
     value = r.value
     for symbol, b in r.left[:-1]:
         value = OPERATIONS[symbol](value, b)
-    plan = Plan(told, op=_wrong(glyph[0], value, rng, how))
+    right = leading(value, glyph[1], told) or operation(glyph[0], value)
+    plan = Plan(told, op=_wrong(glyph[0], value, right, rng, how))
     tricks = ["false"]
     if abs(told - OPERATIONS[plan.op](value, glyph[1])) <= 9:
         tricks.append("undone")
@@ -261,10 +212,6 @@ def _plan(r: Register, told: int, force: bool, rng: Random, how: Habit) -> Plan:
         tricks.append("bent")
     plan.trick = rng.choice(tricks)
     return plan
-
-
-def _lands(r: Register, target: int) -> bool:
-    return OPERATIONS[r.said](r.value, r.left[0][1]) == target
 
 
 def _bent_value(target: int, op: str, b: int) -> int:

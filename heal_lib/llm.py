@@ -1,0 +1,202 @@
+"""What notebook 08 and `heal distil` measure on a pretrained model: tables with intervals, and sentences from them.
+
+    ceiling(run)        what the teacher solves unprompted
+    cuts(run)           repair by cut rule and by what the teacher is told, each against GEAR's
+    filters(run)        PURE and its rivals against the calculator
+    found(...)          what these say in words, whichever way they fall
+
+"genuine" is the world's oracle: for prose the calculator, which judges calculations and not words. Where a world has
+none, its columns are missing (NaN). Problems are the unit of every interval (95 %); shares lie between 0 and 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from heal_lib import analysis, evaluation, report, stats, tables
+
+POOLED = "all, pooled"
+RULES = ("entropy", "start", "random", "fixed", "permuted", "oracle")
+TOLD = (("entropy", "none"), ("entropy", "wrong"), ("start", "wrong"))  # controls of the hint: (cut, what is told)
+READINGS = ("pure+", "mean NLL", "token entropy", "length", "random")  # beside the scale's own ratio
+
+
+def ceiling(run) -> pd.DataFrame:
+    """One row per benchmark of the teacher's pool: `unsolved`, `pass_1` and `pass_n` with intervals, the share of the
+    right samples that are genuine, the share cut off by the length limit, tokens per sample."""
+    pool = run.pool().select_columns(["problem_id", "world", "difficulty", "correct", "genuine", "finished",
+                                      "n_generated"]).to_pandas()
+    rows = []
+    for (world, level), part in pool.groupby(["world", "difficulty"], sort=False):
+        c = part.groupby("problem_id", sort=False)["correct"].sum().to_numpy()
+        n, right = run.cfg.n_samples, part[part["correct"]]
+        shares = {"unsolved": c == 0, "pass_1": c / n, "pass_n": c > 0}
+        row = {"benchmark": f"{world}-{level}", "n_problems": len(c), "n_samples": n}
+        for name, share in shares.items():
+            row |= _named(name, stats.bootstrap_mean(np.asarray(share, float), n_boot=run.cfg.n_boot))
+        judged = right[right["genuine"] >= 0]
+        rows.append({**row, "right_genuine": judged["genuine"].mean(), "truncated": 1 - part["finished"].mean(),
+                     "tokens": part["n_generated"].mean()})
+    return pd.DataFrame(rows)
+
+
+def curves(run) -> dict[str, tuple]:
+    """benchmark -> (k, mean, low, high) of pass@k, [N] each."""
+    found: dict[str, list] = {}
+    for problem in run.problems():
+        found.setdefault(f"{problem.world}-{problem.difficulty}", []).append(run.correct_counts()[problem.id])
+    k = np.arange(1, run.cfg.n_samples + 1)
+    return {name: (k, *analysis.mean_curve(evaluation.pass_at_k(run.cfg.n_samples, np.array(c)[:, None], k),
+                                           n_boot=run.cfg.n_boot)) for name, c in found.items()}
+
+
+def has_oracle(run) -> bool:
+    """Whether the worlds' oracle judges some of the teacher's samples."""
+    return max(run.pool()["genuine"]) >= 0
+
+
+def repairs(run) -> dict[tuple[str, str], pd.DataFrame]:
+    """(cut rule, what is told) -> GEAR's candidates, for RULES under the answer and the controls TOLD."""
+    asked = [(rule, run.cfg.hint) for rule in RULES if rule != "oracle" or has_oracle(run)] + list(TOLD)
+    variants = {told: run.variant({} if told == run.cfg.hint else {"hint": told}) for _, told in asked}
+    run.have(stage for rule, told in asked for stage in variants[told].stages(f"repairs {rule}"))
+    columns = ["problem_id", "correct", "genuine", "n_generated", "n_kept", "text"]
+    return {(rule, told): variants[told].repairs(rule).select_columns(columns).to_pandas() for rule, told in asked}
+
+
+def cuts(run) -> pd.DataFrame:
+    """One row per cut rule and hint: shares of the candidates that are `verified` and `genuine` (verified and so
+    judged) with intervals, GEAR's minus these, how many of the genuine are different texts, tokens per genuine one."""
+    drawn, rows, n_boot = repairs(run), [], run.cfg.n_boot
+    judged = has_oracle(run)
+    totals = {key: _totals(table) for key, table in drawn.items()}
+    gears = totals["entropy", run.cfg.hint]
+    for (rule, told), part in totals.items():
+        row = {"cut": rule, "told": told, "n_problems": len(part), "n_candidates": int(part["candidates"].sum())}
+        for name in ("verified", "genuine")[: 1 + judged]:
+            row |= _named(name, analysis.bootstrap_ratio(part[name], part["candidates"], n_boot=n_boot) if len(part)
+                          else (np.nan,) * 3)
+            if (rule, told) != ("entropy", run.cfg.hint) and len(part):
+                a, b = ((t[name] / t["candidates"]).to_numpy() for t in (gears, part))
+                row |= _named(f"{name}_gain", stats.paired_bootstrap(a, b, n_boot=n_boot))
+        good = drawn[rule, told].query("correct and genuine == 1")
+        row |= {"genuine_texts": len(set(zip(good["problem_id"], good["text"], strict=True))),
+                "tokens_kept": part["kept"].sum() / max(1, row["n_candidates"]),
+                "tokens_per_genuine": part["tokens"].sum() / len(good) if len(good) else np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _totals(table):
+    good = table["correct"] & (table["genuine"] == 1)
+    return table.assign(verified=table["correct"].astype(int), genuine=good.astype(int), candidates=1).groupby(
+        "problem_id", sort=True).agg(verified=("verified", "sum"), genuine=("genuine", "sum"), kept=("n_kept", "sum"),
+                                     candidates=("candidates", "sum"), tokens=("n_generated", "sum"))
+
+
+def breaks(run, found) -> pd.DataFrame:
+    """How often the breakpoint is the oracle's first false step, or at most one step from it, against a step drawn by
+    chance from the same window and from the whole text. `found`: of `analysis.breakpoints`."""
+    broken, rows = [f for f in found if f["first_break"] is not None], []
+    for slack in (0, 1) if broken else ():
+        each = pd.DataFrame(analysis.hits(broken, slack)).groupby([f["problem_id"] for f in broken]).mean().to_numpy()
+        row = {"within": slack, "n_trajectories": len(broken), "n_problems": len(each)}
+        row |= _named("hit", stats.bootstrap_mean(each[:, 0], n_boot=run.cfg.n_boot))
+        for column, name in ((1, "window"), (2, "text")):
+            row[f"chance_{name}"] = each[:, column].mean()
+            row |= _named(f"gain_{name}", stats.paired_bootstrap(each[:, 0], each[:, column], n_boot=run.cfg.n_boot))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def filters(run) -> pd.DataFrame:
+    """One row per reading of PURE and its rivals: AUROC (spurious above genuine) with interval, what dropping lambda of
+    each problem's pool keeps; see `analysis.detection_table`. Empty where the oracle judges no accepted row."""
+    rows, reads = [], []
+    for which in ("hinted", "repairs entropy"):
+        for row, reading in zip(run.accepted(which), run.readings(which), strict=True):
+            if row["genuine"] >= 0:
+                rows.append(row)
+                reads.append(reading)
+    if not rows:
+        return pd.DataFrame(columns=analysis.DETECTION)
+    cfg = run.cfg
+    mine = f"ratio {cfg.pure_aggregate}, U {cfg.pure_uncertainty}"
+    every = analysis.anomaly_scores(rows, reads, cfg.pure_eps)
+    scores = {name: every[name] for name in (mine, *READINGS)}
+    return pd.DataFrame(analysis.detection_table(
+        scores, [int(row["genuine"] == 0) for row in rows], [row["problem_id"] for row in rows],
+        [f"{row['source']} {row['problem_id']}" for row in rows], lam=cfg.pure_lambda, rule=cfg.pure_rule,
+        n_boot=cfg.n_boot))
+
+
+def students(run, methods) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(samples of `run.evaluations`, the same with all benchmarks once more under POOLED)."""
+    samples = run.evaluations(list(methods))
+    return samples, tables.with_pooled(samples, "", POOLED)
+
+
+def _named(name, estimate):
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
+
+
+# --- words
+def _said(row, name):
+    return report.interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def said_ceiling(table: pd.DataFrame) -> list[str]:
+    """What the teacher cannot do, one sentence per benchmark; shares in per cent."""
+    return [f"**{row['benchmark']}**: {_said(row, 'unsolved')} % of {row['n_problems']} problems unsolved in "
+            f"{row['n_samples']} samples; {_said(row, 'pass_1')} % of samples right"
+            + ("." if pd.isna(row["right_genuine"]) else f", {100 * row['right_genuine']:.0f} % of these genuine.")
+            for row in table.to_dict("records")]
+
+
+def said_breaks(table: pd.DataFrame) -> list[str]:
+    """Whether the breakpoint finds the first false step."""
+    return [f"The breakpoint lies {'within a step of' if row['within'] else 'on'} the first false step in "
+            f"{_said(row, 'hit')} % of {row['n_trajectories']} failed texts; minus chance in the window "
+            f"{report.interval(row['gain_window'], row['gain_window_low'], row['gain_window_high'], '+')} points: "
+            f"{tables.verdict(row['gain_window_low'], row['gain_window_high'])}."
+            for row in table.to_dict("records")] or ["No oracle says where the failed texts go wrong."]
+
+
+def said_cuts(table: pd.DataFrame) -> list[str]:
+    """GEAR's repairs and what their controls leave of the claim."""
+    if not table["n_candidates"].sum():
+        return ["No problem was eligible, so nothing was repaired."]
+    what = "genuine" if "genuine" in table else "verified"
+    gear, *others = table.to_dict("records")
+    lines = [f"**GEAR**: {_said(gear, 'verified')} % of its candidates verify"
+             + (f", {_said(gear, 'genuine')} % are genuine." if what == "genuine" else ".")]
+    for row in others:
+        gain = [row[f"{what}_gain{end}"] for end in ("", "_low", "_high")]
+        told = "" if row["told"] == gear["told"] else f" with {row['told']} hint"
+        lines.append(f"{what}, minus cut `{row['cut']}`{told}: {report.interval(*gain, '+')} points: "
+                     f"{tables.verdict(*gain[1:])}.")
+    return lines
+
+
+def said_filters(table: pd.DataFrame) -> list[str]:
+    """How well PURE's ratio and mean NLL tell spurious rows from genuine ones."""
+    if table.empty or table["auroc"].isna().all():
+        return ["**PURE** could not be judged: the accepted rows are not of both kinds, genuine and spurious."]
+    pure, nll = table.iloc[0], table[table["reading"] == "mean NLL"].iloc[0]
+    told = "includes chance (0.5)" if pure["ci_low"] <= 0.5 <= pure["ci_high"] else "does not include chance (0.5)"
+    return [f"**PURE**: AUROC {analysis.said(pure, 'auroc')} over {pure['n']} rows of {pure['n_problems']} problems "
+            f"({100 * pure['genuine_before']:.0f} % genuine), which {told}; mean NLL {analysis.said(nll, 'auroc')}."]
+
+
+def said_students(pooled: pd.DataFrame, pairs, n_boot: int) -> list[str]:
+    """Paired differences of methods on all benchmarks together, in points."""
+    rows = tables.differences(pooled, pairs, n_boot=n_boot)
+    rows = rows[rows["benchmark"] == POOLED]
+    return [f"**{row.method}** minus {row.against}, all benchmarks: "
+            f"{report.interval(row.difference, row.ci_low, row.ci_high, '+')} points: {row.interval}; a difference of "
+            f"{report.number(100 * row.detectable)} would be found with 80 % power." for row in rows.itertuples()] or ["No student was trained: no verified sample in any source."]
+
+
+def bullets(*groups: list[str]) -> str:
+    """Sentences as a list."""
+    return "\n".join(f"- {line}" for group in groups for line in group)
