@@ -47,19 +47,23 @@ def run(scale: str, switch: str, tried: list):
     """Runs a sweep and writes its table and figure; returns their folder."""
     configs = settings(scale, switch, tried)
     folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
-    table = beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot)
+    table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
     write_table(table, folder / "tables" / f"ablate_{switch}.csv")
     draw(table, folder, switch)
     print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
     return folder
 
 
-def beside_default(samples, names: list[str], n_boot: int):
-    """The accuracies of all settings, the first of `names` being the default, and their paired differences to it."""
-    pairs = [(name, names[0]) for name in names[1:]]
-    gains = tables.differences(samples, pairs, n_boot=n_boot)[["method", "benchmark", "difference", "ci_low", "ci_high"]]
-    gains.columns = ["method", "benchmark", "minus_default", "minus_low", "minus_high"]
-    return tables.accuracies(samples, n_boot=n_boot).merge(gains, "left", ["method", "benchmark"])
+def side_by_side(table, default: str, tried: str):
+    """`tables.beside_default` of two settings for readers: one row per benchmark, in per cent."""
+    import pandas as pd
+
+    from heal_lib.report import interval
+
+    parts = [table[table["method"] == name].set_index("benchmark") for name in (default, tried)]
+    return pd.DataFrame([[at, *(interval(*part.loc[at, ["mean", "ci_low", "ci_high"]]) for part in parts),
+                          interval(*parts[1].loc[at, ["minus_default", "minus_low", "minus_high"]], "+")]
+                         for at in parts[1].index], columns=["benchmark", default, tried, f"{tried} − {default}"])
 
 
 def draw(table, folder, switch: str) -> None:
