@@ -113,8 +113,9 @@ def test_text_is_seven_to_nine_points_and_within_the_page(folder):
 # --- captions
 def test_a_caption_names_notebook_data_commit_and_seeds(folder, monkeypatch):
     text = (folder / "figures" / "main_results.txt").read_text().splitlines()
-    assert [line for line in text if not line.startswith("Commit: ")] == ["Accuracy & 95 % intervals.", "", "Notebook: 05_main_results", "Results: demo",
-                    "Data: tables/main_results.csv", "Problems: 60", "Samples per problem: 4", "Seeds: 3"]
+    assert [line for line in text if not line.startswith("Commit: ")] == [
+        "Accuracy & 95 % intervals.", "", "Notebook: 05_main_results", "Results: demo", "Data: tables/main_results.csv",
+        "Problems: 60", "Samples per problem: 4", "Seeds: 3"]
     for state, said in (({"commit": "abc", "dirty": False}, "Commit: abc\n"), ({"commit": None, "dirty": None}, ""),
                         ({"commit": "abc", "dirty": True}, "Commit: abc, changed since\n")):
         monkeypatch.setattr(captions.provenance, "git_state", lambda state=state: state)
