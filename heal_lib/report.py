@@ -166,7 +166,8 @@ def block(folder: Path = COMMITTED) -> str:
     claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
-        origin(folder, where, "05_main_results"), setting(results), markdown(accuracy_table(results)), CORRECTED, markdown(claimed.assign(command=commands)),
+        origin(folder, where, "05_main_results"), setting(results), markdown(accuracy_table(results)), CORRECTED,
+        markdown(claimed.assign(command=commands)),
         "What the parts do, by the hard benchmarks together:\n\n" + parts(folder),
         *took(folder, where), markdown(sizes())])
 
