@@ -41,8 +41,8 @@ site-serve: site  ## the site in a browser, on this machine only
 paper: $(READY)  ## tables as LaTeX, figures as PDF and a two-page summary, in results/SCALE/paper
 	$(PY) -m heal_lib.paper $(SCALE)
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	$(PY) -m jupyterlab notebooks
+lab: $(READY)  ## JupyterLab on the notebooks (ARGS="--no-browser --port 8889")
+	$(PY) -m jupyterlab notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 lint: $(READY)  ## ruff, mypy, and notebooks without outputs
 	$(PY) -m ruff check .

@@ -1,7 +1,7 @@
 """A sweep over one switch: `make ablate SWITCH=window VALUES=0.33,0.5,1.0 SCALE=smoke`.
 
-HEAL is run at each value, on the same problems and seeds; a value re-makes only what depends on it, and the log says
-what was reused. Table and figure go to results/<scale>+<switch>=sweep/."""
+HEAL is run at each value and at the scale's own, on the same problems and seeds; a value re-makes only what depends on
+it, and the log says what was reused. Table and figure go to results/<scale>+<switch>=sweep/."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ def values(text: str) -> list:
 
 
 def settings(scale: str, switch: str, tried: list) -> dict:
-    """{"switch=value": Scale} of a sweep, all checked before anything runs; HealError names what cannot be."""
+    """{"switch=value": Scale} of a sweep, the scale's own value first and marked, all checked before anything runs;
+    HealError names what cannot be."""
     if switch not in tables.SWITCHES:
         raise HealError(f"unknown switch {switch!r}; {notebooks.nearest(switch, list(tables.SWITCHES))}")
-    return {f"{switch}={value}": scales.get(scale, **{switch: value}) for value in tried}
+    usual, others = scales.get(scale), [(value, scales.get(scale, **{switch: value})) for value in tried]
+    own = getattr(usual, switch)
+    shown = f"{own:.4g}" if isinstance(own, float) else own
+    return {f"{switch}={shown} (default)": usual, **{f"{switch}={value}": cfg for value, cfg in others if cfg != usual}}
 
 
 def sweep(configs: dict):
@@ -43,11 +47,23 @@ def run(scale: str, switch: str, tried: list):
     """Runs a sweep and writes its table and figure; returns their folder."""
     configs = settings(scale, switch, tried)
     folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
-    table = tables.accuracies(tables.with_pooled(sweep(configs)), n_boot=n_boot)
+    table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
     write_table(table, folder / "tables" / f"ablate_{switch}.csv")
     draw(table, folder, switch)
     print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
     return folder
+
+
+def side_by_side(table, default: str, tried: str):
+    """`tables.beside_default` of two settings for readers: one row per benchmark, in per cent."""
+    import pandas as pd
+
+    from heal_lib.report import interval
+
+    parts = [table[table["method"] == name].set_index("benchmark") for name in (default, tried)]
+    return pd.DataFrame([[at, *(interval(*part.loc[at, ["mean", "ci_low", "ci_high"]]) for part in parts),
+                          interval(*parts[1].loc[at, ["minus_default", "minus_low", "minus_high"]], "+")]
+                         for at in parts[1].index], columns=["benchmark", default, tried, f"{tried} − {default}"])
 
 
 def draw(table, folder, switch: str) -> None:

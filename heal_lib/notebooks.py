@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +25,9 @@ from heal_lib.bounds import example
 from heal_lib.bounds import literal as parse_value
 from heal_lib.errors import HealError
 from heal_lib.files import atomic, disk_error
-from heal_lib.places import ROOT
+from heal_lib.places import PACKAGE, ROOT
 
-FOLDER = ROOT / "notebooks"
+FOLDER, SHIPPED = ROOT / "notebooks", PACKAGE / "story"
 NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name
 BENCH = "10_"  # runs only after `make bench` or by name
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
@@ -45,10 +46,15 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 
 def select(only: list[str] | None, scale: str) -> list[Path]:
-    """Paths of the notebooks to run, in order; HealError for a name that fits none."""
+    """Paths of the notebooks to run, in order; HealError for a name that fits none.
+
+    Outside a checkout they are the installed package's, copied to the working folder once, to be read and changed."""
+    if not FOLDER.exists() and SHIPPED.is_dir():
+        shutil.copytree(SHIPPED, FOLDER, ignore=shutil.ignore_patterns(".*"))
+        print(f"the notebooks are in {FOLDER}", flush=True)
     paths = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
-        raise HealError("no notebooks found; run this in a full checkout, installed with pip install -e .")
+        raise HealError(f"no notebooks found in {FOLDER.name}/; restore them with git checkout, or run this elsewhere")
     if only is None:
         return [path for path in paths
                 if path.name.startswith(NEEDS_GPU) == (scale == "llm") and not path.name.startswith(BENCH)]

@@ -14,6 +14,7 @@ import pandas as pd
 from heal_lib import baselines, claims, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
+from heal_lib.run import clock
 from heal_lib.tables import verdict
 
 README = ROOT / "README.md"
@@ -165,9 +166,18 @@ def block(folder: Path = COMMITTED) -> str:
     claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
-        setting(results), markdown(accuracy_table(results)), CORRECTED, markdown(claimed.assign(command=commands)),
+        origin(folder, where, "05_main_results"), setting(results), markdown(accuracy_table(results)), CORRECTED,
+        markdown(claimed.assign(command=commands)),
         "What the parts do, by the hard benchmarks together:\n\n" + parts(folder),
         *took(folder, where), markdown(sizes())])
+
+
+def origin(folder: Path, where: str, notebook: str) -> str:
+    """Which executed notebook drew a figure, and at which commit, in one line."""
+    record = folder / "run.json"
+    facts = read_json(record)["notebooks"].get(notebook, {}) if record.is_file() else {}
+    made = f" at commit `{facts['commit'][:7]}`" if facts.get("commit") else ""
+    return f"*Drawn by [{notebook}]({where}/notebooks/{notebook}.ipynb){made}.*"
 
 
 def beside(text: str, folder: Path) -> str:
@@ -219,13 +229,6 @@ def title(name: str, notebooks=ROOT / "notebooks") -> str:
     """A notebook's title without its number, from its first line."""
     first = "".join(json.loads((Path(notebooks) / f"{name}.ipynb").read_text())["cells"][0]["source"]).splitlines()[0]
     return re.sub(r"^# \d\d( ·)? ", "", first)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02 or 1:02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def setting(results):

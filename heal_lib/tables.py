@@ -74,6 +74,15 @@ def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_bo
     return table[np.array(asked, dtype=bool)]
 
 
+def beside_default(samples: pd.DataFrame, names: list[str], *, n_boot: int) -> pd.DataFrame:
+    """`accuracies` of several settings, with their paired differences to the first of `names`, the default."""
+    gains = differences(samples, [(name, names[0]) for name in names[1:]], n_boot=n_boot)
+    gains = gains[["method", "benchmark", "difference", "ci_low", "ci_high"]]
+    gains.columns = pd.Index(["method", "benchmark", "minus_default", "minus_low", "minus_high"])
+    return accuracies(samples[samples["method"].isin(names)], n_boot=n_boot).merge(gains, "left",
+                                                                                  ["method", "benchmark"])
+
+
 def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
                against: str = "sft-rs") -> pd.DataFrame:
     """One row per method over the benchmarks that end in `suffix`: interquartile mean of the runs' accuracies, and

@@ -21,6 +21,11 @@ def test_what_cannot_be_is_named_before_anything_runs():
     assert ablate.main(["no_such_switch", "1", "--scale", "smoke"]) == 2
 
 
+def test_the_default_is_there_once_and_first():
+    assert list(ablate.settings("smoke", "window", [0.5, 1 / 3])) == ["window=0.3333 (default)", "window=0.5"]
+    assert list(ablate.settings("smoke", "surge", ["value"])) == ["surge=difference (default)", "surge=value"]
+
+
 def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeypatch, capsys):
     def sweep(configs):
         return pd.DataFrame([{"method": name, "benchmark": "equations-hard", "problem_id": f"p{i}", "seed": seed,
@@ -32,5 +37,7 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
     folder = ablate.run("smoke", "window", [0.5, 1.0])
     table = pd.read_csv(folder / "tables" / "ablate_window.csv")
     pooled = table[table["benchmark"] == tables.POOLED]
-    assert list(pooled["method"]) == ["window=0.5", "window=1.0"] and list(pooled["mean"]) == [0, 1]
+    assert list(pooled["method"]) == ["window=0.3333 (default)", "window=0.5", "window=1.0"]
+    assert list(pooled["mean"]) == [0, 0, 1] and list(pooled["minus_default"])[1:] == [0, 1]
+    assert pooled["minus_default"].isna()[pooled.index[0]]
     assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in capsys.readouterr().out

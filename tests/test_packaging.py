@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import nbformat
 import pytest
 import yaml
 from test_reproduce import notebook
 
+from heal_lib import embedded
 from heal_lib.files import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -121,8 +123,41 @@ def test_an_installed_package_names_what_it_lacks(installed):
     before = sorted(site.rglob("*.json"))
     done = run("-m", "heal_lib.reproduce", "--scale", "smoke")
     assert done.returncode == 2 and done.stderr == (
-        "heal: no notebooks found; run this in a full checkout, installed with pip install -e .\n")
+        "heal: no notebooks found in notebooks/; restore them with git checkout, or run this elsewhere\n")
     assert list(work.iterdir()) == [] and sorted(site.rglob("*.json")) == before
+
+
+def test_an_installed_package_copies_its_notebooks_to_the_working_folder_once(installed):
+    run, site, work = installed
+    (site / "heal_lib" / "story").mkdir()
+    shutil.copy(NOTEBOOKS[0], site / "heal_lib" / "story")
+    try:
+        first, again = (run("-m", "heal_lib.cli", "reproduce", "--list").stdout for _ in range(2))
+        assert "the notebooks are in" in first and "the notebooks are in" not in again and "00_tour scale=" in again
+        assert (work / "notebooks" / NOTEBOOKS[0].name).read_bytes() == NOTEBOOKS[0].read_bytes()
+    finally:
+        shutil.rmtree(site / "heal_lib" / "story")
+        shutil.rmtree(work / "notebooks")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
+    source = tmp_path / "source"  # where pip may write beside the code
+    shutil.copytree(ROOT / "heal_lib", source / "heal_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("needs setuptools")
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"heal_lib/py.typed", "heal_lib/plots/explorer.html", "heal_lib/fsdp.yaml"} <= names
+    assert {f"heal_lib/story/{path.name}" for path in NOTEBOOKS} <= names
+    assert {f"heal_lib/embedded/weights/{name}/model.safetensors" for name in embedded.SHIPPED
+            if embedded.folder(name).is_dir()} <= names
+    assert wheel.stat().st_size < 10e6
 
 
 def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):

@@ -111,12 +111,16 @@ def test_text_is_seven_to_nine_points_and_within_the_page(folder):
 
 
 # --- captions
-def test_a_caption_names_notebook_data_and_seeds(folder):
+def test_a_caption_names_notebook_data_commit_and_seeds(folder, monkeypatch):
     text = (folder / "figures" / "main_results.txt").read_text().splitlines()
-    assert text == ["Accuracy & 95 % intervals.", "", "Notebook: 05_main_results", "Results: demo",
-                    "Data: tables/main_results.csv", "Problems: 60", "Samples per problem: 4", "Seeds: 3"]
-    assert captions.text(folder, "tour_surge", "Surge.", seeds=[0]).endswith(
-        "Notebook: 00_tour\nResults: demo\nData: the run itself; no table holds it\nSeeds: 1\n")
+    assert [line for line in text if not line.startswith("Commit: ")] == [
+        "Accuracy & 95 % intervals.", "", "Notebook: 05_main_results", "Results: demo", "Data: tables/main_results.csv",
+        "Problems: 60", "Samples per problem: 4", "Seeds: 3"]
+    for state, said in (({"commit": "abc", "dirty": False}, "Commit: abc\n"), ({"commit": None, "dirty": None}, ""),
+                        ({"commit": "abc", "dirty": True}, "Commit: abc, changed since\n")):
+        monkeypatch.setattr(captions.provenance, "git_state", lambda state=state: state)
+        assert captions.text(folder, "tour_surge", "Surge.", seeds=[0]).endswith(
+            f"Notebook: 00_tour\nResults: demo\nData: the run itself; no table holds it\n{said}Seeds: 1\n")
     assert captions.sentences(folder / "figures" / "main_results.txt") == "Accuracy & 95 % intervals."
     with pytest.raises(FileNotFoundError):
         captions.text(folder, "main_results", "Accuracy.", "no_such_table")

@@ -47,6 +47,14 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "| b-hard | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
 
 
+def test_the_figure_says_who_drew_it_at_which_commit(results):
+    drawn = "*Drawn by [05_main_results](results/demo/notebooks/05_main_results.ipynb)"
+    assert f"{drawn}.*" in report.block(results)
+    assert report.origin(results, "results/demo", "05_main_results") == f"{drawn}.*"
+    write_json({"notebooks": {"05_main_results": {"commit": "0123456789"}}}, results / "run.json")
+    assert report.origin(results, "results/demo", "05_main_results") == f"{drawn} at commit `0123456`.*"
+
+
 def pairs(folder, name, rows):
     """Writes a table of `tables.differences` with rows (against, benchmark, difference, low, high, p)."""
     table = pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high", "p"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heal_lib import baselines, scales, stats, tables
+from heal_lib import ablate, baselines, scales, stats, tables
 from heal_lib.errors import HealError
 
 
@@ -198,3 +198,15 @@ def test_aggregates_rank_runs():
     found = tables.aggregates(pd.DataFrame(rows), n_boot=20).set_index("method")
     assert found.loc["heal", "iqm"] == 1 and found.loc["sft-rs", "iqm"] == 0
     assert found.loc["heal", "p_better"] == 1 and found.loc["sft-rs", "p_better"] != found.loc["sft-rs", "p_better"]
+
+
+def test_a_tweak_stands_beside_the_default():
+    frame = pd.DataFrame([{"method": name, "benchmark": "a-hard", "problem_id": f"p{i}", "seed": seed, "sample": 0,
+                           "correct": right} for name, right in (("usual", 0), ("heal", 1), ("other", 1))
+                          for i in range(3) for seed in (0, 1)])
+    table = tables.beside_default(frame, ["usual", "heal"], n_boot=20)
+    assert list(table["method"]) == ["usual", "heal"] and list(table["mean"]) == [0, 1]
+    assert table["minus_default"].isna()[0] and table["minus_default"][1] == 1
+    (row,) = ablate.side_by_side(table, "usual", "heal").to_numpy()
+    assert row[0] == "a-hard" and row[1].startswith("0.0 [") and row[2].startswith("100.0 [")
+    assert row[3] == "+100.0 [+100.0, +100.0]"

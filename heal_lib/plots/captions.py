@@ -1,4 +1,4 @@
-"""What stands beside a figure: what it shows, the notebook and table behind it, and how much was measured."""
+"""What stands beside a figure: what it shows, the notebook, table and commit behind it, and how much was measured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import report
+from heal_lib import provenance, report
 
 COUNTED = {"n_problems": "Problems", "n_trajectories": "Trajectories", "n_samples": "Samples per problem",
            "n_seeds": "Seeds"}  # columns of tables, and what they count
@@ -20,7 +20,7 @@ def counts(table) -> dict[str, str]:
 
 
 def text(results_dir, name: str, caption: str, data: str = "", seeds=()) -> str:
-    """A caption file: the sentences, then one line each for notebook, scale, data and what was counted.
+    """A caption file: the sentences, then one line each for notebook, scale, data, commit and what was counted.
 
     `data` is the name of a table of the results folder, which must be there; FileNotFoundError if it is not.
     `seeds`, where given, are counted rather than the table's column."""
@@ -28,6 +28,8 @@ def text(results_dir, name: str, caption: str, data: str = "", seeds=()) -> str:
     place = "tables/" if (folder / "tables").is_dir() else ""  # the benchmarks' tables lie beside their figures
     file = f"{place}{data}.csv" if data else "the run itself; no table holds it"
     facts = {"Notebook": report.maker(name) or "none", "Results": folder.name, "Data": file}
+    if (made := provenance.git_state())["commit"]:
+        facts["Commit"] = made["commit"] + (", changed since" if made["dirty"] else "")
     facts |= counts(pd.read_csv(folder / file)) if data else {}
     facts |= {"Seeds": f"{len(seeds)}"} if len(seeds) else {}
     return "\n".join([caption, "", *(f"{what}: {value}" for what, value in facts.items())]) + "\n"
