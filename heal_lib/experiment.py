@@ -40,11 +40,15 @@ class Experiment:
 
     def have(self, stages: Iterable[Stage]) -> None:
         """Makes stages, and those before them, side by side; what follows finds them."""
+        if self.cfg.engine == "ray" and progress.IN_WORKER not in os.environ:
+            from heal_lib import cluster
+
+            return cluster.have(self.store, list(stages), self.cfg.processes)
         workers.have(self.store, list(stages), self._n_workers())
 
     def _n_workers(self) -> int:
         """One for each core; on a GPU eight if the models are small, which leave most of it idle; else one."""
-        if progress.IN_WORKER in os.environ or self.cfg.processes > 1 or self.cfg.engine in ("ray", "vllm"):
+        if progress.IN_WORKER in os.environ or self.cfg.processes > 1 or self.cfg.engine == "vllm":
             return 1
         cores = len(os.sched_getaffinity(0))
         if device() == "cpu":

@@ -85,19 +85,26 @@ def settings(scale: str, pairs: Iterable[tuple[str, str]], known: dict[str, dict
 
     HealError for a name that none declares, a value that cannot be, or a parameters cell that was edited and saved:
     its results would pass for those of the scale."""
-    names, given = sorted(set().union(*known.values()) - {"scale"}), {}
+    names, given, server = sorted(set().union(*known.values()) - {"scale"}), {}, {}
     for name, text in pairs:
         if name == "scale":
             raise HealError("scale is not a parameter; use --scale")
         if name not in names:
             raise HealError(f"unknown parameter {name!r} for {', '.join(known)}; {nearest(name, names)}")
+        if name in scales.SERVER:  # in no notebook, nor in a record
+            server[name] = text
+            continue
         value, is_text = parse_value(text), name in scales.kinds() and scales.kinds()[name][0] is str
         given[name] = text if is_text and not isinstance(value, str | None) else value
-    cfg = scales.get(scale, **{name: value for name, value in given.items() if name in scales.kinds()})
+    cfg = scales.get(scale, **server, **{name: value for name, value in given.items() if name in scales.kinds()})
     for name in given.keys() & scales.kinds().keys():
         value = getattr(cfg, name)
         given[name] = list(value) if isinstance(value, tuple) else value  # papermill writes a tuple as a text
     for notebook, parameters in known.items():
+        for name in parameters.keys() & scales.SERVER.keys():
+            if parameters[name] != "None":  # not shown: it may hold a password
+                raise HealError(f"{notebook}.ipynb: its parameters cell sets {name}; put None back, and give it with "
+                                f"-p {name} VALUE or {scales.SERVER[name]}")
         for name in parameters.keys() & scales.kinds().keys() - given.keys():
             usual, written = getattr(scales.SCALES[scale], name), parse_value(parameters[name])
             if written is not None and not _same(name, written, usual):

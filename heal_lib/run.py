@@ -84,7 +84,8 @@ class Run:
         self.record["notebooks"] = dict(self.last) if here else {}
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
-        self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"]])[:16]
+        served = [os.environ.get(scales.SERVER["teacher_name"])] if cfg.engine == "openai" else []
+        self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"], *served])[:16]
 
     def parameters(self, name):
         """What one notebook is given: the scale and the overrides, as far as it declares them."""

@@ -19,6 +19,8 @@ from heal_lib.places import ROOT
 
 MANY, TOKENS, SEED = 10**6, 10**12, 2**32 - 1  # sizes beyond these are slips of the keyboard; seeds that torch takes
 LONGEST = 60  # characters of a results folder's suffix
+# Parameters that say where the teacher is, and the variables that hold them: no field, key, result or notebook does.
+SERVER = {"base_url": "OPENAI_BASE_URL", "teacher_name": "HEAL_SERVED_MODEL"}
 
 
 @dataclass(frozen=True)
@@ -177,16 +179,30 @@ def _known(name: str) -> tuple:
 
 def get(name: str, /, **overrides) -> Scale:
     """The scale of that name with some fields replaced (see `parse`); None stands for "leave it". The variable BACKEND,
-    if set, chooses what trains students.
+    if set, chooses what trains students. The parameters of SERVER set their variables.
 
     Raises HealError for an unknown scale or field (with the nearest name), or a value that a field cannot take."""
     if name not in SCALES:
         raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
+    server = {key: overrides.pop(key, None) for key in SERVER}
     overrides = {"backend": os.environ.get("BACKEND") or None, **overrides}
     changes = {key: parse(key, value) for key, value in overrides.items() if _known(key) and value is not None}
     scale = replace(SCALES[name], **changes)
+    _place(server, scale.engine)
     _check(scale)
     return scale
+
+
+def _place(server: dict[str, Any], engine: str) -> None:
+    """Puts the parameters of SERVER into their variables. An address may hold a password: errors show none."""
+    for key, value in server.items():
+        if value is None:
+            continue
+        if engine != "openai":
+            raise HealError(f"{key} is for a server, and engine is '{engine}'; give engine openai too, or leave it out")
+        if not isinstance(value, str) or not value.strip():
+            raise HealError(f"{key} is no text; give {'http://localhost:8000/v1' if key == 'base_url' else 'a name'}")
+        os.environ[SERVER[key]] = value
 
 
 def _check(scale: Scale) -> None:

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from heal_lib import embedded, gear, pure, sampling, worlds
 from heal_lib.codehash import code_hash
-from heal_lib.engines import Engine, choose
+from heal_lib.engines import Engine, choose, openai
 from heal_lib.errors import HealError
-from heal_lib.files import file_hash
+from heal_lib.files import file_hash, hash_of
 from heal_lib.scales import Scale
 from heal_lib.store import Keyed, Stage, versions
 
@@ -139,7 +139,8 @@ def drawing(cfg: Scale, model: str | None = None) -> dict:
     """How a model of the scale draws; by default its teacher. A server knows the teacher alone."""
     model = model or cfg.teacher
     kind = "hf" if cfg.engine == "openai" and model != cfg.teacher else cfg.engine
-    return {"model": Keyed(model, embedded.model_hash(model)), "engine": Keyed(kind, choose.key(kind)),
+    by = hash_of([choose.key(kind), openai.served(model)]) if kind == "openai" else choose.key(kind)
+    return {"model": Keyed(model, embedded.model_hash(model)), "engine": Keyed(kind, by),
             "settings": cfg.pick("temperature", "top_p", "max_new_tokens"), "seed": cfg.teacher_seed}
 
 

@@ -1,6 +1,7 @@
 """Many stages on all cores: workers are forked from one process that has imported torch and the like.
 
     have(store, stages, n)             makes what is missing of the stages, and of those before them, on n workers
+    have(store, stages, crew=...)      the same on workers elsewhere (`cluster`)
     python -m heal_lib.workers S M..   what they are forked from, with modules M: one for each connection to socket S
 
 The driver starts that process once for a run (HEAL_POOL names its socket); without a driver, the first call does. It
@@ -23,7 +24,7 @@ import threading
 import time
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,14 +35,33 @@ PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def have(store: Store, stages: Iterable[Stage], n: int) -> None:
+class Forked:
+    """n workers on this machine. A worker is a line: a store and a task go in, ("made" or "reused", manifest) comes."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def size(self) -> int:
+        """How many there may be."""
+        return self.n
+
+    def connect(self):
+        """A line to a new worker, closed at the end of a `with`."""
+        return _connect()
+
+    def wait(self, lines: list) -> list:
+        """The lines that have something to say; waits for the first."""
+        return wait(lines)
+
+
+def have(store: Store, stages: Iterable[Stage], n: int = 1, crew=None) -> None:
     """Makes all that is missing; what is there is noted. With one worker, or inside one, it happens in this process.
 
     Raises what a function raised, or HealError for a worker that was killed. What is made until then is kept."""
     from heal_lib import progress
 
-    left = _in_order(stages, store)
-    if n <= 1 or progress.IN_WORKER in os.environ:
+    left, crew = in_order(stages, store), crew or Forked(n)
+    if isinstance(crew, Forked) and n <= 1 or progress.IN_WORKER in os.environ:
         with progress.bar("working", len(left), "stage"):
             for stage in left:
                 store.get(stage)
@@ -59,14 +79,14 @@ def have(store: Store, stages: Iterable[Stage], n: int) -> None:
                     progress.tick()
                     continue
                 absent.add(stage)
-                if not idle and len(busy) < n:
-                    idle.append(lines.enter_context(_connect()))
+                if not idle and len(busy) < crew.size():
+                    idle.append(lines.enter_context(crew.connect()))
                 if idle:
                     left.remove(stage)
                     line = idle.pop()
                     line.send((str(store.root), task))
                     busy[line] = stage, task
-            for line in cast(list, wait(list(busy)) if busy else []):
+            for line in crew.wait(list(busy)) if busy else []:
                 what, manifest = _received(line, busy[line][1].name)
                 if what == "at":
                     progress.tell(busy[line][1].name, manifest)
@@ -78,7 +98,7 @@ def have(store: Store, stages: Iterable[Stage], n: int) -> None:
                 progress.tick()
 
 
-def _in_order(stages, store) -> list[Stage]:
+def in_order(stages, store) -> list[Stage]:
     """The stages that were not yet noted, and those before them, each after what it needs."""
     found: dict = {}
 

@@ -1,4 +1,5 @@
-"""Engines that draw elsewhere: Ray's workers give what hf gives; vLLM is stood in for; what is missing is said."""
+"""Engines that draw elsewhere: Ray's workers give what hf gives, to the bit; vLLM is stood in for; what is missing is
+said."""
 
 import functools
 import importlib.util
@@ -12,8 +13,8 @@ import torch
 
 from heal_lib import baselines, embedded, pace, scales, teacher, worlds
 from heal_lib.engines import SamplingParams, choose
+from heal_lib.engines import ray as spread
 from heal_lib.engines.hf import HFEngine
-from heal_lib.engines.ray import start
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -25,22 +26,42 @@ def build():
     return HFEngine(*embedded.load("student"))
 
 
-class DiesOnce(HFEngine):
-    """Takes its worker down at the first sight of a key, if the marker is not there yet."""
+class Mortal(HFEngine):
+    """Takes its worker down at the first sight of a key, if the marker is not there yet; without one, always."""
 
     marker = ""
 
     def sample(self, prompts, n, params, seed, keys=None):
         if "2" in keys and not os.path.exists(self.marker):
-            open(self.marker, "w").close()
+            open(self.marker or os.devnull, "w").close()
             os._exit(1)
         return super().sample(prompts, n, params, seed, keys)
 
 
 def build_mortal(marker):
-    engine = DiesOnce(*embedded.load("student"))
+    engine = Mortal(*embedded.load("student"))
     engine.marker = marker
     return engine
+
+
+def build_other():
+    engine = build()
+    engine.vocabulary = "another"
+    return engine
+
+
+def build_small(of=build):
+    """Small batches, so that a few rows are several shards."""
+    return in_small_batches(of())
+
+
+def in_small_batches(engine):
+    engine.batch_rows, engine.batch_tokens = 4, 128
+    return engine
+
+
+def spread_over(workers, local, of=build):
+    return in_small_batches(spread.RayEngine(local.tokenizer, functools.partial(build_small, of), workers))
 
 
 @pytest.fixture(scope="module")
@@ -54,54 +75,107 @@ def prompts(local):
             for p in w.problems("test", 3, 0, "easy")]
 
 
+OPTIONS = {"runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), os.path.dirname(__file__)]),
+                                         "OMP_NUM_THREADS": "1"}}}
+
+
 @pytest.fixture(scope="module")
 def cluster():
     ray = pytest.importorskip("ray")
-    folders = os.pathsep.join([str(ROOT), os.path.dirname(__file__)])
-    start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20,
-          runtime_env={"env_vars": {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}})
+    spread.start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, **OPTIONS)
     yield ray
+    spread.release()
     ray.shutdown()
 
 
-def same(found, known):
+def same(found, known, exact=False):
     for mine, right in zip(sum(found, []), sum(known, []), strict=True):
         assert (mine.token_ids, mine.text, mine.finished) == (right.token_ids, right.text, right.finished)
-        np.testing.assert_allclose(mine.entropy, right.entropy, atol=1e-5)
+        np.testing.assert_allclose(mine.entropy, right.entropy, atol=0 if exact else 1e-5, rtol=0)
 
 
-def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts, monkeypatch):
-    from heal_lib.engines import ray
-    from heal_lib.engines.ray import RayEngine
-
-    monkeypatch.setattr(ray, "BATCH", 2)
-    engine = RayEngine(local.tokenizer, build, workers=2)
-    known = local.sample(prompts, 2, PARAMS, seed=3)
-    same(engine.sample(prompts, 2, PARAMS, seed=3), known)
+def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts):
+    alone, engine = build_small(), spread_over(2, local)
+    known = alone.sample(prompts, 2, PARAMS, seed=3)
+    same(engine.sample(prompts, 2, PARAMS, seed=3), known, exact=True)
     texts = [samples[0].token_ids for samples in known]
-    for mine, right in zip(engine.score(prompts, texts), local.score(prompts, texts), strict=True):
+    for mine, right in zip(engine.score(prompts, texts), alone.score(prompts, texts), strict=True):
         for name in ("nll", "entropy", "self_certainty"):
-            np.testing.assert_allclose(getattr(mine, name), getattr(right, name), atol=1e-4)
+            np.testing.assert_array_equal(getattr(mine, name), getattr(right, name))
     ends, tails = [[0, len(t)] for t in texts], [[5, 6]] * len(texts)
-    for mine, right in zip(engine.tail_nll(prompts, texts, ends, tails), local.tail_nll(prompts, texts, ends, tails),
+    for mine, right in zip(engine.tail_nll(prompts, texts, ends, tails), alone.tail_nll(prompts, texts, ends, tails),
                            strict=True):
-        np.testing.assert_allclose(mine, right, atol=1e-4)
+        np.testing.assert_array_equal(mine, right)
     assert engine.prompt("facts\n\n") == local.prompt("facts\n\n") and engine.vocabulary == local.vocabulary
 
 
 def test_what_a_lost_worker_had_is_drawn_again(cluster, local, prompts, tmp_path):
-    from heal_lib.engines.ray import RayEngine
-
     marker = str(tmp_path / "died")
-    engine = RayEngine(local.tokenizer, functools.partial(build_mortal, marker), workers=2)
+    engine = spread_over(2, local, functools.partial(build_mortal, marker))
     same(engine.sample(prompts, 1, PARAMS, seed=0), local.sample(prompts, 1, PARAMS, seed=0))
     assert os.path.exists(marker)
+
+
+def test_what_goes_wrong_in_workers_is_one_line_and_the_next_call_works(cluster, local, prompts, monkeypatch):
+    monkeypatch.setattr(spread, "RETRIES", 1)
+    spread.release()
+    for of, words in ((functools.partial(build_mortal, ""), "^ray: its workers were lost 2 times .*HEAL_WORKERS"),
+                      (build_other, "^ray: a worker's tokenizer is not this machine's")):
+        with pytest.raises(HealError, match=words) as error:
+            spread_over(1, local, of).sample(prompts, 1, PARAMS, seed=0)
+        assert "\n" not in str(error.value)
+    same(spread_over(1, local).sample(prompts, 1, PARAMS, seed=0), local.sample(prompts, 1, PARAMS, seed=0))
+
+
+@pytest.mark.slow
+def test_two_nodes_share_the_rows(local, prompts):
+    """Two nodes of a cluster on this machine, of one core each: no node could hold both workers."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    spread.release()
+    ray.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        nodes.add_node(num_cpus=1)
+        spread.start(address=nodes.address, **OPTIONS)
+        assert spread.room() == 2
+        drawn = spread_over(2, local).sample(prompts, 2, PARAMS, seed=3)
+        same(drawn, build_small().sample(prompts, 2, PARAMS, seed=3), exact=True)
+        from ray.util.state import list_actors
+
+        assert len({actor.node_id for actor in list_actors(filters=[("state", "=", "ALIVE")])}) == 2
+    finally:
+        spread.release()
+        ray.shutdown()
+        nodes.shutdown()
+
+
+def test_inside_a_worker_a_model_is_run_as_it_is(monkeypatch):
+    assert isinstance(spread.build("student"), spread.RayEngine)
+    monkeypatch.setenv(spread.IN_WORKER, "1")
+    assert isinstance(spread.build("student"), HFEngine)
+
+
+@pytest.mark.parametrize("where", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense"])
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch, where):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", where)
+    with pytest.raises(HealError, match=f"^RAY_ADDRESS={where}: no cluster answers there") as error:
+        scales.get("smoke", engine="ray")
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
 def vllm(monkeypatch, local):
     """A stand-in with vLLM's names: an LLM that draws with the local model, and keeps what it is asked."""
     asked = []
+
+    @torch.inference_mode()
+    def told(prompt, ids):
+        logits = local.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        return [{i: types.SimpleNamespace(logprob=p) for i, p in enumerate(row)}
+                for row in torch.log_softmax(logits.float(), -1).tolist()]
 
     class LLM:
         def __init__(self, **options):
@@ -113,7 +187,8 @@ def vllm(monkeypatch, local):
                 params = SamplingParams(how.max_tokens, how.temperature, how.top_k, how.top_p)
                 (draw,) = local._decode([prompt["prompt_token_ids"]], 1, noise, params)
                 ids = draw.token_ids[:-1] if getattr(self, "hides_end", False) and draw.finished else draw.token_ids
-                out = types.SimpleNamespace(token_ids=tuple(ids), finish_reason="stop" if draw.finished else "length")
+                out = types.SimpleNamespace(token_ids=tuple(ids), finish_reason="stop" if draw.finished else "length",
+                                            logprobs=told(prompt["prompt_token_ids"], ids) if how.logprobs else None)
                 yield types.SimpleNamespace(outputs=[out])
 
     module = types.SimpleNamespace(LLM=LLM, SamplingParams=types.SimpleNamespace, asked=asked)
@@ -129,9 +204,15 @@ def test_vllm_draws_with_a_seed_of_its_own_each_and_is_read_here(vllm, local, pr
     engine = VLLMEngine(local, "folder")
     engine.llm.hides_end = hides_end
     assert vllm.asked == [{"model": "folder", "gpu_memory_utilization": 0.5, "tensor_parallel_size": 2,
-                           "trust_remote_code": False}]
+                           "enable_prefix_caching": True, "logprobs_mode": "raw_logprobs", "trust_remote_code": False}]
     same(engine.sample(prompts, 2, PARAMS, seed=1), local.sample(prompts, 2, PARAMS, seed=1))
     assert engine.drawn == sum(len(s.token_ids) for s in sum(local.sample(prompts, 2, PARAMS, seed=1), []))
+    monkeypatch.setenv("HEAL_VLLM", '{"max_logprobs": -1}')  # entropies come with the draws, of the whole vocabulary
+    scored, score = [], local.score
+    monkeypatch.setattr(local, "score", lambda p, c: scored.append(len(p)) or score(p, c))
+    warm = SamplingParams(40, temperature=0.7)
+    same(VLLMEngine(local, "folder").sample(prompts, 1, warm, seed=1), local.sample(prompts, 1, warm, seed=1))
+    assert scored == [0]
     monkeypatch.setenv("HEAL_VLLM", "tensor_parallel_size=2")
     with pytest.raises(HealError, match="HEAL_VLLM is no JSON object"):
         VLLMEngine(local, "folder")
@@ -141,7 +222,7 @@ def test_another_model_s_tokens_are_refused(vllm, local, prompts):
     from heal_lib.engines.vllm import VLLMEngine
 
     engine = VLLMEngine(local, "folder")
-    out = types.SimpleNamespace(token_ids=[len(local.tokenizer)], finish_reason="length")
+    out = types.SimpleNamespace(token_ids=[len(local.tokenizer)], finish_reason="length", logprobs=None)
     engine.llm.generate = lambda given, *_, **__: [types.SimpleNamespace(outputs=[out])] * len(given)
     with pytest.raises(HealError, match="is the same model drawing there"):
         engine.sample(prompts[:1], 1, PARAMS, seed=0)
@@ -152,7 +233,7 @@ def test_what_an_engine_lacks_is_said_before_anything_runs(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(HealError, match="unknown engine 'sglang'; choose one of hf, openai, ray, vllm"):
         scales.get("smoke", engine="sglang")
-    with pytest.raises(HealError, match="needs OPENAI_BASE_URL"):
+    with pytest.raises(HealError, match="needs a server: give base_url, or set OPENAI_BASE_URL"):
         scales.get("smoke", engine="openai")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(HealError, match=r"pip install '.\[vllm\]'"):

@@ -1,22 +1,23 @@
 """The engine for OpenAI-compatible servers, against a real one on this machine around the embedded student."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
 
 import numpy as np
 import pytest
 import torch
 
-from heal_lib import embedded, worlds
+from heal_lib import embedded, notebooks, scales, serve, teacher, worlds
 from heal_lib.engines import SamplingParams
+from heal_lib.engines.elsewhere import whole_entropy
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 
 pytest.importorskip("openai")
+from heal_lib.engines import openai  # noqa: E402
 from heal_lib.engines.openai import OpenAIEngine  # noqa: E402
 
 PARAMS = SamplingParams(60)
+SECRETS = ("hunter2", "s3cr3t-key")
 
 
 @pytest.fixture(scope="module")
@@ -25,51 +26,33 @@ def local():
     return HFEngine(*embedded.load("student"))
 
 
+class Faulty(serve.Server):
+    """`faults` are used up first: a status, "drop", bytes or a body; `heard` keeps the header Authorization. `hides`:
+    parts of an answer that are not told."""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        self.faults, self.heard, self.hides = [], [], ()
+
+    def answer(self, request, headers):
+        self.heard.append(headers["Authorization"])
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "drop":
+            return 0, None
+        if isinstance(fault, int):
+            return fault, {"error": {"message": f"injected\nfor {headers['Authorization']}"}}
+        if fault is not None:
+            return 200, fault
+        status, body = super().answer(request, headers)
+        for name in self.hides:
+            body["choices"][0].pop(name, body.pop(name, None))
+        return status, body
+
+
 @pytest.fixture
 def server(local):
-    """Serves /v1/completions as vLLM does, token ids included. `faults` are used up first: a status, "drop", or a body;
-    `asked` keeps what was asked for and answered."""
-    faults, asked, lock = [], [], threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                fault = faults.pop(0) if faults else None
-                if fault == "drop":
-                    return self.connection.close()
-                if isinstance(fault, int):
-                    return self._say(fault, {"error": {"message": "injected"}})
-                if fault is not None:
-                    return self._say(200, fault)
-                asked.append(request)
-                params = SamplingParams(request["max_tokens"], request["temperature"], top_p=request["top_p"])
-                noise = np.random.default_rng(request["seed"]).random((1, params.max_new_tokens))
-                (draw,) = local._decode([request["prompt"]], 1, noise, params)
-            reason = "stop" if draw.finished else "length"
-            choice = {"index": 0, "text": draw.text, "finish_reason": reason, "logprobs": None}
-            if not getattr(self.server, "hides_ids", False):
-                choice["token_ids"] = draw.token_ids
-            self._say(200, {"id": "1", "object": "text_completion", "created": 0, "model": request["model"],
-                            "choices": [choice]})
-
-        def _say(self, status, body):
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    it = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    it.faults, it.asked, it.url = faults, asked, f"http://127.0.0.1:{it.server_port}/v1"
-    threading.Thread(target=it.serve_forever, daemon=True).start()
-    yield it
-    it.shutdown()
-    it.server_close()
+    with Faulty(local) as it:
+        yield it
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +72,7 @@ def test_the_same_seeds_give_the_same_draws_as_here(server, local, prompts):
     here = local.sample(prompts, 3, PARAMS, 5, ["a", "b"])
     assert same(there.sample(prompts, 3, PARAMS, 5, ["a", "b"]), here)
     assert there.drawn == sum(len(d.token_ids) for group in here for d in group)
-    server.hides_ids = True  # a server that tells the text only
+    server.hides = ("token_ids", "usage")  # a server that tells the text only
     assert same(there.sample(prompts, 3, PARAMS, 5, ["a", "b"]), here)
 
 
@@ -119,7 +102,8 @@ def test_what_was_answered_is_kept_and_not_asked_again(server, local, prompts, t
     (401, "the server says 401 .*injected"), (404, "the server says 404"), ("drop", "no answer after 0 retries"),
     ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [9, 3]}]}, "its token ids spell another text"),
     ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": "x"}]}, "no completion"),
-    ({"hello": 1}, "no completion"), ({"choices": []}, "no completion"),
+    ({"hello": 1}, "no completion"), ({"choices": []}, "no completion"), (b'{"choices": [{"text": "x', "no completion"),
+    (b"<html>", "no completion"), (500, "the server says 500"), (429, "the server says 429"),
     ({"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [10**6]}]}, "token ids beyond this tokenizer's"),
     ({"choices": [{"text": "", "finish_reason": "length", "token_ids": []}]}, "an empty completion")])
 def test_bad_servers_are_named_in_one_line(server, local, prompts, fault, message):
@@ -146,3 +130,106 @@ def test_scoring_is_the_local_model_s(server, local, prompts):
     there = OpenAIEngine(local, server.url, "student")
     mine, theirs = (e.score(prompts[:1], [prompts[1]])[0] for e in (local, there))
     assert (mine.nll == theirs.nll).all() and there.vocabulary == local.vocabulary and not server.asked
+
+
+# --- where the server is, and what nobody may read
+def test_no_secret_is_said_or_kept(server, local, prompts, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRETS[1])
+    url = server.url.replace("http://", "http://me:hunter2@")
+    journal = tmp_path / "journal.jsonl"
+    other = {"choices": [{"text": "x", "finish_reason": "stop", "token_ids": [9, 3]}]}
+    for fault in (401, {"hello": 1}, "drop", other):
+        server.faults += [fault]
+        with pytest.raises(HealError) as error:
+            OpenAIEngine(local, url, "student", retries=0, journal=journal).sample(prompts[:1], 1, PARAMS, 5)
+        assert not any(secret in str(error.value) for secret in SECRETS) and "\n" not in str(error.value)
+    OpenAIEngine(local, url, "student", journal=journal).sample(prompts[:1], 1, PARAMS, 5)
+    assert server.heard[-1].startswith("Basic ")  # the password has arrived, as it should
+    OpenAIEngine(local, server.url, "student").sample(prompts[:1], 1, PARAMS, 5)
+    assert server.heard[-1] == f"Bearer {SECRETS[1]}"
+    assert not any(secret in journal.read_text() for secret in (*SECRETS, server.url))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "http://", "ftp://me:hunter2@host/v1", "http://me:hunter2@[x/v1",
+                                 "http://me@host:hunter2/v1", "http://host/v1?key=hunter2"])
+def test_what_is_no_address_is_named_and_not_shown(url, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    with pytest.raises(HealError, match="^base_url ") as error:
+        scales.get("smoke", engine="openai", base_url=url)
+    assert "hunter2" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_address_is_shown_without_its_password():
+    assert openai.address("https://me:hunter2@host:8000/v1") == "https://host:8000/v1"
+    assert openai.address("http://[::1]:8000/v1") == "http://[::1]:8000/v1"
+
+
+def test_a_notebook_sets_the_server_and_its_model_and_no_scale_holds_them(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    monkeypatch.setenv("HEAL_SERVED_MODEL", "")
+    cfg = scales.get("smoke", engine="openai", base_url="http://me:hunter2@host/v1", teacher_name="big")
+    assert os.environ["OPENAI_BASE_URL"] == "http://me:hunter2@host/v1" and openai.served("teacher") == "big"
+    assert cfg == scales.get("smoke", engine="openai") and "host" not in repr(cfg) + str(cfg.results_dir)
+    one = teacher.drawing(cfg)["engine"].by
+    monkeypatch.setenv("HEAL_SERVED_MODEL", "other")
+    assert teacher.drawing(cfg)["engine"].by != one and "hunter2" not in one
+    with pytest.raises(HealError, match="base_url is for a server, and engine is 'hf'"):
+        scales.get("smoke", base_url="http://host/v1")
+    with pytest.raises(HealError, match="teacher_name is no text"):
+        scales.get("smoke", engine="openai", teacher_name=["big"])
+
+
+def test_the_driver_injects_no_address_and_refuses_a_saved_one(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "")
+    monkeypatch.setenv("HEAL_SERVED_MODEL", "")
+    known = {"05_main": {"scale": "'demo'", "engine": "None", "base_url": "None", "teacher_name": "None"}}
+    pairs = [("engine", "openai"), ("base_url", "http://me:hunter2@host/v1"), ("teacher_name", "big")]
+    cfg, given = notebooks.settings("smoke", pairs, known)
+    assert given == {"engine": "openai"} and cfg.changed == {"engine": "openai"}
+    assert os.environ["OPENAI_BASE_URL"] == "http://me:hunter2@host/v1"
+    known["05_main"]["base_url"] = "'http://me:hunter2@host/v1'"
+    with pytest.raises(HealError, match="parameters cell sets base_url") as error:
+        notebooks.settings("smoke", pairs, known)
+    assert "hunter2" not in str(error.value)
+
+
+def test_every_notebook_that_asks_the_teacher_can_ask_a_server():
+    for path in notebooks.select(None, "smoke") + notebooks.select(None, "llm"):
+        declared = notebooks.declared(path)
+        if not path.name.startswith(("09_", "99_")):
+            assert {"engine", *scales.SERVER} <= declared.keys(), path.name
+
+
+# --- what it costs, and the whole vocabulary
+def test_tokens_are_counted_as_the_server_bills_them(server, local, prompts, monkeypatch, tmp_path):
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path))
+    assert openai.used("student") == {"answers": 0, "prompt_tokens": 0, "drawn_tokens": 0}
+    there = OpenAIEngine(local, server.url, "student", journal=openai.journal("student"))
+    for _ in range(2):  # what is known is asked for, and paid, once
+        there.sample(prompts, 2, PARAMS, 5)
+    drawn = sum(len(s.token_ids) for group in local.sample(prompts, 2, PARAMS, 5) for s in group)
+    assert openai.used("student") == {"answers": 4, "prompt_tokens": 2 * sum(map(len, prompts)), "drawn_tokens": drawn}
+    server.hides = ("usage",)
+    there.sample(prompts, 1, PARAMS, 6)
+    assert openai.used("student")["prompt_tokens"] == 3 * sum(map(len, prompts))
+
+
+def test_entropies_of_the_whole_vocabulary_are_taken_and_others_never(server, local, prompts, monkeypatch):
+    right, scored = local.sample(prompts, 2, PARAMS, 5), []
+    there = OpenAIEngine(local, server.url, "student", logprobs=True)
+    monkeypatch.setattr(local, "score", lambda p, c: scored.append(len(p)) or HFEngine.score(local, p, c))
+    server.most = there.width
+    assert same(there.sample(prompts, 2, PARAMS, 5), right) and scored == [0]
+    server.most = there.width - 1  # all but one: a bound, so it is read again here
+    assert same(there.sample(prompts, 2, PARAMS, 5), right) and scored == [0, 4]
+    server.asked.clear()
+    warm = SamplingParams(60, temperature=0.7)  # nothing says whether a server tells them before or after temperature
+    assert same(there.sample(prompts, 1, warm, 5), local.sample(prompts, 1, warm, 5))
+    assert not any("logprobs" in request for request in server.asked)
+
+
+def test_entropy_of_rows_by_hand():
+    half, sure = [np.log(0.5), np.log(0.5), -9999.0], [0.0, -np.inf, -np.inf]
+    assert whole_entropy([half, sure], 3) == pytest.approx([np.log(2), 0])
+    assert whole_entropy([half[:2]], 3) is None and whole_entropy([[-1.0, -9.0, -9.0]], 3) is None
+    assert whole_entropy([], 3) is None

@@ -1,0 +1,105 @@
+"""A model behind OpenAI's completions protocol, on this machine only: what `-p engine openai` talks to, for rehearsals,
+tests and `make bench`. Like `vllm serve` it takes token ids and seeds, and tells token ids, usage and logprobs.
+
+    python -m heal_lib.serve teacher --port 8000"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import torch
+
+from heal_lib import embedded
+from heal_lib.engines import SamplingParams
+from heal_lib.engines.hf import HFEngine
+
+
+class Server(ThreadingHTTPServer):
+    """engine: a local `HFEngine`; port 0 is any free one, see `url`. One request is worked on at a time.
+
+    most: log-probabilities that it tells of a token, at most. `asked` keeps the requests."""
+
+    daemon_threads = True
+
+    def __init__(self, engine: HFEngine, port: int = 0, most: int = 20):
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.engine, self.most, self.asked, self.turn = engine, most, [], threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+    def __enter__(self) -> Server:
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def answer(self, request: dict, headers) -> tuple[int, object]:
+        """(status, body) for a request."""
+        with self.turn:
+            self.asked.append(request)
+            params = SamplingParams(request["max_tokens"], request["temperature"], request.get("top_k", 0),
+                                    request["top_p"])
+            noise = np.random.default_rng(request["seed"]).random((1, params.max_new_tokens))
+            (draw,) = self.engine._decode([request["prompt"]], 1, noise, params)
+            told = self._logprobs(request, draw.token_ids) if request.get("logprobs") else None
+        choice = {"index": 0, "text": draw.text, "finish_reason": "stop" if draw.finished else "length",
+                  "logprobs": told, "token_ids": draw.token_ids}
+        usage = {"prompt_tokens": len(request["prompt"]), "completion_tokens": len(draw.token_ids)}
+        usage["total_tokens"] = sum(usage.values())
+        return 200, {"id": "1", "object": "text_completion", "created": 0, "model": request["model"],
+                     "choices": [choice], "usage": usage}
+
+    @torch.inference_mode()
+    def _logprobs(self, request, ids) -> dict:
+        """The largest raw log-probabilities at each token drawn."""
+        read = torch.tensor([[*request["prompt"], *ids]])
+        logp = torch.log_softmax(self.engine.model(read).logits[0, len(request["prompt"]) - 1 : -1].float(), -1)
+        top, which = logp.topk(min(request["logprobs"], self.most, logp.shape[-1]))
+        rows = [{f"token_id:{i}": p for i, p in zip(names, row, strict=True)}
+                for names, row in zip(which.tolist(), top.tolist(), strict=True)]
+        return {"top_logprobs": rows, "tokens": [f"token_id:{i}" for i in ids], "text_offset": [],
+                "token_logprobs": logp[range(len(ids)), ids].tolist()}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status, body = self.server.answer(request, self.headers)
+        if body is None:
+            return self.connection.close()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args) -> None:
+        """Says nothing."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serves a model until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m heal_lib.serve", description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a shipped model's name, or a folder")
+    parser.add_argument("--port", type=int, default=8000)
+    args = parser.parse_args(argv)
+    server = Server(HFEngine(*embedded.load(args.model)), args.port, most=10**6)
+    print(f"{args.model} is at {server.url}; Ctrl-C ends it", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The script for Slurm, with stand-ins for Slurm's commands: what it starts where, and when it gives up."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from heal_lib.files import ROOT
+
+SCRIPT = ROOT / "docs" / "slurm.sh"
+STANDINS = {
+    "scontrol": 'printf "node1\\nnode2\\nnode3\\n"',
+    "srun": '[[ "$*" == *hostname* ]] && echo "10.0.0.1 fe80::1" || echo "srun $*" >>"$LOG"',
+    "python": 'if [[ $1 == -c ]]; then echo "$UP"; else echo "python $* at $RAY_ADDRESS" >>"$LOG"; fi',
+    "ray": "exit 1",  # srun starts it
+    "sleep": "true",
+}
+
+
+def run(tmp_path, nodes, up, *arguments):
+    for name, body in STANDINS.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    log = tmp_path / "log"
+    log.touch()
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(log), "UP": str(up),
+                   "HEAL_BIN": str(tmp_path), "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NODELIST": "node[1-3]",
+                   "SLURM_JOB_ID": "7", "SLURM_NNODES": str(nodes), "SLURM_CPUS_PER_TASK": "8"}
+    done = subprocess.run(["bash", str(SCRIPT), *arguments], env=environment, capture_output=True, text=True,
+                          timeout=60)
+    return done, log.read_text().replace(str(tmp_path), "bin")
+
+
+def test_ray_is_started_on_all_nodes_and_the_driver_on_the_first(tmp_path):
+    done, log = run(tmp_path, 3, 3, "--scale", "full", "-p", "step_delimiter", "a b")
+    assert done.returncode == 0, done.stderr
+    assert ("srun --nodes=1 --ntasks=1 --nodelist=node1 bin/ray start --head --node-ip-address=10.0.0.1 --port=20007 "
+            "--num-cpus=8 --block") in log
+    assert ("srun --nodes=2 --ntasks=2 --exclude=node1 bin/ray start --address=10.0.0.1:20007 --num-cpus=8 --block"
+            in log)
+    assert "python -m heal_lib.reproduce --scale full -p step_delimiter a b at 10.0.0.1:20007" in log
+
+
+def test_one_node_is_a_cluster_too_and_a_node_that_stays_away_is_named(tmp_path):
+    done, log = run(tmp_path, 1, 1, "--scale", "smoke")
+    assert done.returncode == 0 and log.count("srun") == 1 and "reproduce --scale smoke" in log
+    done, log = run(tmp_path, 3, 2)
+    assert done.returncode == 2 and "heal: 2 of 3 nodes joined" in done.stderr and log.count("reproduce") == 1
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
