@@ -79,7 +79,7 @@ def test_a_setting_cannot_lead_out_of_the_results_folder(value, monkeypatch):
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
     folder = scales.get("smoke", teacher=value).results_dir
     assert folder.parent == ROOT / "results" and folder.resolve() == folder and folder.name.startswith("smoke+")
-    with pytest.raises(HealError, match="hint is .*; give answer or first_step"):
+    with pytest.raises(HealError, match="hint is .*; give answer, first_step"):
         scales.get("smoke", hint=value)
     with pytest.raises(HealError, match="unknown scale"):
         scales.get(value)
