@@ -126,7 +126,7 @@ def test_weights_are_read_from_safetensors_alone(tmp_path, models_folder):
         if file.suffix != ".safetensors":
             shutil.copy(file, tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
-    with pytest.raises(HealError, match="no weights at"):
+    with pytest.raises(HealError, match="pickled weights only"):
         embedded.load(str(tmp_path))
 
 
