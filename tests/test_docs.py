@@ -21,8 +21,8 @@ def test_every_section_and_mark_that_the_code_refers_to_is_there():
     named = {(file, number) for file, text in CODE.items() for number in re.findall(r"METHOD section (\d+)", text)}
     assert named and {number for _, number in named} <= sections, named
     marks = {mark for text in CODE.values() for mark in re.findall(r"\[([A-Z](?:/[A-Z])?)\]", text)}
-    used = {part for mark in marks for part in mark.split("/")} & set("PSR")
-    assert used and used <= set(re.findall(r"\*\*\[(\w)\]\*\*", METHOD))
+    told = {part for mark in marks for part in mark.split("/")} & set("PSR")
+    assert told <= set(re.findall(r"\*\*\[(\w)\]\*\*", METHOD))
 
 
 @pytest.mark.parametrize("number, names", [

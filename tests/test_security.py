@@ -79,7 +79,7 @@ def test_a_setting_cannot_lead_out_of_the_results_folder(value, monkeypatch):
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
     folder = scales.get("smoke", teacher=value).results_dir
     assert folder.parent == ROOT / "results" and folder.resolve() == folder and folder.name.startswith("smoke+")
-    with pytest.raises(HealError, match="hint is .*; give answer or first_step"):
+    with pytest.raises(HealError, match="hint is .*; give answer, first_step"):
         scales.get("smoke", hint=value)
     with pytest.raises(HealError, match="unknown scale"):
         scales.get(value)
@@ -126,7 +126,7 @@ def test_weights_are_read_from_safetensors_alone(tmp_path, models_folder):
         if file.suffix != ".safetensors":
             shutil.copy(file, tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
-    with pytest.raises(HealError, match="no weights at"):
+    with pytest.raises(HealError, match="pickled weights only"):
         embedded.load(str(tmp_path))
 
 
