@@ -62,7 +62,8 @@ def side_by_side(table, default: str, tried: str):
 
     parts = [table[table["method"] == name].set_index("benchmark") for name in (default, tried)]
     return pd.DataFrame([[at, *(interval(*part.loc[at, ["mean", "ci_low", "ci_high"]]) for part in parts),
-                          interval(*parts[1].loc[at, ["minus_default", "minus_low", "minus_high"]], "+")]
+                          interval(parts[1].loc[at, "minus_default"], parts[1].loc[at, "minus_low"],
+                                   parts[1].loc[at, "minus_high"], "+")]
                          for at in parts[1].index], columns=["benchmark", default, tried, f"{tried} − {default}"])
 
 

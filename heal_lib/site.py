@@ -75,7 +75,8 @@ def landing(results: Path, names: list[str], explorer: bool) -> str:
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
     block = report.block(results).replace(f"](results/{results.name}/", "](")
     block = re.sub(r" \| \[page\]\(\S+\)", " | ", block)  # the notebook's link leads to its page here
-    toc = ["ten_minutes", *(f"notebooks/{name}" for name in names), "method", "own", "machines", "limits", "contributing", "api"]
+    books = [f"notebooks/{name}" for name in names]
+    toc = ["ten_minutes", *books, "method", "own", "machines", "limits", "contributing", "api"]
     return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,
                         "\n".join(["```{toctree}", ":hidden:", "", *toc, "```"])]) + "\n"
 
