@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from heal_lib import cluster, progress, scales, workers
+from heal_lib import cluster, progress, scales
 from heal_lib.engines import ray as spread
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
@@ -79,17 +79,17 @@ def test_what_goes_wrong_is_one_line_and_the_rest_is_kept(local, tmp_path, monke
         with pytest.raises(kind, match=words) as error:
             cluster.have(store, [good, Stage("bad", function)])
         assert "\n" not in str(error.value)
-    monkeypatch.setattr(cluster, "versions", lambda: {})  # of a worker, not of who asks
+    monkeypatch.setenv(progress.IN_WORKER, "1")  # as in a worker, and gone after this test
+    monkeypatch.setattr(cluster, "versions", lambda: {})
     with pytest.raises(HealError, match="other code or libraries"):
         cluster._fill(str(tmp_path), store.task(good))
     assert progress.IN_WORKER == spread.IN_WORKER
-    monkeypatch.delenv(progress.IN_WORKER)
 
 
 @pytest.mark.slow
 def test_a_run_with_students_is_that_of_hf_bit_for_bit(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers.Forked, "size", lambda self: 1)
-    found = {}
+    tasks, send, found = [], cluster._Line.send, {}
+    monkeypatch.setattr(cluster._Line, "send", lambda line, work: tasks.append(work[1].name) or send(line, work))
     for engine in ("hf", "ray"):
         cfg = scales.get("smoke", engine=engine, worlds=["equations"], difficulties=["easy"], benchmarks=["easy"],
                          n_distil=3, n_samples=2, n_test=2, k_eval=2, seeds=[0, 1], train_tokens=2000,
@@ -98,3 +98,4 @@ def test_a_run_with_students_is_that_of_hf_bit_for_bit(local, tmp_path, monkeypa
         run.evaluate([("sft-rs", 0), ("sft-rs", 1), ("teacher", 0)])
         found[engine] = {made.folder.name.rpartition("-")[0]: bits(made.folder) for made in run.store._made.values()}
     assert found["hf"] == found["ray"] and len(found["ray"]) == 7  # pool, rows; 2 students; 3 evaluations
+    assert len(tasks) == 5 and not any(name.startswith(("pool", "evaluation teacher")) for name in tasks)
