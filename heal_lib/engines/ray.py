@@ -13,7 +13,9 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import socket
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -173,6 +175,7 @@ def start(**options) -> None:
     here = {} if where or "address" in options else {"num_cpus": workers, "include_dashboard": False}
     options = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": _environment()}, **here,
                **options}
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**options)
     except Exception as error:  # Ray raises no class of its own here
@@ -183,6 +186,8 @@ def start(**options) -> None:
             raise HealError(f"RAY_ADDRESS={where}: {' '.join(str(error).split())[:200]}") from None
         else:
             raise
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray's own prints where it was, at each end of a notebook's kernel
 
 
 def _environment() -> dict[str, str]:
