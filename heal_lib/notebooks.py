@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from heal_lib import child, pages, scales
+from heal_lib import child, embedded, pages, scales
 from heal_lib.bounds import example
 from heal_lib.bounds import literal as parse_value
 from heal_lib.errors import HealError
@@ -95,7 +95,7 @@ def settings(scale: str, pairs: Iterable[tuple[str, str]], known: dict[str, dict
             server[name] = text
             continue
         value, is_text = parse_value(text), name in scales.kinds() and scales.kinds()[name][0] is str
-        given[name] = text if is_text and not isinstance(value, str | None) else value
+        given[name] = _found(name, text if is_text and not isinstance(value, str | None) else value)
     cfg = scales.get(scale, **server, **{name: value for name, value in given.items() if name in scales.kinds()})
     for name in given.keys() & scales.kinds().keys():
         value = getattr(cfg, name)
@@ -111,6 +111,17 @@ def settings(scale: str, pairs: Iterable[tuple[str, str]], known: dict[str, dict
                 raise HealError(f"{notebook}.ipynb: its parameters cell has {name} = {parameters[name]}, {scale} has "
                                 f"{example(usual)}; put that back, and try another value with -p {name} VALUE")
     return cfg, given
+
+
+def _found(name, value):
+    """A model's folder or a data file below this process's folder as an absolute path: kernels run in another."""
+    if isinstance(value, list | tuple):
+        return [_found(name, each) for each in value]
+    if isinstance(value, str) and (
+            name in ("teacher", "student") and value not in embedded.SHIPPED and Path(value).is_dir()
+            or name in ("difficulties", "benchmarks") and Path(value).is_file()):
+        return str(Path(value).absolute())
+    return value
 
 
 def _same(name, written, usual):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from heal_lib import bounds, scales
+from heal_lib import bounds, notebooks, scales
 from heal_lib.errors import HealError
 from heal_lib.scales import ROOT
 
@@ -213,3 +213,16 @@ def test_the_variable_backend_chooses_what_trains_and_says_what_it_lacks(monkeyp
         scales.get("demo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert scales.get("demo", finetune="lora").results_dir.name == "demo+backend=unsloth+finetune=lora"
+
+
+def test_a_folder_or_file_on_the_command_line_is_found_from_where_it_was_typed(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "teacher").mkdir()  # the shipped model's name stays a name
+    (tmp_path / "own.csv").write_text("problem,answer\nWhat is 1+1?,2\n")
+    monkeypatch.chdir(tmp_path)  # kernels run in notebooks/
+    known = {"05_main": {"scale": "'demo'", "teacher": "None", "student": "None", "difficulties": "None",
+                         "worlds": "None"}}
+    pairs = [("student", "mine"), ("teacher", "teacher"), ("worlds", '["math"]'), ("difficulties", '["own.csv"]')]
+    cfg, given = notebooks.settings("smoke", pairs, known)
+    assert cfg.student == given["student"] == str(tmp_path / "mine") and cfg.teacher == "teacher"
+    assert cfg.difficulties == (str(tmp_path / "own.csv"),)
