@@ -1,7 +1,7 @@
 """What students learn, beyond how often they are right: the taught strategy, and the problems that the teacher fails.
 
-    strategy(samples, problems)   does a sample use the strategy that only hinted texts show, and does it then succeed?
-    corners(samples)              accuracy by how often the unhinted teacher solves the problem: the abstract's corner cases
+    strategy(samples, problems)  who uses the strategy that only hinted texts show, and does it then succeed?
+    corners(samples)             accuracy by how often the teacher solves the problem: the abstract's corner cases
 
 `samples` is the frame of `Experiment.evaluations`. Shares lie between 0 and 1; intervals (95 %) are over problems, and
 over seeds too where every problem has all of them."""
@@ -24,7 +24,7 @@ CORNERS = ((0, 0), (1, 1), (2, 5), (6, 10**9))  # correct samples of the teacher
 
 def strategy(samples: pd.DataFrame, problems: Iterable[Problem], *, n_boot: int) -> pd.DataFrame:
     """One row per method and benchmark: `uses`, the share of samples with a step of the taught strategy; `right_using`
-    and `right_else`, the share right of those with and without one; `genuine`, the share right and derived step by step.
+    and `right_else`, the share right of those with and without one; `genuine`, the share right and derived.
 
     A share of no samples is missing (NaN). Samples of worlds without an oracle have no row."""
     known, rows = {p.id: p for p in problems}, []
@@ -52,8 +52,8 @@ def corners(samples: pd.DataFrame, *, n_boot: int, by: str = "teacher") -> pd.Da
     """One row per method, benchmark and class of problems by c, the number of right samples of the method `by` over all
     its seeds: `solved` names the class ("0", "1", "2-5", "6+" of n), then mean accuracy with its interval.
 
-    Classes are cut by the samples of `by` itself, so its own row is biased (0 where it solved nothing) and says nothing;
-    the others' draws are independent of them, and may be compared."""
+    Classes are cut by the samples of `by` itself, so its own row is biased (0 where it solved nothing); the
+    others' draws are independent of them, and may be compared."""
     rows = []
     for benchmark, part in samples.groupby("benchmark", sort=False):
         c = part[part["method"] == by].groupby("problem_id")["correct"].agg(["sum", "size"])

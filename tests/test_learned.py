@@ -10,7 +10,8 @@ WORLD = worlds.get("equations")
 
 
 def frame(rows):
-    return pd.DataFrame(rows, columns=["method", "seed", "benchmark", "problem_id", "world", "sample", "text", "correct"])
+    return pd.DataFrame(rows, columns=["method", "seed", "benchmark", "problem_id", "world", "sample", "text",
+                                       "correct"])
 
 
 def texts(problem):
@@ -24,8 +25,9 @@ def test_strategy_counts_who_derives_and_how_often_that_is_right():
     rows = []
     for p in problems:
         derived, guessed, wrong = texts(p)
+        slipped = derived.rpartition("\n\n")[0] + "\n\n" + box("0")
         rows += [("heal", 0, "equations-hard", p.id, "equations", 0, derived, True),
-                 ("heal", 0, "equations-hard", p.id, "equations", 1, derived.rpartition("\n\n")[0] + "\n\n" + box("0"), False),
+                 ("heal", 0, "equations-hard", p.id, "equations", 1, slipped, False),
                  ("heal", 0, "equations-hard", p.id, "equations", 2, guessed, True),
                  ("heal", 0, "equations-hard", p.id, "equations", 3, wrong, False),
                  ("sft", 0, "equations-hard", p.id, "equations", 0, wrong, False)]
