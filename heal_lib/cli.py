@@ -38,9 +38,18 @@ def doctor(arguments: list[str]) -> int:
 
 def completion(arguments: list[str]) -> int:
     """completion: prints completion for bash and zsh; eval "$(heal completion)" """
-    print("type complete >/dev/null 2>&1 || { autoload -U +X bashcompinit && bashcompinit; }\n"
-          f'complete -o default -W "{" ".join(COMMANDS)}" heal')
+    print(COMPLETION % " ".join(COMMANDS))
     return 0
+
+
+# A command's options are read off its --help when they are asked for.
+COMPLETION = r"""type complete >/dev/null 2>&1 || { autoload -U +X bashcompinit && bashcompinit; }
+_heal() {
+  local words="%s"
+  [ "$COMP_CWORD" = 1 ] || words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z-]+')
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+complete -o default -F _heal heal"""
 
 
 def _module(name: str):

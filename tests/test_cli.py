@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 
@@ -57,11 +58,16 @@ def test_show_says_how_to_make_the_page(tmp_path, monkeypatch, capsys):
     assert cli.main(["show", "smoke"]) == 0 and opened[0].endswith("smoke/explorer.html")
 
 
-def test_completion_completes_in_bash(capsys):
+def test_completion_completes_commands_and_options_in_bash(capsys, tmp_path):
     cli.main(["completion"])
-    script = capsys.readouterr().out + "\ncomplete -p heal"
+    heal = tmp_path / "heal"
+    heal.write_text(f'#!/bin/sh\nexec {sys.executable} -m heal_lib.cli "$@"\n')
+    heal.chmod(0o755)
+    script = capsys.readouterr().out + f"""
+    COMP_WORDS=({heal} rep); COMP_CWORD=1; _heal; echo ${{COMPREPLY[@]}}
+    COMP_WORDS=({heal} doctor --j); COMP_CWORD=2; _heal; echo ${{COMPREPLY[@]}}"""
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert "reproduce distil ablate" in done.stdout
+    assert done.stdout.split() == ["reproduce", "--json"], done.stderr
 
 
 def test_doctor_sees_a_cache_that_is_a_file(tmp_path, monkeypatch):
