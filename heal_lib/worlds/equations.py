@@ -86,6 +86,9 @@ class Equations(World):
         moves, e = parse(problem.question)
         return evaluate_chain(int(text), moves)[-1] == e
 
+    def others(self, problem: Problem) -> list[str]:
+        return [str(x) for x in range(1, 100) if str(x) != problem.answer]
+
     def routine(self, problem: Problem) -> list[str]:
         moves, e = parse(problem.question)
         collected, steps = collect(moves)
