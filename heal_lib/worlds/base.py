@@ -23,7 +23,8 @@ _BOX = re.compile(r"\\boxed\{([^{}]*)\}\s*\Z")
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """The oracle's word on one step. kind: routine | try | work | derive | assert | answer | stop | unknown.
+    """The oracle's word on one step. kind: routine | try | work | derive | assert | uncalled | answer | stop |
+    unknown.
 
     `fruitless` marks a valid step that does not lead towards the answer (a guess that misses, a wrong turn)."""
 
