@@ -6,6 +6,8 @@
 Problems are the unit of every interval: trajectories of one problem resemble each other.
 """
 
+import re
+
 import numpy as np
 from scipy.stats import rankdata, spearmanr
 
@@ -15,18 +17,19 @@ from heal_lib.trajectory import problem_of
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
 PLUS, PLUS_FORM, ORACLE = "pure+", "ln PPL / (U after + 1)", "oracle"
+LOOK = "regular expression"  # the world's own, for what its shortcuts look like
 CONTROLS = ("certainty before", "certainty after", "mean NLL", "max step PPL", "min-token probability", "token entropy",
-            "self-certainty", "length", "random")
+            "self-certainty", "length", LOOK, "random")
 ALL_READINGS = (*READINGS, PLUS, *CONTROLS, ORACLE)
 DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept", "genuine_kept", "kept_genuine",
              "threshold", "threshold_kept", "threshold_genuine_kept", "threshold_kept_genuine", "genuine_before", "n",
              "n_problems")
-KINDS = ("asserted", "false step")
+KINDS = ("asserted", "false step", "uncalled step")
 KEEP_GENUINE = 0.95  # operating point of a threshold: share of the genuine development rows that stay
 BEYOND = 1e6  # nats; an eps beyond any U leaves the perplexity alone
 
 
-def _weights(n_problems, n_boot, seed):
+def weights(n_problems, n_boot, seed):
     """How often each problem is drawn in each resample: [n_boot, n_problems], rows sum to n_problems."""
     return np.random.default_rng(seed).multinomial(n_problems, np.full(n_problems, 1 / n_problems), n_boot)
 
@@ -41,7 +44,7 @@ def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
     top, below = as_floats(numerator, "numerator"), as_floats(denominator, "denominator")
     if top.shape != below.shape or top.ndim not in (1, 2) or len(top) == 0:
         raise HealError(f"bootstrap_ratio: shapes {top.shape}, {below.shape}; pass one row per problem, at least one")
-    w, outside = _weights(len(top), n_boot, seed), [(1 - level) / 2, (1 + level) / 2]
+    w, outside = weights(len(top), n_boot, seed), [(1 - level) / 2, (1 + level) / 2]
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn, ratio = (w @ top) / (w @ below), top.sum(0) / below.sum(0)
     defined = np.isfinite(ratio)
@@ -97,8 +100,8 @@ def step_entropy(engine, row, parent=None, delimiter=""):
 def breakpoints(engine, rows, cfg):
     """One dict per trajectory of two steps or more: its step entropy, GEAR's breakpoint and what it is held against.
 
-    Keys: problem_id, world, step_entropy [K], n_steps, breakpoint, stop (one past the last step of the window),
-    first_break (the oracle's, 0-based; None where it finds none)."""
+    Keys: problem_id, world, difficulty, step_entropy [K], n_steps, breakpoint, stop (one past the last step of the
+    window), first_break (the oracle's, 0-based; None where it finds none)."""
     found = []
     for row in rows:
         world = worlds.get(row["world"])
@@ -109,8 +112,9 @@ def breakpoints(engine, rows, cfg):
         if at is None:
             continue
         report = world.check_steps(problem_of(row), row["text"])
-        found.append({"problem_id": row["problem_id"], "world": row["world"], "step_entropy": h, "n_steps": len(h),
-                      "breakpoint": at, "stop": min(len(h), gear.window_stop(len(h), cfg.window, **unit)),
+        found.append({**{name: row[name] for name in ("problem_id", "world", "difficulty")}, "step_entropy": h,
+                      "n_steps": len(h), "breakpoint": at,
+                      "stop": min(len(h), gear.window_stop(len(h), cfg.window, **unit)),
                       "first_break": None if report is None else report.first_break()})
     return found
 
@@ -145,7 +149,7 @@ def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95
     below = np.vstack([np.zeros(len(names)), member[~positive][order].cumsum(0)])  # negatives of h among the lowest k
     left, right = (np.searchsorted(scores[~positive][order], scores[positive], side) for side in ("left", "right"))
     wins = member[positive].T @ (below[left] + below[right]) / 2  # [G, G]
-    w = _weights(len(names), n_boot, seed)
+    w = weights(len(names), n_boot, seed)
     pairs = (w @ member[positive].sum(0)) * (w @ member[~positive].sum(0))
     drawn = ((w @ wins) * w).sum(1)[pairs > 0] / pairs[pairs > 0]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if len(drawn) else (np.nan, np.nan)
@@ -169,6 +173,7 @@ def anomaly_scores(rows, readings, eps=0.01, seed=0):
     scores["token entropy"] = [r["entropy"] for r in reads]
     scores["self-certainty"] = [-r["self_certainty"] for r in reads]
     scores["length"] = [len(r["token_ids"]) for r in rows]
+    scores[LOOK] = [float(bool(re.search(worlds.get(r["world"]).shortcut_pattern, r["text"]))) for r in rows]
     scores["random"] = np.random.default_rng(seed).random(len(rows))
     scores[ORACLE] = [float(r["genuine"] == 0) for r in rows]
     return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
@@ -203,10 +208,14 @@ def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile"
 
 
 def kind(row):
-    """ "genuine", or how a row is spurious by the oracle: "false step" (one at least) or "asserted" (none is false, yet
-    the answer does not follow)."""
+    """ "genuine", or how a row is spurious by the oracle: "false step" (one at least), "uncalled step" (no calculation
+    is false, but one that nothing asks for sets right what went wrong) or "asserted" (all is right, yet the answer does
+    not follow)."""
     report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
-    return "genuine" if report.genuine else "asserted" if all(s.valid for s in report.steps) else "false step"
+    wrong = [s.kind for s in report.steps if not s.valid]
+    if report.genuine or not wrong:
+        return "genuine" if report.genuine else "asserted"
+    return "uncalled step" if "uncalled" in wrong and not {"routine", "work"} & set(wrong) else "false step"
 
 
 def by_kind(scores, kinds, problems, *, n_boot=2000):

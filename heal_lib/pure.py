@@ -1,6 +1,7 @@
 """PURE: the Perplexity-Uncertainty Ratio Estimator (METHOD section 3).
 
     U_k  = -(1/|a*|) ln T(a* | x, s_<=k, e)     answer uncertainty after step k; U_0 before any step    [R]
+           or, among candidate answers a:  -ln T(a* | ...) / sum_a T(a | ...)       (pure_answers)      [R]
     r_k  = PPL_k / (U + eps)                    U before (U_(k-1)) or after (U_k) the step              [S/R]
     A(y) = mean, max or top-3 mean of r_k       trajectory anomaly                                      [R]
     drop the floor(lambda * n) largest A        lambda = 0.2                                            [S/R]
@@ -12,12 +13,14 @@ forced without logic.
 import math
 
 import numpy as np
+from scipy.special import logsumexp
 
 from heal_lib import sampling, worlds
 from heal_lib.entropy import step_perplexity
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of
 
+ANSWERS = ("likelihood", "candidates")
 READ = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
 
 
@@ -27,6 +30,16 @@ def uncertainty(answer_nll):
     if nll.ndim == 0 or nll.shape[-1] == 0:
         raise HealError("answer NLL: no answer tokens; check that the problem's answer is not empty")
     return nll.mean(-1)
+
+
+def uncertainty_among(nll):
+    """U among candidate answers: NLL of each whole answer, the right one first, [..., n] nats, to [...] nats [R].
+
+    0 where all else is ruled out, ln n where nothing is; how odd an answer looks at this place falls out of it."""
+    nll = as_floats(nll, "answers' NLL")
+    if nll.ndim == 0 or nll.shape[-1] == 0:
+        raise HealError("answers' NLL: no candidate; the problem's own answer is one")
+    return np.maximum(logsumexp(-nll, axis=-1) + nll[..., 0], 0.0)
 
 
 def uncertainty_at_steps(curve, when="before"):
@@ -88,21 +101,28 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
     return rank < n_kept[pool]
 
 
-def readings(*, world, rows, model, engine, step_delimiter):
-    """The teacher's reading of the accepted rows of a data set of one world, one for each, in order; see `read`."""
+def readings(*, world, rows, model, engine, step_delimiter, answers="likelihood"):
+    """The teacher's reading of the accepted rows of a data set of one world, one for each, in order; see `read`. A text
+    that a problem has twice is read once."""
     from datasets import Dataset
 
     accepted = [row for row in rows if row["correct"]]
-    found = read(sampling.watched(model, engine), accepted, step_delimiter)
-    return Dataset.from_dict({name: [np.asarray(reading[name]).tolist() for reading in found] for name in READ})
+    texts = [(row["problem_id"], *row["token_ids"]) for row in accepted]
+    different = dict(zip(texts, accepted, strict=True))
+    reads = read(sampling.watched(model, engine), list(different.values()), step_delimiter, answers)
+    found = dict(zip(different, reads, strict=True))
+    return Dataset.from_dict({name: [np.asarray(found[text][name]).tolist() for text in texts] for name in READ})
 
 
-def read(engine, rows, step_delimiter="") -> list[dict]:
+def read(engine, rows, step_delimiter="", answers="likelihood") -> list[dict]:
     """The teacher's reading of trajectories, no hint in context: `ppl` [K] per step, `uncertainty` [K+1] (U_0 before
     any step .. U_K), `nll` [T] per token, and the tokens' mean `entropy` and `self_certainty`. Two batched passes: the
     texts, and all their answers at once [R].
 
-    The step that holds the answer itself is left out of K: it states, it does not derive [R]."""
+    The step that holds the answer itself is left out of K: it states, it does not derive [R]. answers: "candidates"
+    reads every candidate after every step, where the world lists them; else, and by default, the right answer alone."""
+    if answers not in ANSWERS:
+        raise HealError(f"pure_answers={answers!r}: use {' or '.join(ANSWERS)}")
     prompts, completions, steps, ends, tails, openings = [], [], [], [], [], []
     for row in rows:
         problem, world = problem_of(row), worlds.get(row["world"])
@@ -113,14 +133,26 @@ def read(engine, rows, step_delimiter="") -> list[dict]:
         completions.append(list(row["token_ids"]))
         ends.append([0, *(end for _, end in steps[-1])])
         openings.append(engine.encode(world.answer_opening))
-        tails.append([*openings[-1], *engine.encode(problem.answer)])
+        listed = world.candidates(problem) if answers == "candidates" else None
+        told = [problem.answer] if listed is None else [answer + world.answer_closing for answer in listed]
+        tails.append([[*openings[-1], *engine.encode(answer)] for answer in told])
     scores = engine.score(prompts, completions)
-    answers = engine.tail_nll(prompts, completions, ends, tails)
+    each = [(i, tail) for i, group in enumerate(tails) for tail in group]
+    nll = iter(engine.tail_nll(*([of[i] for i, _ in each] for of in (prompts, completions, ends)),
+                               [tail for _, tail in each]))
+    curves = [_curve([next(nll)[:, len(opening):] for _ in group])
+              for group, opening in zip(tails, openings, strict=True)]
     return [{"nll": score.nll, "n_steps": len(spans),
              "entropy": float(score.entropy.mean()), "self_certainty": float(score.self_certainty.mean()),
-             "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0),
-             "uncertainty": uncertainty(answer[:, len(opening):])}
-            for score, spans, answer, opening in zip(scores, steps, answers, openings, strict=True)]
+             "ppl": step_perplexity(score.nll, spans) if spans else np.zeros(0), "uncertainty": curve}
+            for score, spans, curve in zip(scores, steps, curves, strict=True)]
+
+
+def _curve(answers):
+    """U_0 .. U_K from the NLL of each answer's tokens, [K+1, |a|] each: among several, or of the only one."""
+    if len(answers) == 1:
+        return uncertainty(answers[0])
+    return uncertainty_among(np.stack([nll.sum(-1, dtype=float) for nll in answers], -1))
 
 
 def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:

@@ -84,6 +84,7 @@ class Scale:
     pure_rule: str = one_of("quantile", "threshold")
     pure_aggregate: str = one_of("mean", "max", "top3")
     pure_uncertainty: str = one_of("before", "after")  # the step
+    pure_answers: str = one_of("likelihood", "candidates")  # U: how odd the answer is, or which of several it is [R]
     pure_pool: tuple[str, ...] = setting(("hint", "repair"), empty=True, choices=("hint", "repair"), other="hint")
     stage_hint_below: float = setting(0.5, 0, 1, unit="share correct", other="0.2")
     stages_cumulative: bool = setting(True, other="false")

@@ -3,6 +3,8 @@ rejection sampling on each.
 
     shipped teacher -> goes on reading one world's text with other shares -> pool, hints, repairs -> students -> gain
 
+    writer of `registers`, two knobs at a time -> pool, repairs by cut -> is the break where the entropy is?
+
 The paper fixes both; here the share of derivations in the teacher's hinted text (and so the share of spurious repairs),
 the share of derivations that it writes unprompted, and the student's size are knobs."""
 
@@ -12,13 +14,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from heal_lib import embedded, students, tables, teacher
+from heal_lib import embedded, knobs, students, tables, teacher
 from heal_lib.embedded import corpus, variants
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
 from heal_lib.store import Keyed, Stage
 
 SHIPPED = "student"
+MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
 METHODS = ("teacher", "sft-rs", "heal")
 COLUMNS = ["derive_hinted", "derive_unprompted", "student", "parameters", "known_facts", "unsolved", "spurious",
            "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "n_problems", "n_seeds"]
@@ -77,6 +80,22 @@ class Sweep(Experiment):
         self.have(students.evaluation(cfg, method, seed) for run in runs for cfg in teacher.families(run.cfg)
                   for method in METHODS for seed in run.cfg.seeds)
         return pd.DataFrame([self.cell(*cell) for cell in cells], columns=COLUMNS)
+
+
+def maps(run: Experiment, values: dict | None = None) -> list[pd.DataFrame]:
+    """The maps of `knobs.MAPS`, a table of cells each: the teacher's side alone, without a model. Sizes are the
+    scale's, up to what a map needs; `values`: {knob: values}, by default few of them where the scale is a trial."""
+    cfg = run.cfg
+    n_problems = min(cfg.n_distil, MAP["n_problems"])
+    values = {**(knobs.VALUES if n_problems == MAP["n_problems"] else knobs.ENDS), **(values or {})}
+    sizes = {name: min(getattr(cfg, name), most) for name, most in MAP.items() if name != "n_problems"}
+    stages = [Stage(f"map {' x '.join(pair)}", knobs.chart, {
+        "world": teacher.where("registers"), "values": {name: list(values[name]) for name in pair},
+        "n_problems": n_problems, **sizes, "seed": cfg.teacher_seed,
+        **cfg.pick("eligible_max_correct", "surge", "window", "window_unit", "backoff")}) for pair in knobs.MAPS]
+    run.have(stages)
+    return [knobs.table(run.store.data(stage).to_pandas(), *pair, n_boot=cfg.n_boot)
+            for stage, pair in zip(stages, knobs.MAPS, strict=True)]
 
 
 def gain(run: Experiment, samples, world: str) -> dict:

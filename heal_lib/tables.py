@@ -244,6 +244,7 @@ SWITCHES = {
     "pure_rule": ("quantile or threshold", "threshold"),
     "pure_aggregate": ("mean, max or top3", "max"),
     "pure_uncertainty": ("before or after the step", "after"),
+    "pure_answers": ("likelihood, or among the candidates that a world lists", "candidates"),
     "pure_pool": ("sources that are filtered", "\"['hint']\""),
     "stage_hint_below": ("share correct, 0 to 1", "0.2"),
     "stages_cumulative": ("true or false", "false"),

@@ -100,9 +100,10 @@ def repairs(cfg: Scale, group: tuple[str, str], rule: str = "entropy", split: st
 
 @functools.cache
 def readings(cfg: Scale, group: tuple[str, str], which: str, split: str = "distil") -> Stage:
-    """PURE's reading of the accepted rows of "hinted" or "repairs <rule>"."""
+    """PURE's reading of the accepted rows of "pool", "hinted" or "repairs <rule>"."""
     return Stage(f"readings {which} {_of(group, split)}", pure.readings, {
         "rows": source(cfg, group, which, split), "step_delimiter": cfg.step_delimiter, "world": where(group[0]),
+        "answers": cfg.pure_answers if worlds.get(group[0]).lists_answers else "likelihood",
         **{name: drawing(cfg)[name] for name in ("model", "engine")}})
 
 

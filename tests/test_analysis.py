@@ -105,7 +105,8 @@ def _reading(ppl, u, nll=(0.5,)):
 
 
 def test_anomaly_scores_put_the_forced_answer_on_top():
-    rows = [{"token_ids": [1] * n, "genuine": int(n == 2)} for n in (2, 1, 3)]
+    rows = [{"token_ids": [1] * n, "genuine": int(n == 2), "world": "paths", "text": text}
+            for n, text in ((2, "into B: A>B"), (1, "guess AB"), (3, "from A: A>B"))]
     readings = [_reading([1.1, 1.1], [4, 3, 2]), _reading([], [4]), _reading([1.1, 9], [4, 0.01, 0.01])]
     scores = analysis.anomaly_scores(rows, readings)
     assert set(scores) == set(analysis.ALL_READINGS)
@@ -113,6 +114,7 @@ def test_anomaly_scores_put_the_forced_answer_on_top():
     assert mean[1] == 1e30 and mean[0] < mean[2]  # no step but the answer: all assertion
     assert scores["ratio max, U after"][2] == pytest.approx(9 / 0.02)
     assert scores["length"].tolist() == [2, 1, 3] and scores["max step PPL"].tolist() == [1.1, 1, 9]
+    assert scores[analysis.LOOK].tolist() == [0, 1, 0]
     assert scores["oracle"].tolist() == [0, 1, 1] and scores["self-certainty"].tolist() == [-2] * 3
     assert scores["min-token probability"][0] == pytest.approx(-np.exp(-0.5)) and scores["pure+"][1] == 1e30
     assert scores["certainty before"].tolist() == [-3.5, 0, pytest.approx(-2.005)]
@@ -143,10 +145,24 @@ def test_kinds_of_spuriousness(text, kind):
     assert analysis.kind(_row(text, [])) == kind
 
 
+PROGRAM = ["A: 5+3=8", "A: 8*2=16", "A: 16k4 even *", "A: 16*4=64", "\\boxed{A=64}"]
+
+
+@pytest.mark.parametrize("kind, steps", [
+    ("genuine", PROGRAM), ("false step", [*PROGRAM[:2], "A: 16k4 even +", "A: 16+4=64", PROGRAM[-1]]),
+    ("false step", [PROGRAM[0], "A: 8*2=60", "A: 60k4 even +", "A: 60+4=64", PROGRAM[-1]]),
+    ("uncalled step", [*PROGRAM[:2], "A: 16k4 even *", "A: 16*4=64", "A: 64+1=65", "A: 65-1=64", PROGRAM[-1]]),
+    ("false step", [*PROGRAM[:4], "A: 64+1=66", "A: 66-2=64", PROGRAM[-1]])])
+def test_kinds_of_spuriousness_in_programs(kind, steps):
+    row = {**_row("\n\n".join(steps), []), "world": "registers", "question": "program A=5+3*2k4", "answer": "A=64"}
+    assert analysis.kind(row) == kind
+
+
 def test_each_kind_is_held_against_the_genuine_alone():
     kinds = ["genuine", "genuine", "asserted", "false step"]
-    asserted, false = analysis.by_kind({"s": np.array([2.0, 3, 9, 1])}, kinds, list("abcd"), n_boot=50)
+    asserted, false, uncalled = analysis.by_kind({"s": np.array([2.0, 3, 9, 1])}, kinds, list("abcd"), n_boot=50)
     assert (asserted["kind"], asserted["auroc"], asserted["n"]) == ("asserted", 1, 1) and false["auroc"] == 0
+    assert uncalled["n"] == 0 and np.isnan(uncalled["auroc"])
 
 
 def test_forms_by_hand():

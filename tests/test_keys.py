@@ -108,6 +108,7 @@ MATTERS = {
     "per_problem_cap": (2, {"rows"}), "deduplicate": (True, {"rows"}),
     "pure_lambda": (0.6, {"rows"}), "pure_rule": ("threshold", {"rows"}), "pure_pool": (("hint",), {"rows"}),
     "pure_aggregate": ("max", {"rows"}), "pure_uncertainty": ("after", {"rows"}), "pure_eps": (9.0, {"rows"}),
+    "pure_answers": ("candidates", {"readings hinted", "readings repairs entropy"}),
 }
 ELSEWHERE = {"name", "teacher", "student", "entropy", "seeds", "n_ablation_seeds", "n_boot", "all_methods", "engine",
              "n_development", "backend", "processes"}  # models by their files' hash; counts of stages

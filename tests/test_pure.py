@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.pure import aggregate, anomaly_plus, keep, step_ratio, uncertainty, uncertainty_at_steps
+from heal_lib.pure import (
+    aggregate,
+    anomaly_plus,
+    keep,
+    step_ratio,
+    uncertainty,
+    uncertainty_among,
+    uncertainty_at_steps,
+)
 
 
 def test_uncertainty_is_per_answer_token():
@@ -15,6 +23,22 @@ def test_uncertainty_is_per_answer_token():
     assert uncertainty([[1.0, 3.0], [0.0, 0.0]]).tolist() == [2, 0]
     with pytest.raises(HealError, match="no answer tokens"):
         uncertainty([])
+
+
+def test_uncertainty_among_candidates_is_what_the_right_one_has_of_them_all():
+    third = np.log([[3.0, 6.0, 6.0], [3.0, 3.0, 3.0]])  # NLL of the right one first: likelihoods 1/3, 1/6, 1/6
+    assert uncertainty_among(third) == pytest.approx([math.log(2), math.log(3)])
+    assert uncertainty_among([0.0, 50.0]) == pytest.approx(0, abs=1e-9) and uncertainty_among([7.0]) == 0
+    assert uncertainty_among([60.0, 10.0]) == pytest.approx(50)
+    with pytest.raises(HealError, match="no candidate"):
+        uncertainty_among([])
+
+
+@given(st.lists(st.floats(0, 40), min_size=1, max_size=6), st.floats(0, 200))
+def test_how_odd_an_answer_looks_here_falls_out(nll, odd):
+    """A box that comes too early is unlikely, whatever stands in it: that is no uncertainty about the answer."""
+    assert uncertainty_among(np.array(nll) + odd) == pytest.approx(uncertainty_among(nll), abs=1e-6)
+    assert uncertainty_among(nll) >= 0
 
 
 def test_uncertainty_before_and_after_the_step():

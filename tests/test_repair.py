@@ -266,6 +266,31 @@ def test_reading_by_hand(scripted):
         np.mean([np.exp(1) / 5, np.exp(2) / 4, np.exp(3) / 3]))
 
 
+def test_among_candidates_every_answer_is_read_to_its_end(scripted):
+    """Of 9 numbers, the right one gets surer; the others stay as unlikely as they were."""
+    def tail(ends, ids):
+        own = [ids[-2:] == [ord("7"), ord("}")]]
+        return np.array([[50.0] * (len(ids) - 1) + [4.0 - k if all(own) else 4.0] for k in range(len(ends))])
+
+    engine = scripted(tail=lambda ends, ids: tail(ends, ids)[:, -len(ids):] * ([0] * (len(ids) - 1) + [1]))
+    (got,) = pure.read(engine, [reading_row(engine)], answers="candidates")
+    answers = [said.removeprefix("\\boxed{").removesuffix("}") for _, _, said in engine.tails]
+    assert answers[0] == "7" and len(set(answers)) == 9 and all(said[-1] == "}" for _, _, said in engine.tails)
+    assert got["uncertainty"] == pytest.approx(np.log(1 + 8 * np.exp([0.0, -1, -2, -3])))
+    with pytest.raises(HealError, match="pure_answers='all': use likelihood or candidates"):
+        pure.read(engine, [], answers="all")
+
+
+def test_a_text_that_a_problem_has_twice_is_read_once(scripted, monkeypatch):
+    engine = scripted(tail=lambda ends, ids: np.ones((len(ends), len(ids))))
+    monkeypatch.setattr(pure.sampling, "watched", lambda model, kind: engine)
+    one, other = reading_row(engine), {**reading_row(engine), "problem_id": "q"}
+    found = pure.readings(world="equations", rows=[{**row, "correct": right} for row, right in
+                                                   ((one, True), (other, True), (one, False), (one, True))],
+                          model="", engine="", step_delimiter="")
+    assert len(found) == 3 and len(engine.scored) == 2 and found[0] == found[2]
+
+
 def test_no_hint_is_in_context_when_a_trajectory_is_read(scripted):
     engine = scripted(lambda prompt, key, j: REST)
     (row,) = repair(engine, [failed(engine, entropy=surge_at(2))], n=1)

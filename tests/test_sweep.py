@@ -3,12 +3,19 @@
 import json
 import types
 
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from heal_lib import embedded, scales, sweep
+from heal_lib import embedded, knobs, scales, sweep
 from heal_lib.embedded import corpus
+from heal_lib.plots import maps
 from heal_lib.store import Store
+from heal_lib.worlds.registers import Habit
 
 GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts": 30,
         "sweep_sizes": ["small", "teacher"], "sweep_base_texts": 30}
@@ -68,3 +75,44 @@ def test_the_gain_stands_beside_what_the_teacher_is_like():
     found = sweep.gain(Plain(), samples, "paths")
     assert found["unsolved"] == 0.5 and found["spurious"] == 0.25
     assert (found["heal"], found["difference"], found["n_problems"]) == (1, 1, 2)
+
+
+# --- the map over the knobs of a teacher without a model
+SIZES = {"n_problems": 10, "n_samples": 4, "n_failed": 1, "n_candidates": 2, "eligible_max_correct": 4, "backoff": 1,
+         "seed": 0, "window": 1 / 3, "window_unit": "steps", "surge": "difference"}
+
+
+def test_a_cell_of_the_map_is_the_same_each_time_and_knows_what_its_knobs_do():
+    def cell(**habit):
+        return pd.DataFrame(knobs.cell("registers", Habit(**habit), **SIZES))
+
+    usual = cell()
+    pd.testing.assert_frame_equal(usual, cell())
+    drawn = ["problem_id", "n", "hits", "permuted"]
+    pd.testing.assert_frame_equal(usual[drawn], cell(hazard=0.9)[drawn])  # shortcuts are of hinted text
+    assert cell(hazard=1.0)["genuine entropy"].sum() < usual["genuine entropy"].sum()
+    sure = Habit(chances=(0.0,) * 8, confident=1.0, stay=1.0, free=0.0)  # nothing to hesitate about: no entropy at all
+    found = pd.DataFrame(knobs.cell("registers", sure, **SIZES))
+    assert (found["tokens entropy"] == found["tokens fixed"]).all()  # ties go to the earliest step, for every text
+
+
+def test_the_map_s_table_by_hand():
+    lines = [{"x": x, "y": 0.08, "n": 2, "hits": hits, "permuted": 0.5, **{
+        f"{what} {rule}": (2 if rule == "entropy" else 1) if what == "genuine" else 100
+        for rule in knobs.RULES for what in ("genuine", "tokens")}} for x in (0.5, 0.7) for hits in (0, 2)]
+    table = knobs.table(pd.DataFrame(lines), "confident", "hazard", n_boot=50)
+    assert table["confident"].tolist() == [0.5, 0.7] and table["n_trajectories"].tolist() == [4, 4]
+    assert table.iloc[0][["hit", "chance", "gain", "per_1000_start", "over_start", "oracle_over_start"]].tolist() == [
+        0.5, 0.25, 0.25, 10, 2, 1]
+    other = table.assign(late=0.0, free=1.0).drop(columns=["confident", "hazard"])
+    single = knobs.alone([table, other])
+    assert single["knob"].tolist() == ["confident", "confident", "late", "late", "free", "free"]
+    plt.close(maps.knob_maps([table], knobs.MAPS[:1], knobs.WORDS))
+    plt.close(maps.knob_lines(single, knobs.WORDS))
+
+
+def test_a_trial_has_few_cells_and_no_model_is_asked(run):
+    found = sweep.maps(run, {name: values[:1] for name, values in knobs.ENDS.items()})
+    assert [len(table) for table in found] == [1, 1]
+    assert all(set(pair) <= set(table) for table, pair in zip(found, knobs.MAPS, strict=True))
+    assert {event.name for event in run.store.events} == {"map confident x hazard", "map late x free"}

@@ -14,6 +14,7 @@ from heal_lib import sampling, worlds
 from heal_lib.embedded.tokenizer import WORDS
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of
+from heal_lib.worlds import base
 from heal_lib.worlds.base import SPLITS
 
 NAMES = [*worlds.names(), *worlds.names("registers")]
@@ -379,3 +380,46 @@ def test_a_world_knows_its_difficulties_and_how_long_a_sample_may_be(name, level
     world = worlds.get(name)
     assert world.knows(level) and not world.knows("impossible")
     assert world.longest(level) == world.max_new_tokens[level] > 20
+
+
+# --- the answers that a problem might have
+
+@pytest.mark.parametrize("name", ["equations", "registers"])
+def test_candidates_are_the_answer_and_others_that_are_wrong(name):
+    world = worlds.get(name)
+    for level in world.difficulties:
+        for problem in some(name, level, 6):
+            found = world.candidates(problem)
+            right = answers(problem)
+            assert found == world.candidates(problem) and found[0] == problem.answer
+            assert len(set(found)) == len(found) <= base.MOST_CANDIDATES
+            assert [right[answer] for answer in found] == [True] + [False] * (len(found) - 1)
+    assert world.lists_answers
+
+
+def test_all_readings_of_a_program_are_candidates():
+    """One register ends in a glyph that may stand for + - *, and the other in none."""
+    problem = Problem("p", "registers", "easy", "program A=5+3*2k4 B=7-2", "A=64 B=5")
+    assert worlds.get("registers").candidates(problem)[0] == "A=64 B=5"
+    assert set(worlds.get("registers").candidates(problem)) == {"A=64 B=5", "A=20 B=5", "A=12 B=5"}
+
+
+def test_where_answers_cannot_be_listed_there_are_no_candidates():
+    for name in ("paths", "countdown"):
+        assert worlds.get(name).candidates(some(name, "easy")[0]) is None and not worlds.get(name).lists_answers
+
+
+# --- the look of a shortcut
+
+@pytest.mark.parametrize("name, found", [("equations", 1), ("paths", 1), ("countdown", 0), ("registers", 0.3)])
+def test_a_pattern_finds_shortcuts_by_their_look_and_no_derivation(name, found):
+    """False arithmetic looks like any other, so of registers' shortcuts it finds one kind, and of countdown's none."""
+    world = worlds.get(name)
+    problems = world.problems("development", 60, 1, "hard")
+
+    def share(write):
+        return sum(bool(re.search(world.shortcut_pattern, join(world.routine(p), write(p), boxed(p.answer))))
+                   for p in problems) / len(problems)
+
+    assert share(world.derivation) == 0
+    assert share(lambda p: world.shortcut(p, rng_of(p.id))) == pytest.approx(found, abs=0.1)

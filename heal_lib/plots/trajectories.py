@@ -19,7 +19,8 @@ TOP = 2.5  # nats
 _PALETTE = sns.color_palette("colorblind", 10)
 _HEAT = sns.light_palette(_PALETTE[1], as_cmap=True)
 _WORLDS = {"equations": (_PALETTE[0], "o", "-"), "paths": (_PALETTE[1], "s", "--"),
-           "countdown": (_PALETTE[4], "^", "-.")}
+           "countdown": (_PALETTE[4], "^", "-."), "registers": (_PALETTE[2], "D", ":")}
+_HATCHES = {"paths": "///", "countdown": "...", "registers": "xx"}
 _LINES = {"genuine": "-", "spurious": "--", "failed": "--", "correct": "-", "repaired": "-."}
 _MARKS = {"genuine": "o", "spurious": "X", "failed": "v", "correct": "o", "repaired": "D"}
 _FLAGS = {"breakpoint": "▼ breakpoint", "cut": "✂ cut", "repair": "▶ repaired from here"}
@@ -191,7 +192,7 @@ def count_bars(ax, shares, world, offset=0.0, width=0.27):
     groups = count_groups(len(shares) - 1)
     heights = [np.sum(shares[first : last + 1]) for first, last in groups]
     ax.bar(np.arange(len(groups)) + offset, heights, width, color=world_style(world)["color"], label=world,
-           hatch={"paths": "///", "countdown": "..."}.get(world, ""), edgecolor="white")
+           hatch=_HATCHES.get(world, ""), edgecolor="white")
     words = [f"{first}" if first == last else f"{first}–{last}" for first, last in groups]
     ax.set(xlabel="c, correct samples of N", xticks=range(len(groups)), xticklabels=words)
     ax.grid(False, axis="x")
@@ -261,8 +262,8 @@ def roc_curve(ax, scores, labels, label, **look):
 
 
 def kind_style(kind: str) -> dict:
-    """Colour and marker of a kind of spuriousness: "asserted" or "false step"."""
-    colour, marker = {"asserted": (4, "D"), "false step": (3, "X")}[kind]
+    """Colour and marker of a kind of spuriousness, one of `analysis.KINDS`."""
+    colour, marker = {"asserted": (4, "D"), "false step": (3, "X"), "uncalled step": (0, "^")}[kind]
     return {"color": _PALETTE[colour], "marker": marker}
 
 

@@ -17,12 +17,14 @@ from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, seed_of, split_
 SPLITS = {"pretrain": (0, 70), "distil": (70, 85), "development": (85, 90), "test": (90, 100)}
 ANSWER_OPENING = "\\boxed{"
 HINT = "hint "
+MOST_CANDIDATES = 9  # answers that one problem's is held against: each is read after every step
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}\s*\Z")
 
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """The oracle's word on one step. kind: routine | try | work | derive | assert | answer | stop | unknown.
+    """The oracle's word on one step. kind: routine | try | work | derive | assert | uncalled | answer | stop |
+    unknown.
 
     `fruitless` marks a valid step that does not lead towards the answer (a guess that misses, a wrong turn)."""
 
@@ -60,7 +62,10 @@ class World:
     difficulties: ClassVar[dict[str, dict]]
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
+    answer_closing: ClassVar[str] = "}"  # so that the answer 6 is not the beginning of 64
     step_delimiter: ClassVar[str] = STEP_DELIMITER
+    # What an eye would filter shortcuts by, for `re.search`; matches nothing where they have no look of their own.
+    shortcut_pattern: ClassVar[str] = r"(?!)"
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide what its problems and verdicts are
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:
@@ -137,6 +142,24 @@ class World:
     def hint_after(self, problem: Problem, kept: str, form: str = "answer") -> str:
         """The hint where it follows kept text; prose needs other words there."""
         return self.hint(problem, form)
+
+    def others(self, problem: Problem) -> list[str] | None:
+        """Other answers that the problem might have; None where they cannot be listed."""
+        return None
+
+    @property
+    def lists_answers(self) -> bool:
+        """Whether a problem's possible answers can be listed."""
+        return type(self).others is not World.others
+
+    def candidates(self, problem: Problem) -> list[str] | None:
+        """The problem's answer, then some other ones that it might have, MOST_CANDIDATES together; drawn by the problem
+        alone. None where they cannot be listed."""
+        others = self.others(problem)
+        if others is None:
+            return None
+        drawn = rng_of("candidates", problem.id).sample(others, min(len(others), MOST_CANDIDATES - 1))
+        return [problem.answer, *drawn]
 
     def told(self, problem: Problem, form: str, kept: str = "") -> str:
         """What a model is told after kept text, "" for the form "none" (a control: it goes on by itself)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b
 CONTEXTS = [(glyph, parity) for glyph in GLYPHS for parity in PARITIES]
 RULES = dict(zip(CONTEXTS, "*+-*+-*-", strict=True))  # the secret: what a glyph does to an even or odd value
 MAX_VALUE = 99
+LONGEST = 16  # characters of a step
 _REGISTER = re.compile(r"([A-D])=([1-9]?\d)((?:[-+*kmqw]\d)+)", re.ASCII)
 _MOVE = re.compile(r"([-+*kmqw])(\d)", re.ASCII)
 _WORK = re.compile(r"([A-D]): ([1-9]?\d)([-+*])(\d)=([1-9]?\d)", re.ASCII)
@@ -47,9 +49,19 @@ def operation(symbol: str, value: int) -> str:
     return symbol if symbol in OPERATIONS else RULES[symbol, parity(value)]
 
 
+@functools.lru_cache(1 << 14)  # few steps are different, and each is read often
+def _matched(step: str) -> re.Match | None:
+    return FORK.fullmatch(step) or _WORK.fullmatch(step)
+
+
+def _understood(step: str) -> re.Match | None:
+    """What a step says, None where it says nothing; none that does is longer than `LONGEST`, and none is kept."""
+    return _matched(step) if len(step) <= LONGEST else None
+
+
 def read(registers: dict[str, Register], step: str) -> tuple[str, bool]:
     """(kind, valid) of a step that is no box; the registers are changed as it says, right or wrong."""
-    found = FORK.fullmatch(step) or _WORK.fullmatch(step)
+    found = _understood(step)
     r = registers.get(found.group(1)) if found else None
     if r is None:
         return "unknown", False
@@ -62,8 +74,9 @@ def read(registers: dict[str, Register], step: str) -> tuple[str, bool]:
         kind = "derive"
     else:
         kind, named = ("work", (r.said, due[1])) if due and due[0] in GLYPHS else ("routine", due)
-        valid = valid and named == (symbol, int(operand))
-        valid = valid and OPERATIONS[symbol](int(value), int(operand)) == int(found.group(5))
+        true = OPERATIONS[symbol](int(value), int(operand)) == int(found.group(5))
+        kind = "uncalled" if true and not due else kind
+        valid = valid and true and named == (symbol, int(operand))
         r.value, r.at, r.said = int(found.group(5)), min(r.at + 1, len(r.moves)), ""
     return kind, valid
 

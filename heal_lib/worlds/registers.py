@@ -14,6 +14,7 @@ rest: a false calculation, or a true one that the program does not ask for, sets
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -69,6 +70,8 @@ class Registers(World):
         "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq", "known": (1, 3)},
         "hard": {"registers": (3, 4), "forks": (2, 3), "glyphs": GLYPHS, "known": (2, 4)},
     }
+    # A register goes on after its glyph's calculation. False calculations look like any other.
+    shortcut_pattern = r"(?s)([A-D]): \d+[kmqw].*\n\1: \d+[-+*]\d=.*\n\1: "
     max_new_tokens = {"easy": 96, "medium": 144, "hard": 224}
 
     def _draw(self, rng: Random, registers, forks, glyphs, known):
@@ -85,6 +88,14 @@ class Registers(World):
 
     def _right(self, problem: Problem, box: str) -> bool:
         return box == problem.answer
+
+    def others(self, problem: Problem) -> list[str]:
+        """What the program would give if its glyphs meant something else, each register's one of three operations."""
+        registers = parse(problem.question)
+        ends = [_ends(r) for r in registers.values()]
+        answers = [" ".join(f"{name}={value}" for name, value in zip(registers, values, strict=True))
+                   for values in itertools.product(*ends)]
+        return [answer for answer in answers if answer != problem.answer]
 
     def hint(self, problem: Problem, form: str = "answer") -> str:
         if form == "first_step":  # the first that is not written in the program
@@ -165,6 +176,14 @@ def foreign_values(problem: Problem, before: Sequence[str], rng: Random, agree: 
             r.value = OPERATIONS[op if symbol in GLYPHS else symbol](r.value, b)
         values[name] = r.value
     return values
+
+
+def _ends(r: Register) -> list[int]:
+    """The values that a register may end at, by what its glyph may mean."""
+    ends = [r.value]
+    for symbol, b in r.moves:
+        ends = [do(value, b) for value in ends for op, do in OPERATIONS.items() if symbol in GLYPHS or op == symbol]
+    return ends
 
 
 def _chain(rng: Random, known: int, glyph: str) -> tuple[int, list[tuple[str, int]]]:

@@ -1,0 +1,109 @@
+"""What notebook 02 measures: whether breakpoints hit the break more often than their positions alone do, what every cut
+and every hint yields, and the gates of a world that judges GEAR.
+
+    permuted: share of the other breakpoints of its world and level that would hit a trajectory's break too      [R]
+    fixed:    whether their median hits it                                                                       [R]
+
+In published work position alone predicts where a teacher fails better than local uncertainty does: hence these two."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import numpy as np
+import pandas as pd
+
+from heal_lib import analysis, embedded, stats, teacher, worlds
+
+CHANCES = ("window", "trajectory", "permuted", "fixed")
+HINTS = ("answer", "first_step", "wrong", "none")
+RATIOS = {"repair_rate": ("accepted", "candidates"), "genuine_rate": ("good", "candidates"),
+          "genuine_share": ("good", "accepted"), "unique_share": ("unique", "good"),
+          "tokens_per_accepted": ("accepted", "tokens"), "tokens_per_genuine": ("good", "tokens")}
+DRAWN = ("problem_id", "world", "difficulty", "correct", "genuine", "n_generated", "text")
+
+
+def elsewhere(found, slack: int) -> np.ndarray:
+    """[n, 2] from `analysis.breakpoints` with a first break: the chances `permuted` and `fixed`. A breakpoint beyond a
+    trajectory's end is its last step, as when it is cut there."""
+    out, groups = np.zeros((len(found), 2)), [(f["world"], f["difficulty"]) for f in found]
+    for group in set(groups):
+        mine = [i for i, other in enumerate(groups) if other == group]
+        at = np.array([found[i]["breakpoint"] for i in mine])
+        middle = statistics.median_low(at.tolist())
+        for i in mine:
+            near = np.abs(np.minimum([*at, middle], found[i]["n_steps"] - 1) - found[i]["first_break"]) <= slack
+            out[i] = near[:-1].mean(), near[-1]
+    return out
+
+
+def breaks(found, *, n_boot: int) -> pd.DataFrame:
+    """One row per world and slack (0 and 1 steps): share of breakpoints that hit the oracle's break (`mean`), each
+    chance, and hit minus chance, with intervals over problems. `found`: from `analysis.breakpoints`."""
+    broken, rows = [f for f in found if f["first_break"] is not None], []
+    for world in dict.fromkeys(f["world"] for f in broken):
+        mine = [f for f in broken if f["world"] == world]
+        for slack in (0, 1):
+            each = np.hstack([analysis.hits(mine, slack), elsewhere(mine, slack)])
+            each = pd.DataFrame(each).groupby([f["problem_id"] for f in mine]).mean().to_numpy()
+            row = [world, slack, len(mine), len(each), *stats.bootstrap_mean(each[:, 0], n_boot=n_boot)]
+            for chance in each.T[1:]:
+                row += [chance.mean(), *stats.paired_bootstrap(each[:, 0], chance, n_boot=n_boot)]
+            rows.append(row)
+    names = ["world", "slack", "n_trajectories", "n_problems", "mean", "ci_low", "ci_high"]
+    names += [f"{what}_{name}" for name in CHANCES for what in ("chance", "gain", "gain_low", "gain_high")]
+    return pd.DataFrame(rows, columns=names)
+
+
+def yields(data: dict, name: str, *, n_boot: int) -> pd.DataFrame:
+    """What repairs yield: one row per world, key of `data` and metric of RATIOS, with intervals over problems.
+
+    data: {cut or hint: data set of repairs}, the first being what the others are held against; `name`: the column of
+    the keys. The columns "first_minus_this", "diff_low", "diff_high" are of the rates (shares of all candidates).
+    Tokens per accepted (or genuine) repair are the inverse of such repairs per token, interval and all."""
+    draws = pd.concat([rows.select_columns(list(DRAWN)).to_pandas().assign(key=key) for key, rows in data.items()],
+                      ignore_index=True)
+    draws["good"] = draws["correct"] & (draws["genuine"] == 1)
+    draws["unique"] = draws["good"] & ~draws.duplicated(["key", "problem_id", "text", "good"])
+    totals = draws.assign(candidates=1).groupby(["world", "key", "problem_id"], sort=False).agg(
+        accepted=("correct", "sum"), good=("good", "sum"), unique=("unique", "sum"), tokens=("n_generated", "sum"),
+        candidates=("candidates", "sum"))
+    parts, first, rows = dict(list(totals.groupby(level=["world", "key"], sort=False))), next(iter(data)), []
+    for (world, key), part in parts.items():
+        for metric, (top, below) in RATIOS.items():
+            ratio, difference = analysis.bootstrap_ratio(part[top], part[below], n_boot=n_boot), (np.nan,) * 3
+            if metric.startswith("tokens_per"):
+                with np.errstate(divide="ignore"):
+                    mean, low, high = 1 / np.array(ratio, dtype=float)
+                ratio = mean, high, low
+            if metric.endswith("_rate") and (world, first) in parts:
+                each = [(t[top] / t[below]).to_numpy() for t in (parts[world, first], part)]
+                difference = stats.paired_bootstrap(*each, n_boot=n_boot)
+            rows.append((world, key, metric, len(part), part["candidates"].sum(), *ratio, *difference))
+    return pd.DataFrame(rows, columns=["world", name, "metric", "n_problems", "n_candidates", "mean", "ci_low",
+                                       "ci_high", "first_minus_this", "diff_low", "diff_high"])
+
+
+def relative(a, b, *, n_boot: int, seed: int = 0) -> tuple[float, float, float]:
+    """(ratio, low, high), 95 %, of two ratios of sums, whole problems resampled: a and b are pairs (numerator,
+    denominator), [n_problems] each. NaN where b has no numerator."""
+    columns = np.stack([np.asarray(x, dtype=float) for x in (*a, *b)], 1)
+    drawn = analysis.weights(len(columns), n_boot, seed) @ columns
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value, *others = (x[..., 0] * x[..., 3] / (x[..., 1] * x[..., 2]) for x in (columns.sum(0), drawn))
+    others = others[0][np.isfinite(others[0])]
+    if not np.isfinite(value) or not len(others):
+        return np.nan, np.nan, np.nan
+    return float(value), *map(float, np.quantile(others, [0.025, 0.975]))
+
+
+def gates(cfg) -> pd.DataFrame:
+    """The gates of the worlds that are to judge GEAR, from their teacher's card: value, bounds, and whether it lies
+    within. The worlds of the first family have none of them: they are mechanism checks."""
+    rows = []
+    for world in cfg.worlds:
+        card = embedded.folder(teacher.model_of(cfg, world)) / "card.json"
+        if worlds.get(world).family and card.is_file():
+            rows += [[world, gate, *found] for gate, found in json.loads(card.read_text()).get("gates", {}).items()]
+    return pd.DataFrame(rows, columns=["world", "gate", "value", "low", "high", "met"])
