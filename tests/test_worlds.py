@@ -379,3 +379,19 @@ def test_a_world_knows_its_difficulties_and_how_long_a_sample_may_be(name, level
     world = worlds.get(name)
     assert world.knows(level) and not world.knows("impossible")
     assert world.longest(level) == world.max_new_tokens[level] > 20
+
+
+# --- the look of a shortcut
+
+@pytest.mark.parametrize("name, found", [("equations", 1), ("paths", 1), ("countdown", 0), ("registers", 0.3)])
+def test_a_pattern_finds_shortcuts_by_their_look_and_no_derivation(name, found):
+    """False arithmetic looks like any other, so of registers' shortcuts it finds one kind, and of countdown's none."""
+    world = worlds.get(name)
+    problems = world.problems("development", 60, 1, "hard")
+
+    def share(write):
+        return sum(bool(re.search(world.shortcut_pattern, join(world.routine(p), write(p), boxed(p.answer))))
+                   for p in problems) / len(problems)
+
+    assert share(world.derivation) == 0
+    assert share(lambda p: world.shortcut(p, rng_of(p.id))) == pytest.approx(found, abs=0.1)

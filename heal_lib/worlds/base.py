@@ -61,6 +61,8 @@ class World:
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
     step_delimiter: ClassVar[str] = STEP_DELIMITER
+    # What an eye would filter shortcuts by, for `re.search`; matches nothing where they have no look of their own.
+    shortcut_pattern: ClassVar[str] = r"(?!)"
     packages: ClassVar[tuple[str, ...]] = ()  # whose versions decide what its problems and verdicts are
 
     def problems(self, split: str, n: int, seed: int, difficulty: str) -> list[Problem]:

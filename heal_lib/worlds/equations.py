@@ -67,6 +67,7 @@ class Equations(World):
         "hard": {"n_moves": (3, 3), "n_splits": (1, 2), "max_x": 49},
         "long": {"n_moves": (4, 5), "n_splits": (1, 2), "max_x": 49},  # longer than anything trained on
     }
+    shortcut_pattern = r"(?m)^(\d+)=\1$"  # a try that fits, "46=46"
     max_new_tokens = {"easy": 128, "hard": 144, "long": 192}
 
     def _draw(self, rng: Random, n_moves, n_splits, max_x):

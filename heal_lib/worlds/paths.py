@@ -52,6 +52,7 @@ class Paths(World):
         "hard": {"depth": (5, 6)},
         "long": {"depth": (7, 7)},  # longer than anything trained on
     }
+    shortcut_pattern = r"(?m)^guess "
     max_new_tokens = {"easy": 112, "hard": 144, "long": 176}
 
     def _draw(self, rng: Random, depth):

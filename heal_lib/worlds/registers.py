@@ -69,6 +69,8 @@ class Registers(World):
         "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq", "known": (1, 3)},
         "hard": {"registers": (3, 4), "forks": (2, 3), "glyphs": GLYPHS, "known": (2, 4)},
     }
+    # A register goes on after its glyph's calculation. False calculations look like any other.
+    shortcut_pattern = r"(?s)([A-D]): \d+[kmqw].*\n\1: \d+[-+*]\d=.*\n\1: "
     max_new_tokens = {"easy": 96, "medium": 144, "hard": 224}
 
     def _draw(self, rng: Random, registers, forks, glyphs, known):
