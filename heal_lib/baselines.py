@@ -43,7 +43,8 @@ METHODS = {
     "answers": Method("answers only, no reasoning", "answers"),
     "sft-rs": Method("rejection sampling"),
     "sft-rs-matched": Method("rejection sampling, as many teacher tokens as HEAL", "matched"),
-    "sft-rs-passes": Method("rejection sampling, as many passes over its rows as HEAL", passes="heal"),
+    "sft-rs-passes": Method("rejection sampling, as many passes over its rows as HEAL, stopped early by development loss",
+                            passes="heal", early=True),
     "sft-rs-early": Method("rejection sampling, stopped early by development loss", early=True),
     "limo": Method("LIMO: few, hard, clean", "limo"),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
@@ -79,9 +80,9 @@ METHODS = {
 }
 SAMPLING = ("sft-rs", "sft-rs-matched", "sft-rs-passes", "sft-rs-early")  # all that rejection sampling can be
 MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "star", "star-pure", "heal")
-CORE = ("teacher", "student", *SAMPLING, "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
-        "heal-no-pace", "heal-random-cut", "heal-middle-cut", "heal-start-cut", "heal-fixed-cut", "heal-permuted-cut",
-        "heal-oracle-cut", "heal-nll")  # without all_methods
+CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
+        "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
+        "heal-nll")  # without all_methods
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 # Controls that cut where GEAR might, without what it reads: what GEAR may claim is decided by the strongest of them.
