@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,10 +22,12 @@ class Method:
     base: str | Callable = "correct"  # what Base holds; see `_base`
     hint: bool = False  # hinted samples, for problems below the share correct
     cut: str | None = None  # GEAR's cut rule, or None for no repair
-    filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | random | oracle | None
+    filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | regex | random | oracle | None
     order: str = "mixed"
     restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
     loss: str = "tokens"  # or "logits": TRL's DistillationTrainer, on the student's own samples
+    passes: str = ""  # of this method: as many passes over the own rows as it makes, rather than as many tokens
+    early: bool = False  # the weights of the least loss on held-out rows, rather than the last
     trained: bool = True
     switches: tuple = ()  # ((switch, value), ...): assumption switches other than the run's
 
@@ -40,6 +43,9 @@ METHODS = {
     "answers": Method("answers only, no reasoning", "answers"),
     "sft-rs": Method("rejection sampling"),
     "sft-rs-matched": Method("rejection sampling, as many teacher tokens as HEAL", "matched"),
+    "sft-rs-passes": Method("rejection sampling, as many passes over its rows as HEAL, stopped early by development loss",
+                            passes="heal", early=True),
+    "sft-rs-early": Method("rejection sampling, stopped early by development loss", early=True),
     "limo": Method("LIMO: few, hard, clean", "limo"),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
     "logits": Method("logit distillation, on-policy", "prompts", loss="logits"),
@@ -53,6 +59,9 @@ METHODS = {
     "heal-middle-cut": _heal("GEAR: cut at the middle", cut="middle"),
     "heal-value-cut": _heal("GEAR: cut at the largest entropy", cut="value"),
     "heal-start-cut": _heal("GEAR: cut at 0", cut="start"),
+    "heal-fixed-cut": _heal("GEAR: cut at the median of its breakpoints, in every text", cut="fixed"),
+    "heal-permuted-cut": _heal("GEAR: cut at another trajectory's breakpoint", cut="permuted"),
+    "heal-oracle-cut": _heal("GEAR: cut before the oracle's first false step", cut="oracle"),
     "heal-backoff-0": _heal("GEAR: no back-off", switches=(("backoff", 0),)),
     "heal-backoff-2": _heal("GEAR: back-off 2", switches=(("backoff", 2),)),
     "heal-window-half": _heal("GEAR: window 1/2", switches=(("window", 0.5),)),
@@ -62,21 +71,26 @@ METHODS = {
     "heal-nll": _heal("PURE: mean NLL instead", filter="nll"),
     "heal-entropy": _heal("PURE: token entropy instead", filter="entropy"),
     "heal-pure-plus": _heal("PURE: pure+ instead", filter="pure+"),
+    "heal-regex": _heal("PURE: a regular expression for the shortcut instead", filter="regex"),
     "heal-oracle": _heal("PURE: the oracle instead", filter="oracle"),
     "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
     "heal-interleaved": _heal("PACE: interleaved, sources weighted alike", order="interleaved"),
     "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
     "heal-separate": _heal("PACE: stages, each of its own source alone", order="separate"),
 }
-MAIN = ("teacher", "student", "answers", "logits", "sft-rs", "sft-rs-matched", "limo", "paced", "star", "star-pure",
-        "heal")
-CORE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
-        "heal-no-pace", "heal-random-cut", "heal-middle-cut", "heal-start-cut", "heal-nll")  # without all_methods
+SAMPLING = ("sft-rs", "sft-rs-matched", "sft-rs-passes", "sft-rs-early")  # all that rejection sampling can be
+MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "star", "star-pure", "heal")
+CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
+        "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
+        "heal-nll")  # without all_methods
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
-CUTS = ("heal", "heal-random-cut", "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-backoff-0",
+# Controls that cut where GEAR might, without what it reads: what GEAR may claim is decided by the strongest of them.
+POSITIONS = ("heal-random-cut", "heal-fixed-cut", "heal-permuted-cut")
+CUTS = ("heal", *POSITIONS, "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-oracle-cut", "heal-backoff-0",
         "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
-FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy", "heal-pure-plus", "heal-oracle")
+FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy", "heal-pure-plus", "heal-regex",
+           "heal-oracle")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
@@ -202,15 +216,24 @@ def _answer(row: dict, writer) -> dict:
 
 
 def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict]:
-    """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]."""
+    """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]. The oracle drops what
+    is spurious, a regular expression what it finds, however many."""
     if not rows or how == "oracle":
         return [row for row in rows if row["genuine"]]
+    if how == "regex":
+        return [row for row, found in zip(rows, surface(rows), strict=True) if not found]
     if how == "random":
         scores = np.random.default_rng(seed_of(seed, "drop", which)).random(len(rows))
     else:
         scores = anomalies([readings[_id(row)] for row in rows], how, settings)
     kept = pure.keep(scores, settings["pure_lambda"], settings["pure_rule"], pools=[row["problem_id"] for row in rows])
     return [row for row, stays in zip(rows, kept, strict=True) if stays]
+
+
+def surface(rows) -> np.ndarray:
+    """[n]: how often each row's text shows what its world's shortcuts look like (`World.shortcut_pattern`), 0 in worlds
+    whose shortcuts have no look of their own; more is more suspect. What a reader sees without any model [R]."""
+    return np.array([len(re.findall(worlds.get(row["world"]).shortcut_pattern, row["text"])) for row in rows], float)
 
 
 def anomalies(readings, how: str, settings) -> np.ndarray:
@@ -225,7 +248,7 @@ def anomalies(readings, how: str, settings) -> np.ndarray:
         return np.array([np.mean(r["nll"]) for r in readings])
     if how == "entropy":
         return np.array([r["entropy"] for r in readings])
-    raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, random or oracle")
+    raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, regex, random or oracle")
 
 
 def capped(rows: list[dict], cap: int, seed: int) -> list[dict]:

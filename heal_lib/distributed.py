@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from heal_lib import backends, files, training
 from heal_lib.errors import HealError
 
 
-def train(base: str, stages: list[list[dict]], configs: list, folder: str, how: backends.Finetune) -> list:
+def train(base: str, stages: list[list[dict]], configs: list, folder: str, how: backends.Finetune,
+          heldout: Sequence[dict] = ()) -> list:
     """`training.train` on `how.processes` processes. Raises HealError where one fails, which has then said why."""
     for config in configs:
         if config.batch_size % how.processes:
             raise HealError(f"batch_size is {config.batch_size}; {how.processes} processes cannot share it evenly")
     with tempfile.TemporaryDirectory() as job:
         facts = {"base": os.path.abspath(base), "folder": os.path.abspath(folder), "how": asdict(how),
-                 "configs": [asdict(config) for config in configs], "stages": stages}
+                 "configs": [asdict(config) for config in configs], "stages": stages, "heldout": list(heldout)}
         files.write_json(facts, Path(job, "job.json"))
         if subprocess.run([*_launch(how.processes), "-m", "heal_lib.distributed", job]).returncode:
             raise HealError(f"accelerate launch: one of {how.processes} processes failed; mend what it says above")
@@ -50,7 +52,9 @@ def work(job: str) -> None:
     for i, (rows, config) in enumerate(zip(facts["stages"], facts["configs"], strict=True), 1):
         model, tokenizer = backends.load(base, how, config["seed"])
         base = str(Path(facts["folder"], f"stage-{i}"))
-        logs.append(training.fit(model, tokenizer, rows, training.TrainConfig(**config), folder=base))
+        best = str(Path(job, f"best-{i}")) if facts["heldout"] else None  # where all find the best weights
+        logs.append(training.fit(model, tokenizer, rows, training.TrainConfig(**config), folder=base, checkpoints=best,
+                                 heldout=facts["heldout"]))
     if os.environ.get("RANK", "0") == "0":
         files.write_json(logs, Path(job, "logs.json"))
 

@@ -21,6 +21,7 @@ from heal_lib.files import unfinished, write_json
 from heal_lib.trajectory import rng_of, seed_of
 
 STAGES = ("base", "hint", "repair")
+GIVEN = ["input_ids", "completion_mask"]  # of a row, to training
 
 
 def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: bool = True) -> list[list]:
@@ -74,17 +75,27 @@ def fill(rows: list, budget: int, seed: int, length: Callable = len) -> list:
     return out
 
 
+def same_passes(total: int, lengths: list[int], like: list[int]) -> int:
+    """Tokens that go through rows of these `lengths` as often as `total` tokens go through rows of lengths `like`, by
+    the mean over their tokens [R]; `total` where there is nothing to be like."""
+    return round(total * sum(lengths) / sum(like)) if like else total
+
+
 def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_size, learning_rate, how, seed, folder,
-          teacher=None, longest=0):
+          like=None, heldout=None, teacher=None, longest=0):
     """Trains a student on rows with a `stage` each; folder/stage-1 .. stage-n hold its weights after each stage.
 
-    restart: a learning-rate schedule for each stage, or one for all. loss: "tokens", or "logits": the `teacher`'s
-    distribution on what the student writes, up to `longest` tokens. how: the fields of `backends.Finetune`. Leaves
-    training.json: per stage its rows, unique texts, tokens and losses."""
+    restart: a learning-rate schedule for each stage, or one for all. n_tokens: to train on, prompts included; with
+    `like`, another method's rows, as many as make the passes that it makes with n_tokens. heldout: rows on which the
+    loss is measured in each stage, to keep the weights of the least; without any the last are kept. loss: "tokens", or
+    "logits": the `teacher`'s distribution on what the student writes, up to `longest` tokens. how: the fields of
+    `backends.Finetune`. Leaves training.json: per stage its rows, unique texts, tokens, losses and held-out losses."""
     start, of = time.perf_counter(), {name: [] for name in STAGES}
-    for row in rows.select_columns(["stage", "input_ids", "completion_mask"]):
+    for row in rows.select_columns(["stage", *GIVEN]):
         of[row.pop("stage")].append(row)
     stages = curriculum(of, order=order, cumulative=cumulative)
+    if like is not None:
+        n_tokens = same_passes(n_tokens, *([len(ids) for ids in part["input_ids"]] for part in (rows, like)))
     filled = [fill(stage, budget, seed_of(seed, "fill", i), length)
               for i, (stage, budget) in enumerate(zip(stages, budgets(stages, n_tokens, length), strict=True), 1)]
     if not restart:
@@ -95,9 +106,10 @@ def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_si
         losses = [_to_logits(filled[0], configs[0], student, teacher, longest, folder / "stage-1")]
     else:
         losses = training.train(str(embedded.folder(student)), filled, configs, folder, Finetune(**how),
-                                unfinished(folder))
+                                unfinished(folder), list(heldout.select_columns(GIVEN)) if heldout else [])
     log = [{"stage": i, "rows": len(stage), "unique": len({tuple(row["input_ids"]) for row in stage}),
-            "tokens": sum(map(length, given)), "loss": [[e["step"], e["loss"]] for e in found]}
+            "tokens": sum(map(length, given)),
+            **{name: [[e["step"], e[name]] for e in found if name in e] for name in ("loss", "eval_loss")}}
            for i, (stage, given, found) in enumerate(zip(stages, filled, losses, strict=True), 1)]
     write_json({"learning_rate": learning_rate, "seed": seed, "stages": log,
                 "seconds": round(time.perf_counter() - start, 3)}, folder / "training.json")

@@ -53,16 +53,28 @@ def training_rows(cfg: Scale, method: str) -> Stage:
 
 
 @functools.cache
+def heldout(cfg: Scale) -> Stage:
+    """Rows that no student trains on: verified teacher samples of development problems of all levels, capped [R]."""
+    pools = [teacher.pool(cfg, group, "development") for group in teacher.groups(cfg)]
+    return Stage(f"rows held out {_worlds(cfg)}", baselines.training_rows, {
+        "of": [teacher.where(name) for name in cfg.worlds], "base": "correct", "filter": None, "pool": pools,
+        "hinted": [], "repairs": [], "readings": {}, "rivals": [], "settings": cfg.pick(*FILTER),
+        "seed": cfg.teacher_seed, **{name: _model(getattr(cfg, name)) for name in ("teacher", "student")}})
+
+
+@functools.cache
 def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
     """Folder with stage-1 .. stage-n, the student's weights after each stage of training, and training.json."""
     spec, how = baselines.get(method), vars(finetune(cfg))
     libraries = versions(("peft", "accelerate", "unsloth", "unsloth_zoo")) if finetune(cfg) != Finetune() else {}
+    limits = {"like": training_rows(cfg, spec.passes)} if spec.passes else {}
+    limits |= {"heldout": heldout(cfg)} if spec.early else {}
     to_logits = {"teacher": _model(cfg.teacher), "longest": _longest(cfg)} if spec.loss == "logits" else {}
     return Stage(f"student {method} {_worlds(cfg)} seed {seed} rate {rate:g}", pace.train, {
         "rows": training_rows(cfg, method), "student": _model(cfg.student), "order": spec.order,
         "restart": spec.restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
         "batch_size": cfg.batch_size, "learning_rate": rate, "how": Keyed(how, [how, libraries]), "seed": seed,
-        **to_logits})
+        **limits, **to_logits})
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, claims, gear, pace, stats
+from heal_lib import baselines, claims, gear, pace, stats, teacher
 from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
@@ -141,24 +141,34 @@ def stage_samples(run, method="heal"):
 
 
 def exposure(run, methods):
-    """One row per method: share of its training tokens that come from each source, and of the last third of them.
+    """One row per method: share of its training tokens that come from each source, and of the last third of them;
+    families of worlds together, weighted by their tokens.
 
     From the data and the order alone: a stage goes through its rows evenly."""
     rows = []
     for method in methods:
-        sources = {name: [(name, pace.length(row)) for row in part]
-                   for name, part in run.training_sources(method).items()}
-        stages = pace.curriculum(sources, order=baselines.get(method).order, cumulative=run.cfg.stages_cumulative)
-        ends = np.cumsum(pace.budgets(stages, run.cfg.train_tokens, length=lambda row: row[1])) / run.cfg.train_tokens
-        found = {"method": method}
-        for stage, start, end in zip(stages, [0, *ends], ends, strict=False):
-            size = sum(n for _, n in stage)
-            late = max(0, end - max(start, 2 / 3)) * 3
-            for name, n in stage:
-                for key, weight in ((name, end - start), (f"{name}, last third", late)):
-                    found[key] = found.get(key, 0) + weight * n / size
+        found: dict = {"method": method}
+        for cfg in teacher.families(run.cfg):
+            sources = {name: [(name, pace.length(row)) for row in part if row["world"] in cfg.worlds]
+                       for name, part in run.training_sources(method).items()}
+            if any(sources.values()):
+                shares = _exposure(sources, baselines.get(method).order, cfg)
+                for key, share in shares.items():
+                    found[key] = found.get(key, 0) + share * cfg.train_tokens / run.cfg.train_tokens
         rows.append(found)
     return pd.DataFrame(rows).fillna(0)
+
+
+def _exposure(sources, order, cfg):
+    stages, found = pace.curriculum(sources, order=order, cumulative=cfg.stages_cumulative), {}
+    ends = np.cumsum(pace.budgets(stages, cfg.train_tokens, length=lambda row: row[1])) / cfg.train_tokens
+    for stage, start, end in zip(stages, [0, *ends], ends, strict=False):
+        size = sum(n for _, n in stage)
+        late = max(0, end - max(start, 2 / 3)) * 3
+        for name, n in stage:
+            for key, weight in ((name, end - start), (f"{name}, last third", late)):
+                found[key] = found.get(key, 0) + weight * n / size
+    return found
 
 
 def stage_steps(staged, names, *, n_boot):

@@ -7,6 +7,7 @@ A scale that is asked for here has worlds of one family, and so one teacher and 
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import replace
 
 from heal_lib import embedded, gear, pure, sampling, worlds
@@ -22,7 +23,8 @@ SPLITS = {"distil": "n_distil", "development": "n_development"}
 
 
 def families(cfg: Scale) -> list[Scale]:
-    """The scale, once for each family of worlds that has models of its own."""
+    """The scale, once for each family of worlds that has models of its own. A family's students get its worlds' share
+    of the training tokens, and all together `train_tokens` [R]."""
     found: dict[str, list[str]] = {}
     for name in cfg.worlds:
         found.setdefault(getattr(worlds.get(name), "family", ""), []).append(name)
@@ -30,8 +32,11 @@ def families(cfg: Scale) -> list[Scale]:
         named = getattr(cfg, of)
         return f"{family}-{of}" if family and named == of else named
 
-    return [replace(cfg, worlds=tuple(names), teacher=model(family, "teacher"), student=model(family, "student"))
-            for family, names in found.items()]
+    ends = itertools.accumulate(map(len, found.values()), initial=0)
+    edges = [round(cfg.train_tokens * end / len(cfg.worlds)) for end in ends]
+    return [replace(cfg, worlds=tuple(names), teacher=model(family, "teacher"), student=model(family, "student"),
+                    train_tokens=b - a)
+            for (family, names), (a, b) in zip(found.items(), itertools.pairwise(edges), strict=True)]
 
 
 def model_of(cfg: Scale, world: str) -> str:

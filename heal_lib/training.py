@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -41,8 +42,9 @@ class TrainConfig:
 
 
 def train(base: str, stages: list[list[dict]], configs: list[TrainConfig], folder, how: Finetune,
-          checkpoints=None) -> list[list[dict]]:
-    """Trains the model in `base` on one stage after the other; folder/stage-1 .. stage-n hold the weights after each.
+          checkpoints=None, heldout: Sequence[dict] = ()) -> list[list[dict]]:
+    """Trains the model in `base` on one stage after the other; folder/stage-1 .. stage-n hold the weights after each,
+    or those of the least loss on rows `heldout` (`fit`).
 
     Returns the log of each stage. With Unsloth all of it happens in a process of its own; more than one process share
     every batch (`heal_lib.distributed`), and these start anew when killed. Otherwise a killed run goes on from what it
@@ -51,11 +53,11 @@ def train(base: str, stages: list[list[dict]], configs: list[TrainConfig], folde
     if how.processes > 1:
         from heal_lib import distributed
 
-        return distributed.train(base, stages, configs, str(folder), how)
+        return distributed.train(base, stages, configs, str(folder), how, heldout)
     parts = 1
     while True:
         try:
-            return _attempt(base, stages, configs, str(folder), how, checkpoints, parts)
+            return _attempt(base, stages, configs, str(folder), how, checkpoints, heldout, parts)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -68,33 +70,37 @@ def train(base: str, stages: list[list[dict]], configs: list[TrainConfig], folde
 
 
 def _attempt(*given):
-    *_, how, _, _ = given
+    how = given[4]
     if how.backend != "unsloth":
         return _train(*given)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_train, *given).result()
 
 
-def _train(base, stages, configs, folder, how, checkpoints, parts):
+def _train(base, stages, configs, folder, how, checkpoints, heldout, parts):
     model, tokenizer = backends.load(base, how, configs[0].seed)
     logs = []
     for i, (rows, config) in enumerate(zip(stages, configs, strict=True), 1):
         saved = checkpoints and os.path.join(checkpoints, f"stage-{i}")
-        logs.append(fit(model, tokenizer, rows, config, checkpoints=saved, parts=parts))
+        logs.append(fit(model, tokenizer, rows, config, checkpoints=saved, parts=parts, heldout=heldout))
         backends.save(model, tokenizer, os.path.join(folder, f"stage-{i}"), how)
     return logs
 
 
 def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=None,
-        checkpoints: str | None = None, folder: str | None = None, parts: int = 1) -> list[dict]:
+        checkpoints: str | None = None, folder: str | None = None, parts: int = 1,
+        heldout: Sequence[dict] = ()) -> list[dict]:
     """Trains `model` in place on rows {input_ids, completion_mask} in one pass; returns the log (step, loss).
 
     The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
     to save to, about ten times, and resume from: on a CPU the weights are the same, bit by bit, as without a break;
     `folder` is written by the trainer, which knows how to gather what processes share. A batch is read in `parts`.
+    With rows `heldout` their loss is measured about twelve times and at the end (`eval_loss` in the log: nats per
+    token, mean of batches), and `model` ends with the weights of the least, of equal ones the first.
     Raises HealError for no rows, a row that teaches nothing, where the pad token would be learned as the end of text,
     and for a NaN loss."""
     _check(rows)
+    _check(heldout or rows)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise HealError("the tokenizer's pad token is missing or is EOS; give it a pad token of its own")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -105,14 +111,17 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
     one_thread()
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts)
+        arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts, bool(heldout))
         trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
+                             eval_dataset=Dataset.from_list(list(heldout)) if heldout else None,
                              processing_class=tokenizer, optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_finite())
+        if heldout:
+            trainer.add_callback(_measured_at_the_end())
         found = None
         if checkpoints:
-            of = hash_of([config, rows, parts])
+            of = hash_of([config, rows, parts, *([heldout] if heldout else [])])
             trainer.add_callback(_sealing(of))
             found = _last_whole(checkpoints, of)
         with watch.updates(trainer, "training", sum(len(row["input_ids"]) for row in rows)):
@@ -120,10 +129,10 @@ def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=No
         if folder:
             trainer.save_model(folder)  # in fp32: the next stage goes on from it
             trainer.accelerator.wait_for_everyone()  # one process writes, all read
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
 
 
-def _check(rows: list[dict]) -> None:
+def _check(rows: Sequence[dict]) -> None:
     """Raises HealError, naming the row, where one would be trained on in full, in part by chance, or not at all."""
     if not rows:
         raise HealError("nothing to train on: the data set is empty; check the stage before "
@@ -152,12 +161,26 @@ def _sealing(of: str):
     return Sealing()
 
 
+def _measured_at_the_end():
+    """A callback that has the last weights judged as well."""
+    from transformers import TrainerCallback
+
+    class Measured(TrainerCallback):
+        def on_step_end(self, args, state, control, **others):
+            control.should_evaluate |= state.global_step >= state.max_steps
+
+    return Measured()
+
+
 def _last_whole(folder, of: str) -> str | None:
-    """The newest checkpoint that is whole and of this very run; the others are thrown away, by name."""
+    """The newest checkpoint that is whole and of this very run, as the one with the best weights has to be; those that
+    are not are thrown away, by name."""
     found = sorted(Path(folder).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     for path in found:
         with contextlib.suppress(OSError, ValueError):
-            if read_json(path / SEAL) == {"of": of, "files": facts_of(path, besides=SEAL)}:
+            best = read_json(path / "trainer_state.json")["best_global_step"]
+            if all(read_json(each / SEAL) == {"of": of, "files": facts_of(each, besides=SEAL)}
+                   for each in {path, path.with_name(f"checkpoint-{best}") if best else path}):
                 return str(path)
         print(f"{path.parent.name}/{path.name} is not whole, or of another run; not used", file=sys.stderr)
         shutil.rmtree(path)
@@ -211,11 +234,15 @@ def _finite():
     return Finite()
 
 
-def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts: int):
-    """TRL's settings for one pass in fp32; everything that TRL turns on by itself and we do not want is off."""
+def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts: int, early: bool = False):
+    """TRL's settings for one pass in fp32; everything that TRL turns on by itself and we do not want is off. `early`:
+    to go back to the weights of the least loss on held-out rows, of which all that are measured have to be saved."""
     from trl import SFTConfig
 
     updates = -(-n_rows // config.batch_size)
+    every = _every(updates) * (4 if early else max(5, -(-SAVE_EVERY // _every(updates))))
+    measured = {"eval_strategy": "steps", "eval_steps": every, "load_best_model_at_end": True,
+                "per_device_eval_batch_size": 32, "prediction_loss_only": True}
     return SFTConfig(
         output_dir=folder, gradient_accumulation_steps=parts, num_train_epochs=1,
         per_device_train_batch_size=max(1, config.batch_size // parts // int(os.environ.get("WORLD_SIZE", 1))),
@@ -223,8 +250,8 @@ def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts:
         warmup_steps=config.warmup, weight_decay=config.weight_decay, max_grad_norm=1.0, seed=config.seed,
         data_seed=config.seed, completion_only_loss=True,
         train_sampling_strategy="sequential" if config.in_order else "group_by_length",
-        max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save else "no",
-        save_steps=_every(updates) * max(5, -(-SAVE_EVERY // _every(updates))), save_total_limit=2, **_common(updates),
+        max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save or early else "no",
+        save_steps=every, save_total_limit=2, **(measured if early else {}), **_common(updates),
     )
 
 

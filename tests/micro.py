@@ -71,8 +71,8 @@ def says(monkeypatch, cache, models_folder, scripted, words):
 def forget():
     """Models are known by their hash, and stages by their scale, for the time of a process."""
     for known in (embedded.model_hash, teacher.pool, teacher.hinted, teacher.repairs, teacher.readings,
-                  teacher.matched, teacher.student_pool, students.training_rows, students.student,
-                  students.evaluation):
+                  teacher.matched, teacher.student_pool, students.training_rows, students.heldout,
+                  students.student, students.evaluation):
         known.cache_clear()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heal_lib.errors import HealError
-from heal_lib.pace import STAGES, budgets, curriculum, fill
+from heal_lib.pace import STAGES, budgets, curriculum, fill, same_passes
 from heal_lib.trajectory import rng_of
 
 SOURCES = {"repair": ["r1", "r2"], "base": ["b1", "b2", "b3"], "hint": ["h1"]}
@@ -74,6 +74,17 @@ def test_fill_is_seeded_and_shuffles_each_pass():
     assert out == fill(rows, 220, 0) != fill(rows, 220, 1)
     assert out[:10] != out[10:20] and sorted(out[:10]) == sorted(out[10:20]) == rows
     assert rows == ["x" * (i + 1) for i in range(10)] and fill(rows, 0, 0) == []
+
+
+def test_equal_passes_by_hand():
+    """300 tokens go through 100 three times; so do 60 through 20."""
+    assert same_passes(300, [10, 10], [50, 50]) == 60
+    assert same_passes(300, [50, 50], [50, 50]) == 300 == same_passes(300, [7], [])
+
+
+@given(st.lists(st.integers(1, 50), min_size=1), st.lists(st.integers(1, 50), min_size=1), st.integers(1, 10**6))
+def test_equal_passes_are_equal(lengths, like, total):
+    assert same_passes(total, lengths, like) / sum(lengths) == pytest.approx(total / sum(like), abs=0.5 / sum(lengths))
 
 
 def test_fill_of_nothing_is_an_error_not_an_endless_loop():

@@ -68,8 +68,9 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
         ["teacher", pooled, 0.2, 0.1, 0.3, 0.06], ["star", pooled, 0.0, -0.1, 0.1, 1.0],
         ["sft-rs", "countdown-hard", -0.2, -0.3, -0.1, 0.01]])
     found = report.claims_table(results).set_index("claim")
+    assert found["minus"].iloc[0] == "sft-rs"  # of equal ones the first
     assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
-        "HEAL beats rejection sampling": "shown", "... also at equal teacher tokens": "shown",
+        "HEAL beats rejection sampling, the best of its kinds": "shown", "... also at equal teacher tokens": "shown",
         "the student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
         "HEAL helps where the missing skill is search luck (countdown-hard)": "contradicted",
         "HEAL beats the best other method on countdown-hard": "contradicted"}
@@ -78,6 +79,20 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
     block = report.block(results)
     row = '| contradicted | [main_pairs](results/demo/tables/main_pairs.csv) | `make reproduce ARGS="--only 05"` |'
     assert row in block
+
+
+def test_a_claim_against_several_names_the_strongest_of_them(results):
+    """A student that is above a random cut and below a fixed one was not helped by entropy."""
+    pairs(results, "ablations", [["heal-random-cut", claims.POOLED, 0.2, 0.1, 0.3, 0.001],
+                                 ["heal-permuted-cut", claims.POOLED, -0.1, -0.2, -0.05, 0.001],
+                                 ["heal-fixed-cut", claims.POOLED, 0.1, 0.05, 0.2, 0.001]])
+    pairs(results, "main_pairs", [["sft-rs", claims.POOLED, 0.2, 0.1, 0.3, 0.01],
+                                  ["sft-rs-passes", claims.POOLED, 0.0, -0.1, 0.1, 1.0]])
+    found = report.claims_table(results).set_index("claim")[["minus", "verdict"]]
+    assert tuple(found.loc["GEAR: the entropy cut beats cuts that read no entropy"]) == (
+        "heal-permuted-cut", "contradicted")
+    assert tuple(found.loc["HEAL beats rejection sampling, the best of its kinds"]) == ("sft-rs-passes", "not shown")
+    assert "worse than another trajectory's cut" in report.parts(results)
 
 
 def test_the_best_other_method_is_that_of_the_benchmark(results):
@@ -89,13 +104,14 @@ def test_the_best_other_method_is_that_of_the_benchmark(results):
 
 @pytest.mark.parametrize(("none", "random", "start", "words"), [
     ("shown", "shown", "shown", "**GEAR** helps here: better than"),
-    ("shown", "not shown", "shown", "**GEAR** is not shown to help here: better than hints without repairs or a hint "
-                                    "at the start; not told apart from a random cut"),
+    ("shown", "not shown", "shown", "**GEAR** is not shown to help here: better than hints without repairs, a cut at a "
+     "fixed step, another trajectory's cut or a hint at the start; not told apart from a random cut"),
     ("contradicted", "shown", "not shown", "**GEAR** harms here"),
     ("shown", None, None, "**GEAR** helps here against what was compared"), (None, None, None, "was not measured"),
     ("suggested", None, None, "is not shown to help here: perhaps better than")])
 def test_a_part_claims_only_what_its_controls_allow(none, random, start, words):
-    told = {"heal-no-gear": none, "heal-random-cut": random, "heal-start-cut": start}
+    told = {"heal-no-gear": none, "heal-random-cut": random, "heal-fixed-cut": none, "heal-permuted-cut": none,
+            "heal-start-cut": start}
     assert words in claims.part_sentence("GEAR", {(name, claims.POOLED): how for name, how in told.items() if how})
 
 

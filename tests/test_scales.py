@@ -40,7 +40,7 @@ def test_defaults_are_the_method_s():
                 "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative")
     for name in scales.names():
         assert scales.SCALES[name].pick(*switches) == cfg.pick(*switches)
-    assert len(scales.get("full").seeds) == 10 and len(scales.get("demo").seeds) == 3
+    assert len(scales.get("full").seeds) == 10 and len(scales.get("demo").seeds) == 5
 
 
 def test_none_leaves_a_field_as_the_scale_has_it():

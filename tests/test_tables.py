@@ -158,16 +158,29 @@ def test_every_method_has_a_colour_and_a_marker_of_its_own():
 
 def test_exposure_is_the_share_of_the_budget_by_source():
     class Plain:
-        cfg = types.SimpleNamespace(train_tokens=900, stages_cumulative=True)
+        cfg = scales.get("smoke", worlds=["equations"], train_tokens=900)
 
         def training_sources(self, method):
-            return {"base": [{"input_ids": [1, 2, 3]}] * 10, "repair": [{"input_ids": [1, 2, 3]}] * 10}
+            row = {"world": "equations", "input_ids": [1, 2, 3]}
+            return {"base": [row] * 10, "repair": [row] * 10}
 
     found = tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"]).set_index("method")
     # Staged: 30 tokens of base, then 60 of both: a third of the budget and two thirds.
     assert found.loc["heal"].tolist() == pytest.approx([1 / 3 + 1 / 3, 0.5, 1 / 3, 0.5])
     assert found.loc["heal-no-pace"].tolist() == pytest.approx([0.5] * 4)
     assert found.loc["heal-reversed", "repair"] == pytest.approx(2 / 3)
+
+
+def test_exposure_of_two_families_is_weighted_by_their_tokens():
+    class Two:
+        cfg = scales.get("smoke", worlds=["equations", "paths", "registers"], train_tokens=900)
+
+        def training_sources(self, method):
+            base, repair = ({"world": world, "input_ids": [1, 2, 3]} for world in ("equations", "registers"))
+            return {"base": [base] * 5, "repair": [repair] * 70}
+
+    (found,) = tables.exposure(Two(), ["heal"]).to_dict("records")
+    assert found["base"] == pytest.approx(2 / 3) and found["repair"] == pytest.approx(1 / 3)
 
 
 def test_a_lost_skill_shows_as_a_step_below_zero():

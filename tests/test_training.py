@@ -105,6 +105,40 @@ def test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint(
     assert all(same) == (losses[0] == losses[1]) == (harm != "other run")
 
 
+def other(words):
+    """A row of the same words in another order: its loss falls while they are learned, and rises with their order."""
+    ids = row(words)["input_ids"]
+    return {**row(words), "input_ids": [*ids[:10], *ids[:9:-1]]}
+
+
+def test_early_stopping_keeps_the_weights_of_the_least_loss_on_held_out_rows(model, words):
+    held = [other(words)] * 3
+    log = fit(model, words, [row(words)] * 240, TrainConfig(1e-2, 8), heldout=held)
+    measured = [(entry["step"], entry["eval_loss"]) for entry in log if "eval_loss" in entry]
+    learned = [i - 1 for i, m in enumerate(held[0]["completion_mask"]) if m]
+    least = min(loss for _, loss in measured)
+    assert measured[-1][0] == 30 and least < min(measured[0][1], measured[-1][1])
+    assert nll(model, held[0]["input_ids"])[learned].mean() == pytest.approx(least, abs=1e-4)
+    assert len([entry for entry in log if "loss" in entry]) == 30
+
+
+@pytest.mark.parametrize("harm", ["killed", "best"])
+def test_early_stopping_goes_on_to_the_same_weights(words, tmp_path, capsys, harm):
+    given = [row(words)] * 160, TrainConfig(1e-2, 8)
+    plain, first, second = (models.new_model("student", words, 1) for _ in range(3))
+    log = fit(plain, words, *given, heldout=[other(words)])
+    fit(first, words, *given, heldout=[other(words)], checkpoints=str(tmp_path))
+    best, last = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    harmed = last if harm == "killed" else best
+    (harmed / SEAL).unlink()  # while it wrote the last, or afterwards
+    capsys.readouterr()
+    again = fit(second, words, *given, heldout=[other(words)], checkpoints=str(tmp_path))
+    assert f"{last.name} is not whole" in capsys.readouterr().err
+    assert [e for e in again if "eval_loss" in e][-1]["eval_loss"] == log[-1]["eval_loss"]
+    assert all(torch.equal(a, b) for one in (first, second)
+               for a, b in zip(plain.state_dict().values(), one.state_dict().values(), strict=True))
+
+
 def test_a_checkpoint_never_parts_the_updates_whose_mean_loss_is_logged(tmp_path):
     for n_rows in (1, 7, 400, 1520, 9999):
         arguments = training._arguments(CONFIG, n_rows, str(tmp_path), True, 1)

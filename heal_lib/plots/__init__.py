@@ -12,8 +12,8 @@ from heal_lib.files import atomic
 from heal_lib.plots import captions
 
 _PALETTE = sns.color_palette("colorblind", 10)
-_MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4, "limo": 5,
-                 "paced": 6, "star": 1, "star-pure": 1, "heal": 2}
+_MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4,
+                 "sft-rs-passes": 0, "sft-rs-early": 4, "limo": 5, "paced": 6, "star": 1, "star-pure": 1, "heal": 2}
 COLOURS = {name: _PALETTE[_MAIN_COLOURS.get(name, 3 + i % 4)] for i, name in enumerate(baselines.METHODS)}
 _SHAPES = "s^hpoPdXvD<>8*H"  # readable in greyscale; the main methods each have their own
 MARKERS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(baselines.METHODS)}
