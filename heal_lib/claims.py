@@ -1,8 +1,9 @@
 """What is claimed, and which comparisons are corrected together: the one place that decides both.
 
-A *family* is one question: HEAL against some other methods. Its p-values are corrected by Holm's method twice, apart:
-over its pairs on the hard benchmarks together (the primary test), and over its pairs on all single benchmarks. So a
-comparison has one corrected p-value, whichever table shows it. A pair of no family is a family by itself.
+A *family* is one question: HEAL against some other methods. Its p-values are corrected by Holm's method three times,
+apart: over its pairs on the hard benchmarks together, over its pairs on `JUDGE` (the primary tests), and over its pairs
+on all other single benchmarks. So a comparison has one corrected p-value, whichever table shows it. A pair of no family
+is a family by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from heal_lib.baselines import POSITIONS, SAMPLING
 
 LEVEL = 0.05
 POOLED = "hard, pooled"
+JUDGE = "registers-hard"  # the benchmark made to judge GEAR (`embedded.gates`), named before its first student
 
 # question: what HEAL is compared with. Every table that shows a pair is made from samples of its whole family, as far
 # as the run has them.
@@ -39,7 +41,8 @@ def family(method: str, against: str) -> tuple[tuple[str, str], ...]:
 
 def corrected(table: pd.DataFrame) -> np.ndarray:
     """[n] p-values after Holm's correction within families; `table` has method, against, benchmark and p."""
-    keys = [(family(row.method, row.against), row.benchmark == POOLED) for row in table.itertuples()]
+    primary = {name: name for name in (POOLED, JUDGE)}
+    keys = [(family(row.method, row.against), primary.get(row.benchmark)) for row in table.itertuples()]
     out = np.full(len(table), np.nan)
     for key in set(keys):
         mine = np.array([other == key for other in keys])
@@ -62,10 +65,13 @@ CLAIMS = (
     Claim("... also at equal teacher tokens", "main_pairs", ("sft-rs-matched",)),
     Claim("the student passes its teacher", "main_pairs", ("teacher",)),
     Claim("HEAL beats STaR", "main_pairs", ("star",)),
+    Claim("HEAL beats rejection sampling, the best of its kinds", "main_pairs", SAMPLING, JUDGE),
+    Claim("HEAL beats STaR", "main_pairs", ("star",), JUDGE),
     Claim("HEAL helps where the missing skill is search luck", "main_pairs", SAMPLING, "countdown-hard"),
-    Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",)),
-    Claim("GEAR: the entropy cut beats cuts that read no entropy", "ablations", POSITIONS),
-    Claim("GEAR: the entropy cut beats a hint at the start", "ablations", ("heal-start-cut",)),
+    Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",), JUDGE),
+    Claim("GEAR: the entropy cut beats cuts that read no entropy", "ablations", POSITIONS, JUDGE),
+    Claim("GEAR: the entropy cut beats a hint at the start", "ablations", ("heal-start-cut",), JUDGE),
+    Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",), JUDGE),
     Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",)),
     Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",)),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",)),
@@ -119,25 +125,34 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
             for row in table[table["method"] == "heal"].itertuples()}
 
 
-def part_sentence(part: str, found: dict[tuple[str, str], str]) -> str:
+def part_sentences(part: str, found: dict[tuple[str, str], str]) -> str:
+    """What is said of GEAR, PURE or PACE by `verdicts`: on the benchmark that can judge, where the run has it, and on
+    the hard ones together. GEAR is judged where positions matter alone, if that was measured."""
+    judged = any(benchmark == JUDGE for _, benchmark in found)
+    told = [part_sentence(part, found, JUDGE)] * judged + [part_sentence(part, found)] * (part != "GEAR" or not judged)
+    return " ".join(told)
+
+
+def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str = POOLED) -> str:
     """One sentence on GEAR, PURE or PACE from `verdicts`: a part may claim only what all its controls allow."""
     said: dict[str, list[str]] = {}
+    here = "on the hard benchmarks together" if benchmark == POOLED else f"on {benchmark}"
     for against, name in PARTS[part]:
-        said.setdefault(found.get((against, POOLED), UNMEASURED), []).append(name)
+        said.setdefault(found.get((against, benchmark), UNMEASURED), []).append(name)
     if set(said) == {SHOWN}:
-        return f"**{part}** helps here: better than {_listed(said[SHOWN])}."
+        return f"**{part}** helps {here}: better than {_listed(said[SHOWN])}."
     words = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
              NOT: "not told apart from {}", CONTRADICTED: "worse than {}",
              f"{CONTRADICTED}, before correction": "perhaps worse than {} (not after Holm's correction)",
              UNMEASURED: "not compared with {} in this run"}
     parts = [text.format(_listed(said[key])) for key, text in words.items() if key in said]
     measured = set(said) - {UNMEASURED}
-    head = "was not measured" if not measured else "is not shown to help here"
+    head = "was not measured" if not measured else "is not shown to help"
     if CONTRADICTED in measured:
-        head = "harms here"
+        head = "harms"
     if measured == {SHOWN}:
-        head = "helps here against what was compared"
-    return f"**{part}** {head}: {'; '.join(parts)}."
+        head = "helps against what was compared"
+    return f"**{part}** {head} {here}: {'; '.join(parts)}."
 
 
 def _listed(words):
