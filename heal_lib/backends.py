@@ -91,13 +91,16 @@ def _hf(base: str, how: Finetune, seed: int):
 
 
 def _unsloth(base: str, how: Finetune, seed: int):
-    """Not run yet on a GPU: written after the signatures of the pinned version."""
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
-    from unsloth import FastLanguageModel
+    from unsloth import FastLanguageModel  # before transformers
+    from transformers import AutoConfig  # isort: skip
 
+    # A longer text than the model was made for would make Unsloth stretch its positions, for shorter ones, too.
+    longest = min(how.max_length, AutoConfig.from_pretrained(base, local_files_only=True).max_position_embeddings)
     model, tokenizer = FastLanguageModel.from_pretrained(
-        base, max_seq_length=how.max_length, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
-        full_finetuning=how.method == "full", use_exact_model_name=True, trust_remote_code=False, random_state=seed)
+        base, max_seq_length=longest, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
+        full_finetuning=how.method == "full", float32_mixed_precision=how.method == "full" or None,
+        use_exact_model_name=True, trust_remote_code=False, random_state=seed)
     if how.method != "full":
         model = FastLanguageModel.get_peft_model(
             model, r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS), random_state=seed,

@@ -5,21 +5,23 @@ this is the same update (Jordan et al. 2024) in fp32. Only the pretraining of th
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import torch
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of the quintic iteration
 
 
 def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix to `update` [rows, columns], approximately."""
+    """The nearest semi-orthogonal matrices to `update` [..., rows, columns], approximately."""
     a, b, c = NEWTON_SCHULZ
-    tall = update.shape[0] > update.shape[1]
-    x = update.T if tall else update
-    x = x / (x.norm() + 1e-7)
+    tall = update.shape[-2] > update.shape[-1]
+    x = update.mT if tall else update
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.AdamW):
@@ -36,17 +38,27 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update; gradients of the matrices are spent here, so that AdamW sees only the others."""
+        """One update; gradients of the matrices are spent here, so that AdamW sees only the others.
+
+        Matrices of one shape are turned together: a GPU would take longer to be told of each than to compute it."""
         lr, decay = self.param_groups[1]["lr"], self.param_groups[1]["weight_decay"]
+        alike = defaultdict(list)
         for p in self.matrices:
-            if p.grad is None:
-                continue
-            state = self.state[p]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(p)
-                state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is loaded
-            state["momentum"].lerp_(p.grad, 1 - self.momentum)
-            update = orthogonalised(p.grad.lerp(state["momentum"], self.momentum))
-            p.mul_(1 - lr * decay).add_(update, alpha=-lr * 0.2 * max(p.shape) ** 0.5)
-            p.grad = None
+            if p.grad is not None:
+                alike[p.shape].append(p)
+        for shape, same in alike.items():
+            momenta, grads = [self._momentum(p) for p in same], [p.grad for p in same]
+            torch._foreach_lerp_(momenta, grads, 1 - self.momentum)
+            update = orthogonalised(torch.stack(torch._foreach_lerp(grads, momenta, self.momentum)))
+            torch._foreach_mul_(same, 1 - lr * decay)
+            torch._foreach_add_(same, update.unbind(), alpha=-lr * 0.2 * max(shape) ** 0.5)
+            for p in same:
+                p.grad = None
         return super().step(closure)
+
+    def _momentum(self, p: torch.Tensor) -> torch.Tensor:
+        state = self.state[p]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(p)
+            state["step"] = torch.zeros(())  # AdamW looks for it when a checkpoint is loaded
+        return state["momentum"]

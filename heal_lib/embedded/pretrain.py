@@ -11,6 +11,7 @@ from pathlib import Path
 
 from heal_lib import training
 from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
+from heal_lib.engines import device
 from heal_lib.files import write_json
 
 
@@ -67,12 +68,22 @@ def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: s
         "parameters": model.num_parameters(),
         "tokens": sum(len(row["input_ids"]) for row in read),
         "tokens_learned": sum(sum(row["completion_mask"]) for row in read),
-        "training": vars(plan.config), "seconds": round(time.time() - start),
+        "training": vars(plan.config), "seconds": round(time.time() - start), "made_on": made_on(),
         "loss_curves": curve,
     }
     write_json(record, folder / "pretraining.json")
     for checkpoints in folder.glob("checkpoints-*"):
         shutil.rmtree(checkpoints)
+
+
+def made_on() -> dict[str, str]:
+    """The device, and versions of what weights depend on."""
+    import torch
+    import transformers
+    import trl
+
+    name = torch.cuda.get_device_name() if device() == "cuda" else "cpu"
+    return {"device": name, **{library.__name__: library.__version__ for library in (torch, transformers, trl)}}
 
 
 def both(*, folder: Path) -> None:
