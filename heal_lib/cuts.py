@@ -95,7 +95,8 @@ def relative(a, b, *, n_boot: int, seed: int = 0) -> tuple[float, float, float]:
     others = others[0][np.isfinite(others[0])]
     if not np.isfinite(value) or not len(others):
         return np.nan, np.nan, np.nan
-    return float(value), *map(float, np.quantile(others, [0.025, 0.975]))
+    low, high = np.quantile(others, [0.025, 0.975])
+    return float(value), float(low), float(high)
 
 
 def gates(cfg) -> pd.DataFrame:

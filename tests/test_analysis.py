@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heal_lib import analysis, pure, stats
+from heal_lib import analysis, pure, stats, unlabelled
 from heal_lib.errors import HealError
 from heal_lib.scales import get
 
@@ -224,3 +224,18 @@ def test_rows_of_each_world_are_read_by_its_own_engine():
 
     found = analysis.by_world(read, {"paths": "A", "equations": "B", "countdown": "C"}, iter(rows), "cfg")
     assert found == [("A", "cfg", 0), ("A", "cfg", 2), ("B", "cfg", 1)]
+
+
+def test_readings_are_judged_with_labels_and_by_what_the_teacher_writes_unprompted():
+    def row(source, genuine, problem):
+        return {**_row("9-2=7\n\n\\boxed{7}", []), "source": source, "genuine": genuine, "problem_id": problem,
+                "token_ids": [1]}
+
+    rows = [row("sampled", 1, "p"), row("hinted", 1, "p"), row("hinted", 0, "p"), row("repaired", 0, "q")]
+    read = [_reading([2.0], [5, 5]), _reading([2.0], [5, 4]), _reading([9.0], [5, 0]), _reading([2.0], [5, 5])]
+    ratio, length = unlabelled.judged(rows, read, ("ratio mean, U after", "length"), n_boot=50)
+    assert (ratio["auroc"], ratio["bare_auroc"], ratio["n_hinted"], ratio["n_bare"]) == (0.5, 1, 3, 1)
+    assert (length["auroc"], length["bare_auroc"], length["bare_genuine"]) == (0.5, 0.5, 1)  # q has nothing unprompted
+    assert (ratio["u_first"], ratio["u_most"], ratio["u_last"]) == (5, 5, 4)
+    (nothing,) = unlabelled.judged([], [], ("length",), n_boot=50)
+    assert np.isnan([nothing["auroc"], nothing["bare_auroc"], nothing["u_most"]]).all()
