@@ -43,9 +43,8 @@ METHODS = {
     "answers": Method("answers only, no reasoning", "answers"),
     "sft-rs": Method("rejection sampling"),
     "sft-rs-matched": Method("rejection sampling, as many teacher tokens as HEAL", "matched"),
-    "sft-rs-passes": Method("rejection sampling, as many passes over its rows as HEAL, stopped early by development "
-                            "loss", passes="heal", early=True),
-    "sft-rs-early": Method("rejection sampling, stopped early by development loss", early=True),
+    "sft-rs-passes": Method("rejection sampling, as many passes as HEAL, stopped early", passes="heal", early=True),
+    "sft-rs-early": Method("rejection sampling, stopped early", early=True),
     "limo": Method("LIMO: few, hard, clean", "limo"),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
     "logits": Method("logit distillation, on-policy", "prompts", loss="logits"),

@@ -127,10 +127,13 @@ def full():
 
 def big():
     """Pretrains larger embedded models, once, and runs the pipeline on them."""
+    from heal_lib.embedded import pretrain
+
     folder = Path(os.environ.get("HEAL_CACHE") or ROOT / ".cache" / "heal") / "big"
-    for name in ("teacher", "student"):
+    for name in pretrain.PLANS:
         if not (folder / name / "card.json").is_file():
-            _run("heal_lib.embedded.pretrain", name, "--out", str(folder), "--shape", f"big-{name}")
+            shape = f"big-{name.rpartition('-')[2]}"
+            _run("heal_lib.embedded.pretrain", name, "--out", str(folder), "--shape", shape)
     _reproduce("demo", HEAL_MODELS=str(folder), HEAL_RESULTS=str(OUT / "big"))
 
 
