@@ -29,9 +29,10 @@ def strategy(samples: pd.DataFrame, problems: Iterable[Problem], *, n_boot: int)
     A share of no samples is missing (NaN). Samples of worlds without an oracle have no row."""
     known, rows = {p.id: p for p in problems}, []
     for (method, benchmark), part in samples.groupby(["method", "benchmark"], sort=False):
-        reports = [worlds.get(world).check_steps(known[key], text) for world, key, text in
-                   zip(part["world"], part["problem_id"], part["text"], strict=True)]
-        if None in reports:
+        judged = [worlds.get(world).check_steps(known[key], text) for world, key, text in
+                  zip(part["world"], part["problem_id"], part["text"], strict=True)]
+        reports = [report for report in judged if report is not None]
+        if len(reports) < len(judged):
             continue
         uses = np.array([any(step.kind == TAUGHT for step in report.steps) for report in reports])
         right = part["correct"].to_numpy(bool)
