@@ -72,7 +72,7 @@ def distil(run: Experiment, out: Path) -> Path:
         cells = [nbformat.v4.new_markdown_cell(text, id="report")]
         temporary.write_text(pages.html(nbformat.v4.new_notebook(cells=cells), "report"))
     write_json({"settings": run.cfg.changed, "environment": environment(),
-                "computed": {"device": os.environ.get("DEVICE") or "cpu", "dtype": embedded.dtype()}}, out / "run.json")
+                "computed": embedded.computed()}, out / "run.json")
     return out / "report.md"
 
 

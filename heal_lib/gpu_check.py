@@ -89,7 +89,8 @@ def bench():
                 ran = subprocess.run([sys.executable, "-m", "heal_lib.gpu_check", "--cell", size, str(length), backend],
                                      capture_output=True, text=True)
                 found = ran.stdout.split()[-2:] if ran.returncode == 0 else [None, None]  # missing, never zero
-                done.append({**cell, "tokens_per_second": found[0], "peak_gib": found[1]})
+                why = (ran.stderr.strip() or "killed").splitlines()[-1].partition(". ")[0] if ran.returncode else ""
+                done.append({**cell, "tokens_per_second": found[0], "peak_gib": found[1], "failed": why})
                 write_table(pd.DataFrame(done), path)
 
 

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 
-from heal_lib import notebooks, provenance, scales
+from heal_lib import notebooks, provenance, scales, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error
 from heal_lib.places import ROOT, default_root
@@ -26,10 +26,13 @@ from heal_lib.store import Stage, Store
 
 
 def train_models():
-    """Trains teacher and student, once per version of their recipe's code; returns the models' folder."""
+    """Trains the shipped models side by side, each once per version of its recipe's code; returns their folder."""
     from heal_lib.embedded import pretrain
 
-    return Store().get(Stage("models", pretrain.both)).folder
+    store, cores = Store(), len(os.sched_getaffinity(0))
+    models = {name: Stage(f"model {name}", pretrain.model, {"name": name}) for name in pretrain.PLANS}
+    workers.have(store, models.values(), min(cores, len(models)))  # each on one thread
+    return store.get(Stage("models", pretrain.together, {"models": models})).folder
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ class Run:
             "models": provenance.models(cfg.teacher, cfg.student),
             "environment": provenance.environment(),
             "git": provenance.git_state(),
-            "computed": {"device": os.environ.get("DEVICE") or "cpu", "dtype": embedded.dtype()},
+            "computed": embedded.computed(),
         }
         # Another machine's times serve to guess what is left, but are no part of this one's record.
         self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0

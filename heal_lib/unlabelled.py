@@ -2,8 +2,8 @@
 
     bare:  AUROC of hinted rows over right rows that the teacher wrote unprompted, on the problems that have both
 
-If unprompted right text is genuine, and genuine hinted text reads like it, this is 1/2 + the spurious share x (the AUROC
-by labels - 1/2): readings come in the same order. `bare_genuine` says how far the first holds."""
+If unprompted right text is genuine, and genuine hinted text reads like it, this is 1/2 + the spurious share x (the
+AUROC by labels - 1/2): readings come in the same order. `bare_genuine` says how far the first holds."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def test_a_cell_that_failed_is_missing_and_one_that_is_there_is_not_measured_aga
     def run(command, **_):
         calls.append(command[-3:])
         fine = command[-1] == "hf"
-        return type("Ran", (), {"returncode": 0 if fine else 1, "stdout": "a warning\n12.5 3.0\n"})
+        return type("Ran", (), {"returncode": 0 if fine else 1, "stdout": "a warning\n12.5 3.0\n",
+                                "stderr": "" if fine else "Traceback\nError: out of memory. Tried to allocate\n"})
 
     monkeypatch.setattr(gpu_check.subprocess, "run", run)
     gpu_check.bench()
@@ -36,6 +37,7 @@ def test_a_cell_that_failed_is_missing_and_one_that_is_there_is_not_measured_aga
     table = pd.read_csv(tiny / "training.csv").set_index("backend")
     assert calls == [["0.1B", "16", "hf"], ["0.1B", "16", "unsloth"]]
     assert table.loc["hf", "tokens_per_second"] == 12.5 and pd.isna(table.loc["unsloth", "peak_gib"])
+    assert pd.isna(table.loc["hf", "failed"]) and table.loc["unsloth", "failed"] == "Error: out of memory"
 
 
 @pytest.fixture

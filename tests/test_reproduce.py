@@ -11,7 +11,7 @@ import sys
 import nbformat
 import pytest
 
-from heal_lib import embedded, notebooks, provenance, reproduce, run, scales
+from heal_lib import embedded, notebooks, provenance, reproduce, run, scales, workers
 from heal_lib.embedded import pretrain
 from heal_lib.errors import HealError
 
@@ -205,17 +205,27 @@ def test_a_file_that_is_no_notebook_is_named(project, executed, capsys):
     assert drive() == 2 and "02_gear.ipynb: not a notebook" in capsys.readouterr().err
 
 
-def trained(*, folder):
-    (folder / "teacher.safetensors").write_text("weights")
+def trained(*, name, folder):
+    (folder / name).mkdir()
+    (folder / name / "model.safetensors").write_text(name)
 
 
-def test_from_scratch_uses_the_retrained_models(project, executed, monkeypatch, capsys):
+def test_from_scratch_trains_the_models_side_by_side_and_uses_them(project, executed, monkeypatch, capsys):
     monkeypatch.setenv("HEAL_MODELS", "")
-    monkeypatch.setattr(pretrain, "both", trained)
+    monkeypatch.setattr(pretrain, "model", trained)
+    asked, have = [], workers.have
+
+    def one_by_one(store, stages, n):
+        asked.append(n)
+        have(store, stages)
+
+    monkeypatch.setattr(workers, "have", one_by_one)
     assert drive("--from-scratch") == 0 and drive("--from-scratch") == 0
-    assert capsys.readouterr().out.count("made models") == 1
+    out = capsys.readouterr().out
+    assert [out.count(f"made model {name}") for name in pretrain.PLANS] == [1] * len(pretrain.PLANS)
+    assert asked == [min(len(pretrain.PLANS), len(os.sched_getaffinity(0)))] * 2
     record = json.loads((project / "results" / "s" / "run.json").read_text())
-    assert list(record["models"]) == ["teacher.safetensors"]
+    assert list(record["models"]) == sorted(f"{name}/model.safetensors" for name in pretrain.PLANS)
 
 
 def test_values_are_read_as_data_and_never_run():

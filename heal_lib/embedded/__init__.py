@@ -98,6 +98,13 @@ def dtype() -> str:
     return chosen
 
 
+def computed() -> dict[str, str]:
+    """Where models run, and in what: on a GPU in the type in which their weights are stored."""
+    from heal_lib.engines import device
+
+    return {"device": device(), "dtype": dtype() if device() == "cpu" else "as stored"}
+
+
 def check(name: str) -> None:
     """Raises HealError, one line, for a model without weights, with pickled ones only, or without a tokenizer."""
     model_hash(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from heal_lib import training
 from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
 from heal_lib.engines import device
-from heal_lib.files import write_json
+from heal_lib.files import unfinished, write_json
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,18 @@ PLANS = {
 }
 
 
-def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: str | None = None) -> None:
+def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: str | None = None,
+             kept: Path | None = None) -> None:
     """Generates the corpus, trains in phases, and writes model, tokenizer and training record to out/name.
 
-    `size` scales the number of texts, `shape` is another of `models.SIZES`. Takes up where it was stopped. The first
-    phase reads lookups only, or short programs."""
+    `size` scales the number of texts, `shape` is another of `models.SIZES`. Takes up where it was stopped, from what it
+    left in `kept` (by default out/name). The first phase reads lookups only, or short programs."""
     start, plan, (family, _, role) = time.time(), PLANS[name], name.rpartition("-")
     words = tokenizer.build(family)
     model, folder, rows, curve = models.new_model(shape or role, words, seed), out / name, [], []
     for phase, texts in enumerate(plan.phases(size, seed), 1):
         rows.append([corpus.encode(words, text) for text in texts])
-        checkpoints = folder / f"checkpoints-{phase}"
+        checkpoints = (kept or folder) / f"checkpoints-{phase}"
         checkpoints.mkdir(parents=True, exist_ok=True)
         log = training.fit(model, words, rows[-1], plan.config, checkpoints=str(checkpoints),
                            optimizer=muon.Muon(model, plan.learning_rate))
@@ -86,11 +87,16 @@ def made_on() -> dict[str, str]:
     return {"device": name, **{library.__name__: library.__version__ for library in (torch, transformers, trl)}}
 
 
-def both(*, folder: Path) -> None:
-    """All models that are shipped, into `folder`."""
-    for name in PLANS:
-        pretrain(name, folder)
-        card.write(folder / name)
+def model(*, name: str, folder: Path) -> None:
+    """One of the shipped models with its card, as a stage: into folder/name."""
+    pretrain(name, folder, kept=unfinished(folder))
+    card.write(folder / name)
+
+
+def together(*, models: dict[str, Path], folder: Path) -> None:
+    """What `model` made of each name, as a stage: all in one folder, as HEAL_MODELS names it."""
+    for name, made in models.items():
+        shutil.copytree(made / name, folder / name)
 
 
 def main(argv: list[str] | None = None) -> None:
