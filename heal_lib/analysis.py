@@ -208,14 +208,13 @@ def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile"
 
 
 def kind(row):
-    """ "genuine", or how a row is spurious by the oracle: "false step" (one at least), "uncalled step" (no calculation
-    is false, but one that nothing asks for sets right what went wrong) or "asserted" (all is right, yet the answer does
-    not follow)."""
+    """ "genuine", or how a row is spurious by the oracle: "uncalled step" (one that nothing asks for, to set right what
+    went wrong), else "false step" (one at least), or "asserted" (all is right, yet the answer does not follow)."""
     report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
     wrong = [s.kind for s in report.steps if not s.valid]
     if report.genuine or not wrong:
         return "genuine" if report.genuine else "asserted"
-    return "uncalled step" if "uncalled" in wrong and not {"routine", "work"} & set(wrong) else "false step"
+    return "uncalled step" if "uncalled" in wrong else "false step"
 
 
 def by_kind(scores, kinds, problems, *, n_boot=2000):

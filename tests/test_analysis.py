@@ -152,7 +152,7 @@ PROGRAM = ["A: 5+3=8", "A: 8*2=16", "A: 16k4 even *", "A: 16*4=64", "\\boxed{A=6
     ("genuine", PROGRAM), ("false step", [*PROGRAM[:2], "A: 16k4 even +", "A: 16+4=64", PROGRAM[-1]]),
     ("false step", [PROGRAM[0], "A: 8*2=60", "A: 60k4 even +", "A: 60+4=64", PROGRAM[-1]]),
     ("uncalled step", [*PROGRAM[:2], "A: 16k4 even *", "A: 16*4=64", "A: 64+1=65", "A: 65-1=64", PROGRAM[-1]]),
-    ("false step", [*PROGRAM[:4], "A: 64+1=66", "A: 66-2=64", PROGRAM[-1]])])
+    ("uncalled step", [*PROGRAM[:4], "A: 64+1=64", PROGRAM[-1]])])
 def test_kinds_of_spuriousness_in_programs(kind, steps):
     row = {**_row("\n\n".join(steps), []), "world": "registers", "question": "program A=5+3*2k4", "answer": "A=64"}
     assert analysis.kind(row) == kind

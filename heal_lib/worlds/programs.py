@@ -75,7 +75,7 @@ def read(registers: dict[str, Register], step: str) -> tuple[str, bool]:
     else:
         kind, named = ("work", (r.said, due[1])) if due and due[0] in GLYPHS else ("routine", due)
         true = OPERATIONS[symbol](int(value), int(operand)) == int(found.group(5))
-        kind = "uncalled" if true and not due else kind
+        kind = kind if due else "uncalled"
         valid = valid and true and named == (symbol, int(operand))
         r.value, r.at, r.said = int(found.group(5)), min(r.at + 1, len(r.moves)), ""
     return kind, valid
