@@ -105,11 +105,16 @@ def measure(size: str, length: int, backend: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         shape = {**SIZES[size], "num_key_value_heads": SIZES[size]["num_attention_heads"] // 2}
         torch.manual_seed(0)
-        model = Qwen3ForCausalLM(Qwen3Config(**shape, head_dim=64 if size == "0.1B" else 128, vocab_size=VOCABULARY,
-                                             max_position_embeddings=length, tie_word_embeddings=True))
+        shape = Qwen3Config(**shape, head_dim=64 if size == "0.1B" else 128, vocab_size=VOCABULARY,
+                            max_position_embeddings=length, tie_word_embeddings=True)
+        with torch.device("cuda" if cuda else "cpu"):  # on one core, drawing the weights takes longer than the bench
+            model = Qwen3ForCausalLM(shape)
         (model.to(torch.bfloat16) if cuda else model).save_pretrained(folder)
         embedded.load("student")[1].save_pretrained(folder)
         del model
+        if cuda:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
         model, words = backends.load(folder, how)
         row = {"input_ids": [5] * length, "completion_mask": [1] * length}
         config = training.TrainConfig(1e-4, batch_size=2)
