@@ -6,9 +6,13 @@ import base64
 import copy
 import io
 import re
+import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+
+# nbformat's jsonschema would compile 38 grammars of web addresses, a second in each process, and check none.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: not to be imported
 
 _LOG = re.compile(r"(made|reused) .+|waiting for another process .+|working: .*")
 _SAVED = re.compile(r"""plots\.save\(\s*\w+,[^"']*["'](\w+)["']""")
