@@ -124,8 +124,8 @@ def _short(value) -> str:
 
 # Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool, which is none of four.
 SCALES = {
-    "smoke": Scale("smoke", n_distil=12, n_samples=10, n_hinted=4, n_failed=3, n_candidates=4, n_test=12, k_eval=2,
-                   n_development=8, seeds=(0, 1), train_tokens=30_000, n_boot=500),
+    "smoke": Scale("smoke", n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8, k_eval=2,
+                   n_development=8, seeds=(0, 1), train_tokens=12_000, n_boot=500),
     "demo": Scale("demo", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50, train_tokens=1_000_000),
     "full": Scale("full", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100, train_tokens=1_000_000,
                   n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5, learning_rates=(3e-3, 1e-2, 3e-2),
