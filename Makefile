@@ -7,24 +7,28 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
+.PHONY: help setup test test-all verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(READY)  ## the virtual environment (GPU=1 adds Unsloth; PIP_ARGS=... goes to pip)
 
-# torch goes first, in its own call, so that nothing else chooses another build of it.
+# torch stands first and pinned, so that nothing else chooses another build of it. What is never imported is not compiled.
 $(READY): pyproject.toml
 	@$(PY) -c '$(FITS)' 2>/dev/null || '$(PYTHON)' -c '$(FITS)' 2>/dev/null || \
 	  { echo "heal: needs Python 3.11 or 3.12; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PY) -c '$(FITS)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	$(PY) -m pip install -q $(PIP_ARGS) $(TORCH)
-	$(PY) -m pip install -q $(PIP_ARGS) $(TORCH) -e '.[dev$(if $(GPU),$(,)gpu)]'
+	$(PY) -m pip install -q --no-compile $(PIP_ARGS) $(TORCH) -e '.[dev$(if $(GPU),$(,)gpu)]'
 	@touch .venv/.ready $@
 
+# A worker takes a file at a time, in the order of tests/conftest.py: what a file's tests share is made once.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(READY)  ## the test suite (ARGS=... goes to pytest)
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+test-all: $(READY)  ## the same with the slow tests, minutes more
+	$(PYTEST) $(ARGS)
 
 reproduce: $(READY)  ## every table and figure (SCALE=smoke|demo|full|llm, FROM_SCRATCH=1, GPU_PRESET=24, ARGS="--only 02_gear")
 	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(if $(GPU_PRESET),--gpu-preset $(GPU_PRESET)) $(ARGS)

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -232,7 +233,10 @@ def _without_places(path):
             cell.metadata.pop(noise, None)
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"
-    text = re.sub(r"/[^\s\"]*/ipykernel_\d+/\d+\.py", "cell", nbformat.writes(notebook))
+    # A kernel names its cells after its folder for temporary files. Any folder instead would be looked for behind every
+    # slash of an image's base64: half a minute for the report.
+    cells = re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py"
+    text = re.sub(cells, "cell", nbformat.writes(notebook))
     for place, short in ((sys.prefix, ".venv"), (str(ROOT), "."), (str(Path.home()), "~")):
         if len(place) > 6:  # a shorter one might turn up inside an image's base64
             text = text.replace(place + "/", short + "/")

@@ -6,11 +6,13 @@ import base64
 import copy
 import io
 import re
+import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import nbformat
+# nbformat's jsonschema would compile 38 grammars of web addresses, a second in each process, and check none.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: not to be imported
 
 _LOG = re.compile(r"(made|reused) .+|waiting for another process .+|working: .*")
 _SAVED = re.compile(r"""plots\.save\(\s*\w+,[^"']*["'](\w+)["']""")
@@ -51,10 +53,12 @@ def _folded(outputs):
         left.append(output)
     if not log:
         return left
+    from nbformat.v4 import new_output  # a second to import, for a page that only quotes text
+
     made = sum(line.startswith("made") for line in log)
     words = f"stages: {made} made, {sum(line.startswith('reused') for line in log)} reused"
     page = f"<details><summary>{words}</summary><pre>{escape(chr(10).join(log))}</pre></details>"
-    return [nbformat.v4.new_output("display_data", {"text/html": page, "text/plain": words}), *left]
+    return [new_output("display_data", {"text/html": page, "text/plain": words}), *left]
 
 
 def _describe(cell, folder, heading):
@@ -95,12 +99,13 @@ def html(notebook, name: str, names: Sequence[str] = ()) -> str:
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    from nbformat.v4 import new_markdown_cell
 
     page = copy.deepcopy(notebook)
     page.metadata["title"] = title(notebook)
     if links := _links(name, names):
-        page.cells = [nbformat.v4.new_markdown_cell(links, id="links-before"), *page.cells,
-                      nbformat.v4.new_markdown_cell(links, id="links-after")]
+        page.cells = [new_markdown_cell(links, id="links-before"), *page.cells,
+                      new_markdown_cell(links, id="links-after")]
     exporter = HTMLExporter(extra_loaders=[DictLoader({"page.html.j2": _TEMPLATE})], template_file="page.html.j2")
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render)
     return exporter.from_notebook_node(page)[0]

@@ -28,6 +28,13 @@ _CLEAR = "\r\x1b[K"  # takes an unfinished line off a terminal
 _open: list = []  # (words, bar) of the bars that are being shown, the innermost last
 
 
+def clock(seconds: float) -> str:
+    """Seconds as 1:02 or 1:02:03."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
 @contextlib.contextmanager
 def bar(what: str, total: int, unit: str) -> Iterator:
     """A bar, as tqdm has it; `unit` in the singular. Inside another one it tells that one's place, and is shown instead

@@ -14,7 +14,7 @@ import pandas as pd
 from heal_lib import baselines, claims, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
-from heal_lib.run import clock
+from heal_lib.progress import clock
 from heal_lib.tables import verdict
 
 README = ROOT / "README.md"

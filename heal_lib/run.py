@@ -16,15 +16,9 @@ from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, hash_of, read_json, write_json
 from heal_lib.places import PACKAGE, check_folder, default_root
+from heal_lib.progress import clock
 
 GATHERS = "99_"  # the notebook that reads what the others wrote
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02 or 1:02:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def modules() -> list[str]:

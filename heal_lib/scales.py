@@ -127,13 +127,13 @@ WORLDS = ("equations", "paths", "countdown", "registers")
 # Each family of worlds trains its own students on its worlds' share of `train_tokens` (`teacher.families`).
 # Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool, which is none of four.
 SCALES = {
-    "smoke": Scale("smoke", worlds=WORLDS, n_distil=12, n_samples=10, n_hinted=4, n_failed=3, n_candidates=4, n_test=12,
-                   k_eval=2, n_development=8, seeds=(0, 1), train_tokens=40_000, n_boot=500),
+    "smoke": Scale("smoke", worlds=WORLDS, n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8,
+                   k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000, n_boot=500),
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000),
-    "full": Scale("full", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100, train_tokens=1_000_000,
-                  n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5, learning_rates=(3e-3, 1e-2, 3e-2),
-                  n_boot=10_000, all_methods=True, sweep_hinted=(0.25, 0.5, 0.75, 0.95),
+    "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
+                  train_tokens=1_200_000, n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5,
+                  learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True, sweep_hinted=(0.25, 0.5, 0.75, 0.95),
                   sweep_unprompted=(0.003, 0.03, 0.1), sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`): minutes on one GPU. A laptop with two cores needs hours, or a tenth of the
     # problems and samples: -p n_distil 10 -p n_samples 8 -p n_test 8 -p k_eval 2 -p seeds 0,1 -p train_tokens 15000.

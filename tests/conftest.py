@@ -18,6 +18,16 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 
 
+LONGEST = ("llm", "engines_elsewhere", "torture", "experiment", "site", "cluster", "training", "processes", "packaging",
+           "contributing", "distributed", "bits", "keys")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker ends long after another: `make test` gives each a file at a time."""
+    last = {f"test_{name}": i - len(LONGEST) for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: last.get(item.path.stem, 0))
+
+
 class ScriptedEngine:
     """An `Engine` without a model. `script(prompt_text, key, j)` gives a draw's text, or (text, finished).
 

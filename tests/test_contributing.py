@@ -52,19 +52,28 @@ def test_a_world_an_engine_and_a_baseline_are_one_file_each(checkout):
     assert sorted(written) == [*changed[1:], "tests/test_generate.py", "tests/test_short.py", "tests/test_sums.py"]
 
 
+def run(folder, *arguments):
+    """What pytest says of tests in that folder; they have to pass."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments], cwd=folder,
+                          env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_of_a_world_runs(checkout):
+    """Without the one of its tests that draws from a model."""
+    assert re.search(r"\b2 passed", run(checkout[0], "tests/test_sums.py", "-k", "not evaluated"))
+
+
 @pytest.mark.slow
 def test_the_examples_run_and_keep_the_protocols(checkout):
     folder, written = checkout
     tests = [name for name in written if name.startswith("tests/")]
     chosen = ["-k", "sums or generate or row_of_the_main_table"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "tests/test_protocols.py"]
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *chosen], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b13 passed", done.stdout), done.stdout
+    assert re.search(r"\b13 passed", said := run(folder, *tests, "tests/test_protocols.py", *chosen)), said
 
 
-@pytest.mark.slow
 def test_the_examples_pass_the_linter(checkout):
     folder, written = checkout
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", *written, "heal_lib/baselines.py"]

@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from toys import Toy, build_small, in_small_batches
 
 from heal_lib import baselines, embedded, pace, scales, teacher, worlds
 from heal_lib.engines import SamplingParams, choose
@@ -26,24 +27,6 @@ def build():
     return HFEngine(*embedded.load("student"))
 
 
-class Mortal(HFEngine):
-    """Takes its worker down at the first sight of a key, if the marker is not there yet; without one, always."""
-
-    marker = ""
-
-    def sample(self, prompts, n, params, seed, keys=None):
-        if "2" in keys and not os.path.exists(self.marker):
-            open(self.marker or os.devnull, "w").close()
-            os._exit(1)
-        return super().sample(prompts, n, params, seed, keys)
-
-
-def build_mortal(marker):
-    engine = Mortal(*embedded.load("student"))
-    engine.marker = marker
-    return engine
-
-
 def build_noted(folder):
     """Leaves its node's name in a folder."""
     import ray
@@ -52,24 +35,9 @@ def build_noted(folder):
     return build()
 
 
-def build_other():
-    engine = build()
-    engine.vocabulary = "another"
-    return engine
-
-
-def build_small(of=build):
-    """Small batches, so that a few rows are several shards."""
-    return in_small_batches(of())
-
-
-def in_small_batches(engine):
-    engine.batch_rows, engine.batch_tokens = 4, 128
-    return engine
-
-
-def spread_over(workers, local, of=build):
-    return in_small_batches(spread.RayEngine(local.tokenizer, functools.partial(build_small, of), workers))
+def spread_over(workers, local, of=build, *arguments):
+    engine = spread.RayEngine(local.tokenizer, functools.partial(build_small, of, *arguments), workers)
+    return in_small_batches(engine)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +71,7 @@ def same(found, known, exact=False):
 
 
 def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts):
-    alone, engine = build_small(), spread_over(2, local)
+    alone, engine = build_small(build), spread_over(2, local)
     known = alone.sample(prompts, 2, PARAMS, seed=3)
     same(engine.sample(prompts, 2, PARAMS, seed=3), known, exact=True)
     texts = [samples[0].token_ids for samples in known]
@@ -118,21 +86,22 @@ def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts):
 
 
 def test_what_a_lost_worker_had_is_drawn_again(cluster, local, prompts, tmp_path):
-    marker = str(tmp_path / "died")
-    engine = spread_over(2, local, functools.partial(build_mortal, marker))
-    same(engine.sample(prompts, 1, PARAMS, seed=0), local.sample(prompts, 1, PARAMS, seed=0))
+    marker, words = str(tmp_path / "died"), local.vocabulary
+    keys = [str(i) for i in range(len(prompts))]
+    found = spread_over(2, local, Toy, words, marker).sample(prompts, 2, PARAMS, 7, keys)
+    same(found, Toy(words).sample(prompts, 2, PARAMS, 7, keys), exact=True)
     assert os.path.exists(marker)
 
 
 def test_what_goes_wrong_in_workers_is_one_line_and_the_next_call_works(cluster, local, prompts, monkeypatch):
     monkeypatch.setattr(spread, "RETRIES", 1)
     spread.release()
-    for of, words in ((functools.partial(build_mortal, ""), "^ray: its workers were lost 2 times .*HEAL_WORKERS"),
-                      (build_other, "^ray: a worker's tokenizer is not this machine's")):
-        with pytest.raises(HealError, match=words) as error:
-            spread_over(1, local, of).sample(prompts, 1, PARAMS, seed=0)
+    for words, marker, said in ((local.vocabulary, "", "^ray: its workers were lost 2 times .*HEAL_WORKERS"),
+                                ("another", None, "^ray: a worker's tokenizer is not this machine's")):
+        with pytest.raises(HealError, match=said) as error:
+            spread_over(1, local, Toy, words, marker).sample(prompts, 1, PARAMS, seed=0)
         assert "\n" not in str(error.value)
-    same(spread_over(1, local).sample(prompts, 1, PARAMS, seed=0), local.sample(prompts, 1, PARAMS, seed=0))
+    assert spread_over(1, local, Toy, local.vocabulary).sample(prompts, 1, PARAMS, seed=0)[3][0].text == "3 0"
 
 
 @pytest.mark.slow
@@ -148,8 +117,8 @@ def test_two_nodes_share_the_rows(local, prompts, tmp_path):
         nodes.add_node(num_cpus=1)
         spread.start(address=nodes.address, **OPTIONS)
         assert spread.room() == 2
-        drawn = spread_over(2, local, functools.partial(build_noted, tmp_path)).sample(prompts, 2, PARAMS, seed=3)
-        same(drawn, build_small().sample(prompts, 2, PARAMS, seed=3), exact=True)
+        drawn = spread_over(2, local, build_noted, tmp_path).sample(prompts, 2, PARAMS, seed=3)
+        same(drawn, build_small(build).sample(prompts, 2, PARAMS, seed=3), exact=True)
         assert len(list(tmp_path.iterdir())) == 2
     finally:
         spread.release()

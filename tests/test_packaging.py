@@ -79,7 +79,6 @@ def test_what_mypy_is_told_to_ignore_has_a_kind_and_a_reason():
     assert not [line for line in lines if "type: ignore" in line and not re.search(r"ignore\[[\w-]+\]  # \w+", line)]
 
 
-@pytest.mark.slow
 def test_a_user_s_mistake_is_seen_in_the_public_names_types(tmp_path):
     """The package says that it is typed; then its names have types, not Any."""
     if importlib.util.find_spec("mypy") is None:
@@ -140,7 +139,6 @@ def test_an_installed_package_copies_its_notebooks_to_the_working_folder_once(in
         shutil.rmtree(work / "notebooks")
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
     source = tmp_path / "source"  # where pip may write beside the code
     shutil.copytree(ROOT / "heal_lib", source / "heal_lib", ignore=shutil.ignore_patterns("__pycache__"))

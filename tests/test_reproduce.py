@@ -84,6 +84,7 @@ def test_a_real_run_leaves_notebooks_html_and_a_record(project, capsys):
     folder = project / "results" / "s+window=0.25"
     text = (folder / "notebooks" / "01_ceiling.ipynb").read_text()
     assert "0.25" in text and sys.prefix not in text and str(project) not in text and "papermill" not in text
+    assert "cell:1: UserWarning" in text and "ipykernel_" not in text
     assert "./notebooks/x" in text and "0.25" in (folder / "html" / "01_ceiling.html").read_text()
     record = json.loads((folder / "run.json").read_text())
     assert record["seeds"] == [0, 1] and record["config"]["window"] == 0.25

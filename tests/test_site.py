@@ -67,7 +67,6 @@ def _outside(link):
     return urlsplit(link).scheme in ("http", "https", "data", "mailto")
 
 
-@pytest.mark.slow
 def test_every_internal_link_leads_somewhere_and_nothing_is_fetched(built):
     pages = {path: Page(path) for path in built.rglob("*.html") if path.name != "explorer.html"}
     assert len(pages) >= 13
@@ -81,7 +80,6 @@ def test_every_internal_link_leads_somewhere_and_nothing_is_fetched(built):
                 assert unquote(parts.fragment) in pages[target].names, f"{path.name}: {link}"
 
 
-@pytest.mark.slow
 def test_no_page_is_heavier_than_a_phone_likes(built):
     for path in built.rglob("*.html"):
         loads = {urlsplit(load).path for load in Page(path).loads if not _outside(load)}
@@ -89,7 +87,6 @@ def test_no_page_is_heavier_than_a_phone_likes(built):
         assert weight < 1.5e6, f"{path.name}: {weight / 1e6:.1f} MB"
 
 
-@pytest.mark.slow
 def test_code_is_folded_but_the_knobs_are_not(built):
     text = (built / "notebooks" / "06_ablations.html").read_text(encoding="utf-8")
     cells = re.findall(r'<div class="([^"]*\bcell\b[^"]*)">', text)
@@ -97,14 +94,12 @@ def test_code_is_folded_but_the_knobs_are_not(built):
     assert len(cells) > 9 and all("parameters" in cell for cell in shown) and shown
 
 
-@pytest.mark.slow
 def test_styles_and_scripts_fetch_nothing(built):
     for path in (*built.rglob("*.css"), *built.rglob("*.html")):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"url\(['\"]?(https?:)?//|@import\s+['\"]?https?:", text), path
 
 
-@pytest.mark.slow
 def test_pages_open_in_a_browser_without_errors_and_fit(built):
     sync = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -1,6 +1,7 @@
 """One SFT path: it learns, only from completions, and the same each time."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -80,14 +81,26 @@ def test_a_run_leaves_no_files(model, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("harm", ["none", "cut", "unsealed", "other run", "all"])
-def test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint(words, tmp_path, capsys, harm):
+@pytest.fixture(scope="module")
+def with_checkpoints(words, tmp_path_factory):
+    """(rows, settings, folder of checkpoints, student, its log) of a run with checkpoints, which is as one without."""
     rows = [{**row(words), "input_ids": row(words)["input_ids"][: 12 + i % 5],
              "completion_mask": row(words)["completion_mask"][: 12 + i % 5]} for i in range(40)]
-    config = TrainConfig(1e-3, 4, seed=3)
-    plain, first, second = (models.new_model("student", words, seed) for seed in (1, 1, 1))
+    folder, config = tmp_path_factory.mktemp("checkpoints"), TrainConfig(1e-3, 4, seed=3)
+    plain, first = (models.new_model("student", words, seed) for seed in (1, 1))
     log = fit(plain, words, rows, config)
-    assert fit(first, words, rows, config, checkpoints=str(tmp_path)) == log
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SAVE_EVERY", 1)
+        assert fit(first, words, rows, config, checkpoints=str(folder)) == log
+    return rows, config, folder, plain, log
+
+
+@pytest.mark.parametrize("harm", ["none", "cut", "unsealed", "other run", "all"])
+def test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint(with_checkpoints, words, tmp_path,
+                                                                                capsys, harm):
+    rows, config, folder, plain, log = with_checkpoints
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    second = models.new_model("student", words, 1)
     last, before = (tmp_path / f"checkpoint-{n}" for n in (10, 5))
     assert set(tmp_path.glob("checkpoint-*")) == {last, before}
     if harm in ("cut", "all"):

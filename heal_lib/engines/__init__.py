@@ -18,13 +18,14 @@ from heal_lib.errors import HealError
 
 def device() -> str:
     """Where models run: the variable DEVICE, "cpu" (the default) or "cuda". Raises HealError for what is not there."""
-    import torch
-
     name = os.environ.get("DEVICE") or "cpu"
     if name not in ("cpu", "cuda"):
         raise HealError(f"DEVICE={name}: use cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise HealError("DEVICE=cuda: this torch sees no CUDA GPU; leave DEVICE out to run on the CPU")
+    if name == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise HealError("DEVICE=cuda: this torch sees no CUDA GPU; leave DEVICE out to run on the CPU")
     return name
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from heal_lib import embedded, engines
 from heal_lib.codehash import code_hash
-from heal_lib.engines import Engine, hf
+from heal_lib.engines import Engine
 from heal_lib.errors import HealError
 
 
@@ -41,7 +41,11 @@ def key(kind: str) -> str:
 @functools.cache
 def engine(name: str, kind: str = "hf") -> Engine:
     """The engine around an embedded model, a folder or a model on the hub, made once per process."""
-    return hf.HFEngine(*embedded.load(name)) if kind == "hf" else _module(kind).build(name)
+    if kind != "hf":
+        return _module(kind).build(name)
+    from heal_lib.engines.hf import HFEngine  # seconds of torch and transformers, for who reads or draws himself
+
+    return HFEngine(*embedded.load(name))
 
 
 def _module(kind: str) -> ModuleType:

@@ -9,14 +9,16 @@ they would be a bound, and are not taken."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from heal_lib.engines import Sample, SamplingParams, Score
-from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 from heal_lib.trajectory import seed_of
+
+if TYPE_CHECKING:
+    from heal_lib.engines.hf import HFEngine
 
 
 class Drawn(NamedTuple):

@@ -14,15 +14,18 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from heal_lib import embedded, watch
 from heal_lib.engines import SamplingParams, needs
 from heal_lib.engines.elsewhere import Drawn, DrawnElsewhere, untouched, whole_entropy
-from heal_lib.engines.hf import HFEngine
 from heal_lib.engines.words import BROKEN
 from heal_lib.errors import HealError
 from heal_lib.files import default_root, hash_of
+
+if TYPE_CHECKING:  # who only wants to know a server's name waits for no torch
+    from heal_lib.engines.hf import HFEngine
 
 EXAMPLE = "such as http://localhost:8000/v1"
 
@@ -37,6 +40,8 @@ def check() -> None:
 
 def build(name: str) -> OpenAIEngine:
     """The server at OPENAI_BASE_URL beside a local copy of the model."""
+    from heal_lib.engines.hf import HFEngine
+
     return OpenAIEngine(HFEngine(*embedded.load(name)), os.environ["OPENAI_BASE_URL"], served(name),
                         journal=journal(name), logprobs=bool(os.environ.get("HEAL_LOGPROBS")))
 

@@ -17,14 +17,17 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from heal_lib import embedded, watch
 from heal_lib.engines import SamplingParams, device, needs
-from heal_lib.engines.hf import HFEngine
 from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
 from heal_lib.files import hash_of
+
+if TYPE_CHECKING:
+    from heal_lib.engines.hf import HFEngine
 
 LIKE_HF = True
 RETRIES = 3  # of a worker, and of a shard, before the run gives up
@@ -53,6 +56,8 @@ def build(name: str) -> RayEngine | HFEngine:
 
 
 def _plain(name: str) -> HFEngine:
+    from heal_lib.engines.hf import HFEngine
+
     return HFEngine(*embedded.load(name))
 
 
@@ -61,6 +66,8 @@ class RayEngine(Words):
     by default as many as there is room for."""
 
     def __init__(self, tokenizer, build, workers: int | None = None):
+        from heal_lib.engines.hf import HFEngine
+
         super().__init__(tokenizer)
         self.build, self.workers = build, workers
         usual = inspect.signature(HFEngine).parameters
