@@ -102,7 +102,7 @@ class _Told:
 def say(line: str) -> None:
     """A whole line on stdout; a bar on the same terminal makes room for it."""
     shared = (_open or IN_WORKER in os.environ) and sys.stdout.isatty()
-    print(f"{_CLEAR * bool(shared)}{line}", flush=True)
+    print(f"{_CLEAR * bool(shared)}{line}\n", end="", flush=True)  # in one piece: workers write beside each other
 
 
 def _look() -> tuple:

@@ -38,7 +38,7 @@ class Scale:
     n_distil: int = setting(60, 1, MANY, unit="problems")  # per world and difficulty
     n_samples: int = setting(30, 1, 10_000, unit="teacher samples per problem", other="20")  # [S]
     n_hinted: int = setting(12, 1, 10_000, unit="hinted samples per problem")  # for PACE's second stage [R]
-    n_failed: int = setting(10, 1, 10_000, unit="failed trajectories repaired per problem", other="2")  # [S]
+    n_failed: int = setting(10, 1, 10_000, unit="failed trajectories repaired per problem", other="3")  # [S]
     n_candidates: int = setting(20, 1, 10_000, unit="repairs per failed trajectory", other="2")  # [S]
     n_test: int = setting(60, 1, MANY, unit="test problems per benchmark")
     k_eval: int = setting(4, 2, 10_000, unit="samples per test problem")  # of one, there is no pass@2

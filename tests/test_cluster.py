@@ -40,9 +40,10 @@ def break_down(*, folder):
 
 @pytest.fixture(scope="module")
 def local():
-    folders = os.pathsep.join([str(ROOT), os.path.dirname(__file__)])
-    spread.start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20,
-                 runtime_env={"env_vars": {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}})
+    with pytest.MonkeyPatch.context() as patch:  # of the node, for workers that it starts beforehand
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.path.dirname(__file__)]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        spread.start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, runtime_env={})
     import ray
 
     yield ray

@@ -57,8 +57,12 @@ OPTIONS = {"runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT)
 
 @pytest.fixture(scope="module")
 def cluster():
+    """Workers have this process's variables and not some of their own, so that those started beforehand will do."""
     ray = pytest.importorskip("ray")
-    spread.start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, **OPTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in OPTIONS["runtime_env"]["env_vars"].items():
+            patch.setenv(name, value)
+        spread.start(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, runtime_env={})
     yield ray
     spread.release()
     ray.shutdown()

@@ -116,7 +116,7 @@ def test_a_failure_leaves_no_bar_behind(err, clock):
 
 def test_a_line_on_stdout_takes_an_unfinished_one_off_the_terminal(err, monkeypatch):
     out = progress.sys.stdout
-    monkeypatch.setattr(progress, "print", lambda text, flush: out.write(f"{text}\n"), raising=False)
+    monkeypatch.setattr(progress, "print", lambda text, end, flush: out.write(text + end), raising=False)
     progress.say("made a")
     with progress.bar("working", 2, "student"):
         progress.say("made b")

@@ -93,6 +93,7 @@ def test_no_process_outlives_who_asked(tmp_path, how):
         import signal
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
         workers.have(store, [Stage(f"long {i}", work.sleep, {"note": f"pid-{i}"}) for i in range(2)], 2)
     """, wait=False)
     notes = [tmp_path / f"pid-{i}" for i in range(2)]
