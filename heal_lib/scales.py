@@ -132,9 +132,10 @@ SCALES = {
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000),
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
-                  train_tokens=1_200_000, n_development=40, seeds=tuple(range(10)), n_ablation_seeds=5,
+                  seeds=tuple(range(10)), n_ablation_seeds=5, train_tokens=1_200_000, n_development=40,
                   learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True,
-                  sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1), sweep_sizes=("small", "student", "teacher")),
+                  sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
+                  sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`): minutes on one GPU. A laptop with two cores needs hours, or a tenth of the
     # problems and samples: -p n_distil 10 -p n_samples 8 -p n_test 8 -p k_eval 2 -p seeds 0,1 -p train_tokens 15000.
     # For larger models, `plan.preset` replaces most of it.
