@@ -56,8 +56,8 @@ def parity():
                 losses[backend] = [entry["loss"] for entry in log]
             table += [{"model": os.path.basename(name), "method": method, "step": i, "hf": a, "unsloth": b}
                       for i, (a, b) in enumerate(zip(losses["hf"], losses["unsloth"], strict=True), 1)]
+            write_table(pd.DataFrame(table), OUT / "parity.csv")
     table = pd.DataFrame(table)
-    write_table(table, OUT / "parity.csv")
     if (gap := (table["hf"] - table["unsloth"]).abs().max()) > TOLERANCE:
         raise HealError(f"parity: losses differ by {gap:.3f} nats; see results/gpu/parity.csv")
 
