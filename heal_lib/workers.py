@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from heal_lib.store import Stage, Store
 
 PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "trl.trainer.sft_trainer", "peft")
+# These import bitsandbytes where it is installed, which asks the GPU what it is: no process can be forked after that.
+NOT_ON_GPU = ("trl.trainer.sft_trainer", "peft")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -154,7 +156,8 @@ def start() -> tuple[str, subprocess.Popen]:
     here = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
                    **dict.fromkeys(ONE_THREAD, "1")}
-    command = [sys.executable, "-m", "heal_lib.workers", name, *PRELOADED]
+    left_out = NOT_ON_GPU if os.environ.get("DEVICE") == "cuda" else ()
+    command = [sys.executable, "-m", "heal_lib.workers", name, *(m for m in PRELOADED if m not in left_out)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
                                start_new_session=True)  # an interrupt is for who started it
     while not os.path.exists(name) and process.poll() is None:

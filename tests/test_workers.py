@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from heal_lib import workers
 from heal_lib.files import ROOT
 
 STAGES = """
@@ -32,6 +33,26 @@ STAGES = """
         open(note, "w").write(str(os.getpid()))
         time.sleep(600)
 """
+
+
+def test_on_a_gpu_nothing_that_takes_hold_of_it_is_imported_before_workers_are_forked(monkeypatch):
+    """peft and TRL import bitsandbytes, which does: seen on a card."""
+    commands = []
+
+    class Ended:
+        def __init__(self, command, **_):
+            commands.append(command)
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(workers.subprocess, "Popen", Ended)
+    for device in ("cpu", "cuda"):
+        monkeypatch.setenv("DEVICE", device)
+        workers.start()
+    cpu, cuda = (set(command) for command in commands)
+    assert set(workers.PRELOADED) <= cpu and set(workers.PRELOADED) & cuda == {*workers.PRELOADED} - {
+        "peft", "trl.trainer.sft_trainer"}
 
 
 def run(tmp_path, script, wait=True):
