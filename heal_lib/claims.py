@@ -125,6 +125,17 @@ def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
             for row in table[table["method"] == "heal"].itertuples()}
 
 
+def floor_sentence(pairs: pd.DataFrame) -> str:
+    """Where HEAL's student is not shown to be above the untrained one on `JUDGE`: what that takes away; else ""."""
+    row = next((r for r in pairs.itertuples() if r.against == "student" and r.benchmark == JUDGE), None)
+    if row is None or strength(row.ci_low, row.ci_high, row.p_holm) == SHOWN:
+        return ""
+    points = f"{100 * row.difference:+.1f} [{100 * row.ci_low:+.1f}, {100 * row.ci_high:+.1f}] points"
+    return (f"**On {JUDGE} training did not help**: HEAL's student minus the untrained one is {points} at this budget. "
+            "So students say nothing there, for or against a part; what the teacher writes does (`02_gear`, "
+            "`03_pure`).")
+
+
 def part_sentences(part: str, found: dict[tuple[str, str], str]) -> str:
     """What is said of GEAR, PURE or PACE by `verdicts`: on the benchmark that can judge, where the run has it, and on
     the hard ones together. GEAR is judged where positions matter alone, if that was measured."""

@@ -135,7 +135,8 @@ def _said(claim, row, table):
 def parts(folder: Path) -> str:
     """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
     found = claims.verdicts(_pairs(folder, "ablations"))
-    lines = [claims.part_sentences(part, found) for part in claims.PARTS]
+    floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
+    lines = [floor] * bool(floor) + [claims.part_sentences(part, found) for part in claims.PARTS]
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
     if best:
         lines.append(f"**HEAL against the best other method**: better on {best.count(claims.SHOWN)} of {len(best)} "

@@ -126,6 +126,13 @@ def test_gear_is_judged_where_positions_matter_and_the_other_parts_there_too():
     assert said.index("registers-hard") < said.index("is not shown to help on the hard benchmarks together")
 
 
+@pytest.mark.parametrize(("low", "high", "says"), [(-0.1, 0.2, True), (-0.2, -0.1, True), (0.1, 0.2, False)])
+def test_where_training_does_not_help_the_first_page_says_that_students_tell_nothing(results, low, high, says):
+    assert "training did not help" not in report.parts(results)
+    pairs(results, "main_pairs", [["student", claims.JUDGE, (low + high) / 2, low, high, 0.001]])
+    assert ("On registers-hard training did not help" in report.parts(results)) == says
+
+
 def test_the_benchmark_that_judges_is_corrected_apart():
     table = pd.DataFrame([["heal", against, where, 0.01] for against in ("heal-no-gear", "heal-start-cut")
                           for where in (claims.POOLED, claims.JUDGE, "a", "b")],
