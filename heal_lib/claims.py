@@ -66,7 +66,6 @@ CLAIMS = (
     Claim("the student passes its teacher", "main_pairs", ("teacher",)),
     Claim("HEAL beats STaR", "main_pairs", ("star",)),
     Claim("HEAL beats rejection sampling, the best of its kinds", "main_pairs", SAMPLING, JUDGE),
-    Claim("HEAL beats STaR", "main_pairs", ("star",), JUDGE),
     Claim("HEAL helps where the missing skill is search luck", "main_pairs", SAMPLING, "countdown-hard"),
     Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",), JUDGE),
     Claim("GEAR: the entropy cut beats cuts that read no entropy", "ablations", POSITIONS, JUDGE),
