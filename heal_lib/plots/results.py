@@ -31,7 +31,7 @@ def _dodge(n, width=0.72):
 
 
 def main_results(table, methods, baseline="sft-rs"):
-    """Accuracy per benchmark (above) and its paired difference to the baseline (below).
+    """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names.
 
     `table`: avg@k rows of `evaluation.results_table`."""
     benchmarks = list(table["benchmark"].unique())
@@ -39,15 +39,16 @@ def main_results(table, methods, baseline="sft-rs"):
     for shift, method in zip(_dodge(len(methods)), methods, strict=True):
         rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
         x = np.arange(len(benchmarks)) + shift
-        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=label(method))
+        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method)
         if method != baseline:
             _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method)
     _stripes((top, bottom), len(benchmarks))
     top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, table["ci_high"].max())))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
     bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
-    bottom.set_xticks(range(len(benchmarks)), [name.replace("-", "\n") for name in benchmarks], fontsize="small")
-    top.legend(ncols=min(3, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+    bottom.set_xticks(range(len(benchmarks)), benchmarks, fontsize="small", rotation=30, ha="right",
+                      rotation_mode="anchor")
+    top.legend(ncols=min(4, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
                fontsize="small")
     return fig
 
