@@ -41,6 +41,7 @@ def calls(monkeypatch):
     def catch(name, answer):
         def caught(*args, **options):
             taken(real[name], *args, **options)
+            assert options.get("max_seq_length", 512) == 512  # more would stretch the positions of a model of 512
             made.append(name)
             return answer
         return staticmethod(caught)
@@ -53,6 +54,9 @@ def calls(monkeypatch):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_loading_is_taken_as_it_is_asked(calls, method, tmp_path):
+    from transformers import Qwen3Config
+
+    Qwen3Config(max_position_embeddings=512).save_pretrained(tmp_path)
     model, tokenizer = backends.load(str(tmp_path), backends.Finetune("unsloth", method, rank=8))
     assert calls == ["from_pretrained"] + ["get_peft_model"] * (method != "full")
     assert (model, tokenizer) == ("model" if method == "full" else "adapted", "tokenizer")
@@ -66,6 +70,8 @@ def test_saving_is_taken_as_it_is_asked(method, tmp_path):
     saved = []
 
     class Model:
+        dtype = None
+
         def save_pretrained(self, *args, **options):
             taken(PreTrainedModel.save_pretrained, self, *args, **options)
             saved.append("whole")
