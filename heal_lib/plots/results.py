@@ -156,13 +156,13 @@ def accuracy_per_token(table, benchmarks):
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
             _points(ax, cost[row["method"]], [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
-                    label=label(row["method"]))
+                    label=row["method"])
         ax.set_title(benchmark, fontsize="medium")
-        ax.set_xlabel("teacher tokens drawn (millions)")
+        ax.set_xlabel("teacher tokens\ndrawn (millions)")
         ax.margins(x=0.12)
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
     axes[0, 0].set_ylabel("accuracy, avg@k (%)")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False,
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
 

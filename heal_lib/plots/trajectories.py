@@ -202,7 +202,7 @@ def entropy_curve(ax, offsets, mean, low, high, source):
     """Step entropy aligned at the breakpoint (offset 0), of one source."""
     band(ax, offsets, mean, low, high, label=source, **source_style(source))
     ax.axvline(0, color="black", lw=0.8, ls=":")
-    ax.set(xlabel="step, counted from the breakpoint")
+    ax.set(xlabel="step, counted\nfrom the breakpoint")
 
 
 def position_histogram(ax, positions, window, world, unit="steps"):
