@@ -157,7 +157,7 @@ def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
     assert {f"heal_lib/story/{path.name}" for path in NOTEBOOKS} <= names
     assert {f"heal_lib/embedded/weights/{name}/model.safetensors" for name in embedded.SHIPPED
             if embedded.folder(name).is_dir()} <= names
-    assert wheel.stat().st_size < 10e6
+    assert wheel.stat().st_size < 14e6  # 11 of them the weights of four models
 
 
 def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):
