@@ -183,8 +183,8 @@ def training_logs(run, methods):
     rows = []
     for method in methods:
         for seed in run.cfg.ablation_seeds:
-            for family, log in enumerate(run.training_logs(method, seed)):
-                seen = 0
+            for cfg, log in zip(teacher.families(run.cfg), run.training_logs(method, seed), strict=True):
+                family, seen = "+".join(cfg.worlds), 0
                 for part in log["stages"]:
                     last = max((step for step, _ in part["loss"]), default=1)
                     stage = [method, family, seed, part["stage"], part["rows"], part["unique"], part["tokens"]]

@@ -132,3 +132,13 @@ def test_every_reading_has_a_look(name):
     look = figures.reading_style(name, "ratio mean, U before")
     assert (look["lw"] > 2) == (name == "ratio mean, U before")
     plt.plot([0, 1], [0, 1], **look)
+
+
+def test_losses_of_two_families_are_no_single_line():
+    """Each family has students of its own, whose tokens begin at 0."""
+    logs = pd.DataFrame([["heal", family, 0, 1, tokens, loss] for family, end in (("a+b", 900), ("c", 300))
+                         for tokens, loss in ((0, 1.0), (end, 0.5))],
+                        columns=["method", "family", "seed", "stage", "tokens", "loss"])
+    axes = results.loss_curves(logs, ["heal"]).axes
+    assert [[line.get_xdata().tolist() for line in ax.get_lines()] for ax in axes] == [[[0, 0.9]], [[0, 0.3]]]
+    assert [ax.get_ylabel() for ax in axes] == ["a\nb", "c"]

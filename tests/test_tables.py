@@ -66,7 +66,7 @@ class Run:
     """A run of two problems: one solved by the teacher, one hinted and repaired."""
 
     def __init__(self, folder):
-        self.cfg, self.folder = scales.get("smoke", seeds=[0, 1]), folder
+        self.cfg, self.folder = scales.get("smoke", worlds=["equations"], seeds=[0, 1]), folder
         self.store = types.SimpleNamespace(get=lambda which: types.SimpleNamespace(seconds=2.0))
 
     def variant(self, switches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -128,19 +129,25 @@ def stage_accuracy(table, stages, columns=3):
 
 
 def loss_curves(logs, methods):
-    """Training loss against tokens seen, one panel per method, one line per seed; stages are set apart."""
-    fig, axes = plt.subplots(1, len(methods), figsize=(DOUBLE, 2.4), sharex=True, sharey=True, squeeze=False)
-    for ax, method in zip(axes.flat, methods, strict=True):
-        part = logs[logs["method"] == method]
+    """Training loss against tokens seen, one panel per family of worlds (each has students of its own) and method, one
+    line per seed; stages are set apart."""
+    families = list(logs["family"].unique())
+    fig, axes = plt.subplots(len(families), len(methods), figsize=(DOUBLE, 0.5 + 1.9 * len(families)), sharex="row",
+                             sharey=True, squeeze=False)
+    for ax, (family, method) in zip(axes.flat, itertools.product(families, methods), strict=True):
+        part = logs[(logs["method"] == method) & (logs["family"] == family)]
         for seed, line in part.groupby("seed"):
             ax.plot(line["tokens"] / 1000, line["loss"], color=COLOURS[method], linewidth=1,
                     linestyle=("-", "--", ":", "-.")[list(part["seed"].unique()).index(seed) % 4], alpha=0.8)
         ends = part.groupby("stage")["tokens"].max().sort_index().iloc[:-1]
         for end in ends:
             ax.axvline(end / 1000, color="0.5", linewidth=0.8, linestyle=":")
-        ax.set_title(textwrap.fill(label(method).removeprefix("PACE: "), 75 // len(methods)), fontsize="medium")
+        if family == families[0]:
+            ax.set_title(textwrap.fill(label(method).removeprefix("PACE: "), 75 // len(methods)), fontsize="medium")
     fig.supxlabel("training tokens (thousands)", fontsize="medium")
-    axes[0, 0].set_ylabel("loss (nats per token)")
+    fig.supylabel("loss (nats per token)", fontsize="medium")
+    for ax, family in zip(axes[:, 0], families, strict=True):
+        ax.set_ylabel(family.replace("+", "\n"), fontsize="small")
     return fig
 
 
