@@ -81,7 +81,7 @@ SAMPLING = ("sft-rs", "sft-rs-matched", "sft-rs-passes", "sft-rs-early")  # all 
 MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "star", "star-pure", "heal")
 CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
         "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
-        "heal-nll")  # without all_methods
+        "heal-first-step", "heal-nll", "heal-pure-plus", "heal-regex", "heal-oracle")  # without all_methods
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 # Controls that cut where GEAR might, without what it reads: what GEAR may claim is decided by the strongest of them.
@@ -92,6 +92,8 @@ FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy
            "heal-oracle")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
+# Variants of a part, which say something only where cut, hint and filter can be told apart.
+CONTROLS = tuple(name for name in ABLATIONS if name not in MODULES)
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
 
 

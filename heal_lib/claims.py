@@ -66,13 +66,16 @@ CLAIMS = (
     Claim("the student passes its teacher", "main_pairs", ("teacher",)),
     Claim("HEAL beats STaR", "main_pairs", ("star",)),
     Claim("HEAL beats rejection sampling, the best of its kinds", "main_pairs", SAMPLING, JUDGE),
+    Claim("the student passes its teacher", "main_pairs", ("teacher",), JUDGE),
+    Claim("HEAL beats STaR", "main_pairs", ("star",), JUDGE),
     Claim("HEAL helps where the missing skill is search luck", "main_pairs", SAMPLING, "countdown-hard"),
     Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",), JUDGE),
     Claim("GEAR: the entropy cut beats cuts that read no entropy", "ablations", POSITIONS, JUDGE),
     Claim("GEAR: the entropy cut beats a hint at the start", "ablations", ("heal-start-cut",), JUDGE),
     Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",), JUDGE),
     Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",)),
-    Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",)),
+    Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",), JUDGE),
+    Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",)),
 )
 
@@ -148,6 +151,8 @@ def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str =
     said: dict[str, list[str]] = {}
     here = "on the hard benchmarks together" if benchmark == POOLED else f"on {benchmark}"
     for against, name in PARTS[part]:
+        if (against, benchmark) not in found and (against, JUDGE) in found:
+            continue  # a control, which is trained where it can be told apart
         said.setdefault(found.get((against, benchmark), UNMEASURED), []).append(name)
     if set(said) == {SHOWN}:
         return f"**{part}** helps {here}: better than {_listed(said[SHOWN])}."

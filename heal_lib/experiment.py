@@ -128,7 +128,7 @@ class Experiment:
     def training_sources(self, method: str) -> dict[str, list[dict]]:
         """Stage (base, hint, repair) -> rows of a method, filtered and capped, with their tokens for the student."""
         if method not in self._loaded:
-            stages = [students.training_rows(cfg, method) for cfg in teacher.families(self.cfg)]
+            stages = [students.training_rows(cfg, method) for cfg in students.families(self.cfg, method)]
             self.have(stages)
             spec = baselines.get(method)
             there = ["base", *["hint"] * spec.hint, *["repair"] * bool(spec.cut)]
@@ -139,10 +139,10 @@ class Experiment:
             self._loaded[method] = found
         return self._loaded[method]
 
-    def prepare(self, methods) -> None:
-        """The teacher's share of the work for these methods, side by side."""
-        self.have(students.training_rows(cfg, m) for cfg in teacher.families(self.cfg) for m in methods
-                  if baselines.get(m).trained)
+    def prepare(self, methods, seeds=(0,)) -> None:
+        """The teacher's share of the work for these methods and seeds, side by side."""
+        self.have(students.training_rows(cfg, m) for seed in seeds for m in methods if baselines.get(m).trained
+                  for cfg in students.families(self.cfg, m, seed))
 
     def tuning(self, method: str, rate: float) -> float:
         """Mean accuracy on development problems of a student trained at this rate, with a seed of its own."""
@@ -152,7 +152,7 @@ class Experiment:
 
     def _tuning(self, method, rate):
         return [students.evaluation(cfg, method, students.TUNING_SEED, rate, split="development")
-                for cfg in teacher.families(self.cfg)]
+                for cfg in students.families(self.cfg, method)]
 
     def learning_rate(self, method: str) -> float:
         """The rate of the grid whose student does best on development problems (ties: the first)."""
@@ -160,8 +160,9 @@ class Experiment:
         return grid[0] if len(grid) == 1 else max(grid, key=lambda rate: self.tuning(method, rate))
 
     def students(self, method: str, seed: int) -> list[Stage]:
-        """The trained students of a method, one for each family of worlds."""
-        return [students.student(cfg, method, seed, self.learning_rate(method)) for cfg in teacher.families(self.cfg)]
+        """The trained students of a method, one for each family of worlds that has any."""
+        return [students.student(cfg, method, seed, self.learning_rate(method))
+                for cfg in students.families(self.cfg, method, seed)]
 
     def student(self, method: str, seed: int):
         """Folder with stage-1 .. stage-n of a method's student (of the first family)."""
@@ -183,7 +184,8 @@ class Experiment:
 
     def _evaluation(self, method, seed, stage=None):
         rate = self.learning_rate(method) if baselines.get(method).trained else None
-        return [students.evaluation(cfg, method, seed, rate, stage) for cfg in teacher.families(self.cfg)]
+        return [students.evaluation(cfg, method, seed, rate, stage)
+                for cfg in students.families(self.cfg, method, seed)]
 
     def evaluate(self, jobs: Iterable[tuple]) -> None:
         """Makes evaluations, given as (method, seed) or (method, seed, stage), side by side."""
@@ -194,13 +196,14 @@ class Experiment:
         its cells are missing in what follows."""
         import pandas as pd
 
-        self.prepare(methods)
+        seeds = seeds or self.cfg.seeds
+        self.prepare(methods, seeds)
         for method in [m for m in methods if baselines.get(m).trained and not any(self.training_sources(m).values())]:
             print(f"{method}: no verified sample in any source, nothing to train on; its cells are missing")
             methods = [m for m in methods if m != method]
         if len(self.cfg.learning_rates) > 1:
             self.have(stage for m in methods if baselines.get(m).trained for rate in self.cfg.learning_rates
                       for stage in self._tuning(m, rate))
-        jobs = [(m, s) for s in seeds or self.cfg.seeds for m in methods]
+        jobs = [(m, s) for s in seeds for m in methods]
         self.evaluate(jobs)
         return pd.concat([self.evaluation(*job) for job in jobs], ignore_index=True)

@@ -62,7 +62,8 @@ class Scale:
     top_p: float = setting(1.0, 0, 1, above=True, unit="a share of the probability")
     max_new_tokens: int = setting(0, 0, MANY, unit="tokens")  # of a sample; 0: what its world allows
     teacher_seed: int = setting(0, 0, SEED)
-    train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # per method and seed, prompts included, as for all
+    teacher_draws: int = setting(1, 1, 1000, unit="draws of all the teacher's texts")  # seeds take them in turn
+    train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # of each student, prompts included, as for all
     batch_size: int = setting(8, 1, MANY, unit="rows")
     learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # each method's is the best in development
     backend: str = one_of("hf", "unsloth")  # what trains the student
@@ -124,15 +125,17 @@ def _short(value) -> str:
 
 
 WORLDS = ("equations", "paths", "countdown", "registers")
-# Each family of worlds trains its own students on its worlds' share of `train_tokens` (`teacher.families`).
+# Each family of worlds trains students of its own, all on `train_tokens` (`teacher.families`).
 # Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool, which is none of four.
 SCALES = {
     "smoke": Scale("smoke", worlds=WORLDS, n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8,
                    k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000, n_boot=500),
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000),
-    "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
-                  seeds=tuple(range(10)), n_ablation_seeds=5, train_tokens=1_200_000, n_development=40,
+    # A teacher draw for each seed: what varies between seeds is all that would vary in another run.
+    "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=300,
+                  seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
+                  n_development=40,
                   learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True,
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),

@@ -22,6 +22,14 @@ READ = ("pure", "pure+", "nll", "entropy")  # filters that need the teacher's re
 TUNING_SEED = 1000  # trains the students that choose a learning rate, and nothing that is reported
 
 
+def families(cfg: Scale, method: str, seed: int = 0) -> list[Scale]:
+    """The scale, once for each family of worlds that has students of this method, with the teacher draw that those of
+    `seed` learn from. A control is trained where it can be told apart, if the scale has such a world [R]."""
+    every = teacher.families(replace(cfg, teacher_seed=cfg.teacher_seed + seed % cfg.teacher_draws))
+    telling = [one for one in every if any(worlds.get(name).judges for name in one.worlds)]
+    return telling if telling and method in baselines.CONTROLS else every
+
+
 def drawn(cfg: Scale, method: str) -> dict[str, Any]:
     """What a method asks of the teacher, a stage per world and difficulty: pool, hinted, repairs, readings, rivals."""
     spec = baselines.get(method)
@@ -110,4 +118,4 @@ def _longest(cfg: Scale) -> int:
 
 
 def _worlds(cfg: Scale) -> str:
-    return "+".join(cfg.worlds)
+    return "+".join(cfg.worlds) + f" draw {cfg.teacher_seed}" * bool(cfg.teacher_seed)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, claims, gear, pace, stats, teacher
+from heal_lib import baselines, claims, gear, pace, stats, students
 from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
@@ -23,8 +23,11 @@ _CELL = ["n_problems", "n_seeds", "n_samples"]
 def with_pooled(samples: pd.DataFrame, suffix: str = "-hard", name: str = POOLED) -> pd.DataFrame:
     """The samples, and those of all benchmarks that end in `suffix` once more under one name.
 
-    All of them count, `countdown` too: which worlds to pool is not chosen by their results."""
+    All of them count, `countdown` too: which worlds to pool is not chosen by their results. A method that was not
+    tested on each of them has none."""
     hard = samples[samples["benchmark"].str.endswith(suffix)]
+    tested = hard.groupby("method")["benchmark"].transform("nunique")
+    hard = hard[tested == hard["benchmark"].nunique()]
     return pd.concat([samples, hard.assign(benchmark=name)], ignore_index=True)
 
 
@@ -55,13 +58,15 @@ def accuracies(samples: pd.DataFrame, *, n_boot: int, by: str = "method") -> pd.
 def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_boot: int) -> pd.DataFrame:
     """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction
     within its family (`p_holm`; `claims.FAMILIES`, as far as `samples` has it), and the smallest one that would be
-    found with 80 % power at 5 % (`detectable`). A pair of which one was not evaluated has no row."""
+    found with 80 % power at 5 % (`detectable`). A pair has no row where one of the two was not evaluated."""
     cells, rows = _cells(samples), []
     there = set(samples["method"])
     pairs = [pair for pair in dict.fromkeys(pairs) if there.issuperset(pair)]
     whole = dict.fromkeys(member for pair in pairs for member in claims.family(*pair) if there.issuperset(member))
     for method, against in dict.fromkeys([*pairs, *whole]):
         for benchmark in samples["benchmark"].unique():
+            if not {(method, benchmark), (against, benchmark)} <= cells.keys():
+                continue
             a, b = cells[method, benchmark], cells[against, benchmark]
             difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
             rows.append([method, against, benchmark, difference, low, high, verdict(low, high),
@@ -142,19 +147,20 @@ def stage_samples(run, method="heal"):
 
 def exposure(run, methods):
     """One row per method: share of its training tokens that come from each source, and of the last third of them;
-    families of worlds together, weighted by their tokens.
+    families of worlds together.
 
     From the data and the order alone: a stage goes through its rows evenly."""
     rows = []
     for method in methods:
         found: dict = {"method": method}
-        for cfg in teacher.families(run.cfg):
+        families = students.families(run.cfg, method)
+        for cfg in families:
             sources = {name: [(name, pace.length(row)) for row in part if row["world"] in cfg.worlds]
                        for name, part in run.training_sources(method).items()}
             if any(sources.values()):
                 shares = _exposure(sources, baselines.get(method).order, cfg)
                 for key, share in shares.items():
-                    found[key] = found.get(key, 0) + share * cfg.train_tokens / run.cfg.train_tokens
+                    found[key] = found.get(key, 0) + share / len(families)
         rows.append(found)
     return pd.DataFrame(rows).fillna(0)
 
@@ -183,7 +189,7 @@ def training_logs(run, methods):
     rows = []
     for method in methods:
         for seed in run.cfg.ablation_seeds:
-            for cfg, log in zip(teacher.families(run.cfg), run.training_logs(method, seed), strict=True):
+            for cfg, log in zip(students.families(run.cfg, method), run.training_logs(method, seed), strict=True):
                 family, seen = "+".join(cfg.worlds), 0
                 for part in log["stages"]:
                     last = max((step for step, _ in part["loss"]), default=1)

@@ -7,7 +7,6 @@ A scale that is asked for here has worlds of one family, and so one teacher and 
 from __future__ import annotations
 
 import functools
-import itertools
 from dataclasses import replace
 
 from heal_lib import embedded, gear, pure, sampling, worlds
@@ -23,8 +22,8 @@ SPLITS = {"distil": "n_distil", "development": "n_development"}
 
 
 def families(cfg: Scale) -> list[Scale]:
-    """The scale, once for each family of worlds that has models of its own. A family's students get its worlds' share
-    of the training tokens, and all together `train_tokens` [R]."""
+    """The scale, once for each family of worlds that has models of its own: every student of each gets `train_tokens`
+    [R]."""
     found: dict[str, list[str]] = {}
     for name in cfg.worlds:
         found.setdefault(getattr(worlds.get(name), "family", ""), []).append(name)
@@ -32,11 +31,8 @@ def families(cfg: Scale) -> list[Scale]:
         named = getattr(cfg, of)
         return f"{family}-{of}" if family and named == of else named
 
-    ends = itertools.accumulate(map(len, found.values()), initial=0)
-    edges = [round(cfg.train_tokens * end / len(cfg.worlds)) for end in ends]
-    return [replace(cfg, worlds=tuple(names), teacher=model(family, "teacher"), student=model(family, "student"),
-                    train_tokens=b - a)
-            for (family, names), (a, b) in zip(found.items(), itertools.pairwise(edges), strict=True)]
+    return [replace(cfg, worlds=tuple(names), teacher=model(family, "teacher"), student=model(family, "student"))
+            for family, names in found.items()]
 
 
 def model_of(cfg: Scale, world: str) -> str:
@@ -79,7 +75,7 @@ def problems(cfg: Scale, split: str = "distil") -> list:
 @functools.cache
 def pool(cfg: Scale, group: tuple[str, str], split: str = "distil") -> Stage:
     """N unhinted samples per problem."""
-    return Stage(f"pool {_of(group, split)}", sampling.sampled, {
+    return Stage(f"pool {_of(cfg, group, split)}", sampling.sampled, {
         "benchmarks": [benchmark(*group)], "split": split, "n_problems": getattr(cfg, SPLITS[split]),
         "n": cfg.n_samples, "source": "sampled", **drawing(cfg)})
 
@@ -87,7 +83,7 @@ def pool(cfg: Scale, group: tuple[str, str], split: str = "distil") -> Stage:
 @functools.cache
 def hinted(cfg: Scale, group: tuple[str, str], split: str = "distil") -> Stage:
     """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
-    return Stage(f"hinted {_of(group, split)}", sampling.hinted, {
+    return Stage(f"hinted {_of(cfg, group, split)}", sampling.hinted, {
         "pool": pool(cfg, group, split), "below": cfg.stage_hint_below, "n": cfg.n_hinted, "hint": cfg.hint,
         "world": where(group[0]), **drawing(cfg)})
 
@@ -98,7 +94,7 @@ def repairs(cfg: Scale, group: tuple[str, str], rule: str = "entropy", split: st
     if rule not in gear.CUT_RULES:
         raise HealError(f"cut rule {rule!r}: use one of {', '.join(gear.CUT_RULES)}")
     switches = [name for name in SWITCHES if name not in gear.UNREAD.get(rule, ())]
-    return Stage(f"repairs {rule} {_of(group, split)}", gear.repairs, {
+    return Stage(f"repairs {rule} {_of(cfg, group, split)}", gear.repairs, {
         "pool": pool(cfg, group, split), "rule": rule, "n_failed": cfg.n_failed, "n_candidates": cfg.n_candidates,
         "max_correct": cfg.eligible_max_correct, "world": where(group[0]), **drawing(cfg), **cfg.pick(*switches)})
 
@@ -106,7 +102,7 @@ def repairs(cfg: Scale, group: tuple[str, str], rule: str = "entropy", split: st
 @functools.cache
 def readings(cfg: Scale, group: tuple[str, str], which: str, split: str = "distil") -> Stage:
     """PURE's reading of the accepted rows of "pool", "hinted" or "repairs <rule>"."""
-    return Stage(f"readings {which} {_of(group, split)}", pure.readings, {
+    return Stage(f"readings {which} {_of(cfg, group, split)}", pure.readings, {
         "rows": source(cfg, group, which, split), "step_delimiter": cfg.step_delimiter, "world": where(group[0]),
         "answers": cfg.pure_answers if worlds.get(group[0]).lists_answers else "likelihood",
         **{name: drawing(cfg)[name] for name in ("model", "engine")}})
@@ -115,7 +111,7 @@ def readings(cfg: Scale, group: tuple[str, str], which: str, split: str = "disti
 @functools.cache
 def matched(cfg: Scale, group: tuple[str, str]) -> Stage:
     """More unhinted samples of every problem: as many tokens as HEAL draws for its hints and repairs."""
-    return Stage(f"matched {_of(group, 'distil')}", sampling.matched, {
+    return Stage(f"matched {_of(cfg, group)}", sampling.matched, {
         "pool": pool(cfg, group), "hinted": hinted(cfg, group), "repairs": repairs(cfg, group),
         "world": where(group[0]), **drawing(cfg)})
 
@@ -123,7 +119,7 @@ def matched(cfg: Scale, group: tuple[str, str]) -> Stage:
 @functools.cache
 def student_pool(cfg: Scale, group: tuple[str, str], n: int = 8) -> Stage:
     """Samples of the untrained student, for what it can do already."""
-    return Stage(f"student pool {_of(group, 'distil')}", sampling.sampled, {
+    return Stage(f"student pool {_of(cfg, group)}", sampling.sampled, {
         "benchmarks": [benchmark(*group)], "split": "distil", "n_problems": cfg.n_distil, "n": n, "source": "student",
         **drawing(cfg, cfg.student)})
 
@@ -163,5 +159,5 @@ def benchmark(world: str, level: str) -> list:
     return [where(world), Keyed(level, [level, data])]
 
 
-def _of(group: tuple[str, str], split: str) -> str:
-    return f"{group[0]}-{group[1]}" + f" {split}" * (split != "distil")
+def _of(cfg: Scale, group: tuple[str, str], split: str = "distil") -> str:
+    return f"{group[0]}-{group[1]}" + f" {split}" * (split != "distil") + f" draw {cfg.teacher_seed}" * bool(cfg.teacher_seed)

@@ -33,6 +33,7 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
                              for name, cfg in configs.items() for i in range(3) for seed in (0, 1)])
 
     monkeypatch.setattr(ablate, "sweep", sweep)
+    monkeypatch.setattr(ablate, "given", lambda configs: pd.DataFrame({"setting": configs}))
     monkeypatch.setattr(ablate, "ROOT", tmp_path)
     folder = ablate.run("smoke", "window", [0.5, 1.0])
     table = pd.read_csv(folder / "tables" / "ablate_window.csv")
@@ -41,3 +42,13 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
     assert list(pooled["mean"]) == [0, 0, 1] and list(pooled["minus_default"])[1:] == [0, 1]
     assert pooled["minus_default"].isna()[pooled.index[0]]
     assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in capsys.readouterr().out
+
+
+def test_what_a_strong_knob_changes_shows_before_any_student_is_trained():
+    from micro import micro
+
+    usual, strict = micro(pure_lambda=0.0), micro(pure_lambda=0.9)
+    table = ablate.given({"usual": usual, "strict": strict}).set_index("setting")
+    rows = table["hint rows"] + table["repair rows"]
+    assert table["teacher tokens"].nunique() == table["verified repairs"].nunique() == 1  # it filters, no more
+    assert 0 < rows["strict"] < rows["usual"] and table["base rows"].nunique() == 1

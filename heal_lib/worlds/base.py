@@ -59,6 +59,7 @@ class World:
 
     name: ClassVar[str]
     family: ClassVar[str] = ""  # of the embedded models that know it: "" for `teacher` and `student`
+    judges: ClassVar[bool] = False  # whether cut, hint and filter can be told apart in it (`embedded.gates`)
     difficulties: ClassVar[dict[str, dict]]
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING

@@ -65,6 +65,7 @@ class Plan:
 
 class Registers(World):
     name, family = "registers", "registers"
+    judges = True
     difficulties = {
         "easy": {"registers": (2, 2), "forks": (1, 1), "glyphs": "km", "known": (1, 3)},
         "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq", "known": (1, 3)},
