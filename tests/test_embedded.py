@@ -228,7 +228,6 @@ def test_no_model_is_trained_on_a_problem_of_another_split(name):
         for level in world.difficulties:
             for split in set(SPLITS) - {"pretrain"}:
                 assert not seen & {world.prompt(p) for p in world.problems(split, 15, 0, level)}
-    assert not any("long" in plan.recipe.difficulties for plan in pretrain.PLANS.values())
 
 
 def test_the_student_base_of_registers_knows_no_glyph():

@@ -65,10 +65,9 @@ class Equations(World):
     difficulties = {
         "easy": {"n_moves": (2, 2), "n_splits": (1, 1), "max_x": 20},
         "hard": {"n_moves": (3, 3), "n_splits": (1, 2), "max_x": 49},
-        "long": {"n_moves": (4, 5), "n_splits": (1, 2), "max_x": 49},  # longer than anything trained on
     }
     shortcut_pattern = r"(?m)^(\d+)=\1$"  # a try that fits, "46=46"
-    max_new_tokens = {"easy": 128, "hard": 144, "long": 192}
+    max_new_tokens = {"easy": 128, "hard": 144}
 
     def _draw(self, rng: Random, n_moves, n_splits, max_x):
         x = rng.randint(1, max_x)

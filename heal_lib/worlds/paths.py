@@ -47,13 +47,9 @@ def path_to(edges: list[str], start: str, target: str) -> str:
 
 class Paths(World):
     name = "paths"
-    difficulties = {
-        "easy": {"depth": (4, 4)},
-        "hard": {"depth": (5, 6)},
-        "long": {"depth": (7, 7)},  # longer than anything trained on
-    }
+    difficulties = {"easy": {"depth": (4, 4)}, "hard": {"depth": (5, 6)}}
     shortcut_pattern = r"(?m)^guess "
-    max_new_tokens = {"easy": 112, "hard": 144, "long": 176}
+    max_new_tokens = {"easy": 112, "hard": 144}
 
     def _draw(self, rng: Random, depth):
         letters = rng.sample(string.ascii_uppercase, 26)
