@@ -6,9 +6,10 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import heal_lib
-from heal_lib import embedded, worlds
+from heal_lib import backends, embedded, worlds
 from heal_lib.embedded import corpus, models, muon, pretrain, tokenizer
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash
@@ -163,7 +164,26 @@ def test_a_failed_check_is_not_remembered(folder):
 def test_shipped_models_are_whole_small_and_carded(name):
     folder = embedded.WEIGHTS / name
     assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
-    assert sum(path.stat().st_size for path in embedded.WEIGHTS.rglob("*.safetensors")) < 25e6
+    assert sum(path.stat().st_size for path in embedded.WEIGHTS.rglob("*.safetensors")) < 7e6
+    assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.float16}
+    assert {weight.dtype for weight in embedded.load(str(folder))[0].parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("use", ["sampling", "full", "lora"])
+def test_weights_rest_in_sixteen_bits_and_are_used_in_thirty_two(use, words, tmp_path):
+    made = models.new_model("student", words, 0)
+    pretrain.save(made, tmp_path)
+    words.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
+    model, _ = (embedded.load(str(tmp_path)) if use == "sampling" else
+                backends.load(str(tmp_path), backends.Finetune(method=use)))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    found = {name.replace("base_model.model.", "").replace("base_layer.", ""): weight
+             for name, weight in model.state_dict().items() if "lora_" not in name}
+    assert found.keys() == stored.keys() == made.state_dict().keys()
+    assert all(torch.equal(weight, stored[name].float()) for name, weight in found.items())
+    torch.testing.assert_close(found, dict(made.state_dict()), rtol=2**-11, atol=1e-7)
 
 
 # --- tokenizer, architecture, corpus

@@ -157,7 +157,7 @@ def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
     assert {f"heal_lib/story/{path.name}" for path in NOTEBOOKS} <= names
     assert {f"heal_lib/embedded/weights/{name}/model.safetensors" for name in embedded.SHIPPED
             if embedded.folder(name).is_dir()} <= names
-    assert wheel.stat().st_size < 13e6  # 11.9 MB of it are the weights of the four models, in 32 bits
+    assert wheel.stat().st_size < 10e6  # 6 MB of it are the weights of the four models, in 16 bits
 
 
 def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):

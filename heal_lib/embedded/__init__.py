@@ -99,7 +99,7 @@ def dtype() -> str:
 
 
 def computed() -> dict[str, str]:
-    """Where models run, and in what: on a GPU in the type in which their weights are stored."""
+    """Where models run, and in what: on a GPU in the type that their configuration names."""
     from heal_lib.engines import device
 
     return {"device": device(), "dtype": dtype() if device() == "cpu" else "as stored"}
@@ -115,7 +115,7 @@ def check(name: str) -> None:
 
 def load(name: str = "teacher") -> tuple[Any, Any]:
     """(model, tokenizer) of "teacher", "student", a folder or a model on the hub, checked, on `engines.device()`: in
-    `dtype()` on the CPU, on a GPU as the weights are stored (4-bit ones too). Raises HealError for one that no engine
+    `dtype()` on the CPU, on a GPU as config.json says (4-bit ones too). Raises HealError for one that no engine
     reads."""
     import torch
     import transformers
