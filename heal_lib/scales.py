@@ -131,7 +131,7 @@ SCALES = {
     "smoke": Scale("smoke", worlds=WORLDS, n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8,
                    k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000, n_boot=500),
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
-                  seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000),
+                  seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
     # A teacher draw for each seed: what varies between seeds is all that would vary in another run.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=300,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
