@@ -1,0 +1,38 @@
+"""What HEAL presupposes of the teacher, judged by the tables of a run and by the strongest control."""
+
+import pandas as pd
+
+from heal_lib import premises
+from heal_lib.files import write_table
+from heal_lib.places import ROOT
+
+
+def write(folder, name, columns, *rows):
+    write_table(pd.DataFrame(rows, columns=columns), folder / "tables" / f"{name}.csv")
+
+
+def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_path):
+    columns = ["world", "cut", "metric", "entropy_minus_this", "diff_low", "diff_high"]
+    write(tmp_path, "gear_cut_rules", columns,
+          ["registers", "random", "genuine_rate", -0.04, -0.09, -0.01],
+          ["registers", "fixed", "genuine_rate", 0.06, 0.01, 0.1],
+          ["registers", "permuted", "repair_rate", -0.9, -0.9, -0.9],
+          ["paths", "fixed", "genuine_rate", -0.5, -0.6, -0.4],
+          ["registers", "start", "genuine_rate", 0.01, -0.1, 0.1])
+    write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
+          ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "pure+", 0.4, 0.3, 0.5])
+    found = premises.table(tmp_path).set_index("table")
+    assert list(found["verdict"]) == [*["not measured"] * 3, "contradicted", "not shown", "shown"]
+    cuts = found.loc["gear_cut_rules"]
+    assert list(cuts["measured"]) == ["genuine repairs, minus cut random", "genuine repairs, minus cut start"]
+    assert list(cuts["value [95 %]"]) == ["-0.04 [-0.09, -0.01]", "0.01 [-0.10, 0.10]"]
+
+
+def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
+    write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
+          ["registers", "ratio mean, U before", 0.55, 0.45, 0.65])
+    assert premises.table(tmp_path).set_index("table").loc["pure_auroc", "verdict"] == "not shown"
+
+
+def test_the_premises_ask_for_columns_that_the_notebooks_write():
+    assert (premises.table(ROOT / "results" / "demo")["verdict"] != "not measured").all()
