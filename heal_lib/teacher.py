@@ -160,4 +160,5 @@ def benchmark(world: str, level: str) -> list:
 
 
 def _of(cfg: Scale, group: tuple[str, str], split: str = "distil") -> str:
-    return f"{group[0]}-{group[1]}" + f" {split}" * (split != "distil") + f" draw {cfg.teacher_seed}" * bool(cfg.teacher_seed)
+    other = f" draw {cfg.teacher_seed}" * bool(cfg.teacher_seed)
+    return f"{group[0]}-{group[1]}" + f" {split}" * (split != "distil") + other
