@@ -47,6 +47,7 @@ class Scale:
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
     n_boot: int = setting(2000, 1, MANY, unit="bootstrap draws")
     all_methods: bool = setting(False)  # every rival and ablation, rather than `baselines.CORE`
+    budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the teacher's samples (07)
     # --- the sweep over teachers (notebook 09); without values it is left out
     sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
     sweep_unprompted: tuple[float, ...] = setting((), 0, 1, empty=True)  # and in unhinted text, of a teacher
@@ -129,14 +130,15 @@ WORLDS = ("equations", "paths", "countdown", "registers")
 # Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool, which is none of four.
 SCALES = {
     "smoke": Scale("smoke", worlds=WORLDS, n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8,
-                   k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000, n_boot=500),
+                   k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000,
+                   learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
     # A teacher draw for each seed: what varies between seeds is all that would vary in another run.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=300,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,
-                  learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True,
+                  learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`): minutes on one GPU. A laptop with two cores needs hours, or a tenth of the

@@ -6,6 +6,7 @@ Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -218,18 +219,35 @@ def method_costs(run, methods):
     seeds; families of worlds together)."""
     rows = []
     for name in methods:
-        spec = baselines.get(name)
-        its = run.variant(dict(spec.switches))
-        sampled = spec.trained and (callable(spec.base) or spec.base in SAMPLED)
-        tokens = {"pool": sum(run.pool()["n_generated"]) if sampled else 0,
-                  "matched": sum(run.matched()["n_generated"]) if spec.base == "matched" else 0,
-                  "hinted": 0, "repairs": 0}
-        if spec.hint:
-            tokens["hinted"] = sum(its.hinted()["n_generated"])
-        if spec.cut:
-            tokens["repairs"] = sum(its.repairs(spec.cut)["n_generated"])
-        rows.append({"method": name, **tokens, "teacher_tokens": sum(tokens.values()), **_training(run, name, spec)})
+        tokens = _drawn(run, name)
+        rows.append({"method": name, **tokens, "teacher_tokens": sum(tokens.values()),
+                     **_training(run, name, baselines.get(name))})
     return pd.DataFrame(rows)
+
+
+def _drawn(run, name):
+    """Teacher tokens of a method, by what they were drawn for."""
+    spec = baselines.get(name)
+    its = run.variant(dict(spec.switches))
+    sampled = spec.trained and (callable(spec.base) or spec.base in SAMPLED)
+    parts = {"pool": its.pool if sampled else None, "matched": its.matched if spec.base == "matched" else None,
+             "hinted": its.hinted if spec.hint else None,
+             "repairs": functools.partial(its.repairs, spec.cut) if spec.cut else None}
+    return {part: sum(drawn()["n_generated"]) if drawn else 0 for part, drawn in parts.items()}
+
+
+def at_budgets(run, methods):
+    """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the samples
+    and `teacher_tokens` per method. Of samples, hints and repairs alike a smaller share is drawn [R]."""
+    found = []
+    for share in (*run.cfg.budgets, 1.0):
+        sizes = run.cfg.pick("n_samples", "n_hinted", "n_candidates")
+        its = run.variant({name: max(1, round(share * size)) for name, size in sizes.items()})
+        samples = with_pooled(its.evaluations(methods, run.cfg.ablation_seeds))
+        tokens = {name: sum(_drawn(its, name).values()) for name in methods}
+        table = accuracies(samples, n_boot=run.cfg.n_boot)
+        found.append(table.assign(share=share, teacher_tokens=table["method"].map(tokens)))
+    return pd.concat(found, ignore_index=True)
 
 
 def _training(run, name, spec):

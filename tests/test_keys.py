@@ -111,7 +111,7 @@ MATTERS = {
     "pure_answers": ("candidates", {"readings hinted", "readings repairs entropy"}),
 }
 ELSEWHERE = {"name", "teacher", "student", "entropy", "seeds", "n_ablation_seeds", "n_boot", "all_methods", "engine",
-             "teacher_draws", "n_development", "backend", "processes"}  # models by their files' hash; counts of stages
+             "teacher_draws", "budgets", "n_development", "backend", "processes"}  # models by hash; counts of stages
 AFTER = {"pool": {"hinted", "repairs", "readings hinted", "readings repairs entropy", "rows", "student"},
          "hinted": {"readings hinted", "rows", "student"}, "rows": {"student"}, "student": set(), "evaluation": set(),
          "repairs": {"readings repairs entropy", "rows", "student"}}

@@ -8,6 +8,8 @@ import pytest
 
 from heal_lib import ablate, baselines, scales, stats, tables
 from heal_lib.errors import HealError
+from heal_lib.experiment import Experiment
+from heal_lib.plots import results as figures
 
 
 def samples(correct, n_problems=5, seeds=(0, 1), k=2):
@@ -171,7 +173,7 @@ def test_exposure_is_the_share_of_the_budget_by_source():
     assert found.loc["heal-reversed", "repair"] == pytest.approx(2 / 3)
 
 
-def test_exposure_of_two_families_is_weighted_by_their_tokens():
+def test_two_families_count_alike_in_exposure():
     class Two:
         cfg = scales.get("smoke", worlds=["equations", "paths", "registers"], train_tokens=900)
 
@@ -180,7 +182,26 @@ def test_exposure_of_two_families_is_weighted_by_their_tokens():
             return {"base": [base] * 5, "repair": [repair] * 70}
 
     (found,) = tables.exposure(Two(), ["heal"]).to_dict("records")
-    assert found["base"] == pytest.approx(2 / 3) and found["repair"] == pytest.approx(1 / 3)
+    assert [found["base"], found["repair"]] == pytest.approx([1 / 2, 1 / 2])
+
+
+def test_a_method_that_was_not_tested_on_every_hard_benchmark_is_not_pooled():
+    shares = {("heal", "a-hard"): 0.5, ("heal", "b-hard"): 0.5, ("heal-nll", "b-hard"): 0.2}
+    some = tables.with_pooled(samples(shares))
+    assert set(some[some["benchmark"] == tables.POOLED]["method"]) == {"heal"}
+    table = tables.differences(some, [("heal", "heal-nll")], n_boot=50)
+    assert table["benchmark"].tolist() == ["b-hard"]
+
+
+def test_a_smaller_budget_draws_less_for_every_method(capsys):
+    from micro import micro
+
+    run = Experiment(micro(budgets=(0.5,), n_ablation_seeds=1))
+    table = tables.at_budgets(run, ["sft-rs", "heal"])
+    tokens = table.groupby(["method", "share"])["teacher_tokens"].first().unstack()
+    assert (tokens[0.5] < 0.8 * tokens[1.0]).all() and (tokens.loc["heal"] > tokens.loc["sft-rs"]).all()
+    assert set(table.loc[table["share"] == 1.0, "n_seeds"]) == {1} and {"mean", "ci_low", "ci_high"} < {*table}
+    figures.at_budgets(table, [tables.POOLED])
 
 
 def test_a_lost_skill_shows_as_a_step_below_zero():

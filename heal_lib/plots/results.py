@@ -174,6 +174,24 @@ def accuracy_per_token(table, benchmarks):
     return fig
 
 
+def at_budgets(table, benchmarks):
+    """Accuracy against teacher tokens, a line per method through its budgets. `table`: `tables.at_budgets`."""
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.0), sharex=True, sharey=True, squeeze=False)
+    for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
+        for method, rows in table[table["benchmark"] == benchmark].groupby("method", sort=False):
+            rows = rows.sort_values("teacher_tokens")
+            x = rows["teacher_tokens"] / 1e6
+            ax.plot(x, 100 * rows["mean"], color=COLOURS[method], linewidth=1)
+            _points(ax, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=label(method))
+        ax.set(title=benchmark, xlabel="teacher tokens drawn (millions)")
+        ax.margins(x=0.1)
+    axes[0, 0].set_ylabel("accuracy, avg@k (%)")
+    axes[0, 0].set_ylim(bottom=0)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False,
+               fontsize="small")
+    return fig
+
+
 def token_bars(costs):
     """Teacher tokens per method, by source."""
     fig, ax = plt.subplots(figsize=(DOUBLE, 0.9 + 0.25 * len(costs)))
