@@ -66,7 +66,7 @@ def test_notebook_08_runs_on_a_local_chat_model_and_the_shipped_problems(models,
         "scale": "smoke", "teacher": models[0], "student": models[1], "worlds": ["math"], "difficulties": ["own"],
         "benchmarks": ["own"], **sizes}, {"HEAL_RESULTS": str(tmp_path), "HEAL_CACHE": str(tmp_path / "cache")})
     results = pd.read_csv(tmp_path / "tables" / "llm_results.csv")
-    assert set(results["method"]) == {"student", "sft-rs", "heal"} and set(results["benchmark"]) == {"math-own"}
+    assert set(results["method"]) == {"student", "sft-rs", "star", "heal"} and set(results["benchmark"]) == {"math-own"}
     said = json.dumps(json.loads((tmp_path / "notebooks" / path.name).read_text())["cells"])
     assert "srcdoc=" in said  # a repair was accepted, and is shown beside what it was made from
     assert "<think>" not in said
