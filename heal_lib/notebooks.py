@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from heal_lib import child, embedded, pages, scales
+from heal_lib import child, embedded, pages, scales, workers
 from heal_lib.bounds import example
 from heal_lib.bounds import literal as parse_value
 from heal_lib.errors import HealError
@@ -142,9 +142,17 @@ def prepare_kernels(offline: bool = True) -> None:
 
 @functools.cache
 def _kernels():
-    """The class of kernels that end with this process, and take along what they have started."""
+    """The class of kernels that end with this process, and take along what they have started. They are forked from the
+    process that workers come from, which saves each the seconds that its imports take."""
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+    class Forked(LocalProvisioner):
+        async def launch_kernel(self, cmd, **options):
+            self.process = workers.Kernel(cmd[cmd.index("-f"):], options["env"], options.get("cwd") or os.getcwd())
+            self.pid = self.pgid = self.process.pid
+            return self.connection_info
 
     class Kernels(AsyncKernelManager):
         group, process = None, None
@@ -155,6 +163,8 @@ def _kernels():
             return KernelSpec(**{**super().kernel_spec.to_dict(), "argv": argv})
 
         async def start_kernel(self, **options):
+            if os.environ.get("DEVICE") != "cuda":  # there Unsloth has to be imported before anything else
+                self.provisioner = Forked(kernel_spec=self.kernel_spec, parent=self)
             await super().start_kernel(**options)
             self.group, self.process = self.provisioner.pgid, self.provisioner.process
 

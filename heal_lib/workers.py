@@ -1,4 +1,5 @@
-"""Many stages on all cores: workers are forked from one process that has imported torch and the like.
+"""Many stages on all cores: workers, and the kernels of notebooks, are forked from one process that has imported torch
+and the like.
 
     have(store, stages, n)             makes what is missing of the stages, and of those before them, on n workers
     have(store, stages, crew=...)      the same on workers elsewhere (`cluster`)
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from heal_lib.store import Stage, Store
 
-PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "trl.trainer.sft_trainer", "peft")
+PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "trl.trainer.sft_trainer", "peft",
+             "ipykernel.kernelapp", "seaborn", "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg")
 # These import bitsandbytes where it is installed, which asks the GPU what it is: no process can be forked after that.
 NOT_ON_GPU = ("trl.trainer.sft_trainer", "peft")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -129,13 +131,39 @@ def _received(line, name):
 
 
 # --- the process that workers are forked from
-def _connect() -> Connection:
-    """A line to a new worker, which has this process's environment."""
+def _connect(environment: dict[str, str] | None = None, kernel: tuple | None = None) -> Connection:
+    """A line to a new worker, or kernel; it has this process's environment unless another is given."""
     end = socket.socket(socket.AF_UNIX)
     end.connect(address())
     line = Connection(end.detach())
-    line.send((dict(os.environ), sys.path))
+    line.send((environment or dict(os.environ), sys.path, kernel))
     return line
+
+
+class Kernel:
+    """A Jupyter kernel, forked as workers are and the head of a process group, as `subprocess.Popen` would have it.
+
+    It says its number and nothing else: when there is more to read on its line, it has ended."""
+
+    stdin = stdout = stderr = returncode = None
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], folder: str):
+        self.line = _connect({**environment, "HEAL_POOL": address()}, (arguments, folder))
+        self.pid = self.line.recv()
+
+    def poll(self) -> int | None:
+        """None as long as it runs."""
+        if self.returncode is None and self.line.poll():
+            self.returncode = 1
+            self.line.close()
+        return self.returncode
+
+    wait = poll  # asked for when it has ended
+
+    def send_signal(self, number: int) -> None:
+        """To the kernel alone, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 def address() -> str:
@@ -191,11 +219,13 @@ def serve(name: str, preloaded: Iterable[str]) -> None:
 def _work(line: Connection) -> None:
     """One worker: makes the stages that it is sent, on one thread, and ends with its connection or its parent."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    environment, path = line.recv()
+    environment, path, kernel = line.recv()
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:] = path
     threading.Thread(target=_end_with, args=(line.fileno(), os.getppid()), daemon=True).start()
+    if kernel:
+        return _be_kernel(line, *kernel)
     from heal_lib import progress
     from heal_lib.store import Store
 
@@ -211,6 +241,28 @@ def _work(line: Connection) -> None:
                 line.send(stores(root).fill(task))
             except Exception as error:
                 line.send(("error", _sendable(error)))
+
+
+def _be_kernel(line: Connection, arguments: list[str], folder: str) -> None:
+    """What `python -m ipykernel_launcher` does, in a group of its own: what it starts can be ended along with it."""
+    from heal_lib import child
+
+    os.setsid()
+    os.environ.pop(child.PARENT, None)  # the process that this one was forked from is
+    child.end_with_parent()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the pool ends with its input
+    os.chdir(folder)
+    sys.argv[1:] = arguments
+    from ipykernel.kernelapp import IPKernelApp
+
+    # These ask where they are when they are imported, and that was not in a notebook.
+    if "matplotlib" in sys.modules:
+        backend = os.environ.get("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+        sys.modules["matplotlib"].rcParams["backend"] = backend
+    if "pandas" in sys.modules:
+        sys.modules["pandas"].set_option("display.max_columns", 20)
+    line.send(os.getpid())
+    IPKernelApp.launch_instance(arguments)
 
 
 def _sendable(error: Exception) -> Exception:

@@ -127,3 +127,14 @@ def models_folder(tmp_path_factory, words):
         models.new_model("student", words, seed).save_pretrained(folder / name)
         words.save_pretrained(folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """What kernels are forked from, for notebooks that need no torch."""
+    from heal_lib import run, workers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "PRELOADED", ("ipykernel.kernelapp", "pandas", "matplotlib"))
+        with run.pool():
+            yield

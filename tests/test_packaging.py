@@ -165,7 +165,9 @@ def test_an_installed_package_runs_notebooks_of_the_working_folder(installed):
     (work / "notebooks").mkdir()
     body = "from heal_lib import places, scales\nprint(places.default_root(), scales.get(scale).results_dir)"
     notebook(work / "notebooks" / "00_tour.ipynb", body, 'scale = "smoke"')
-    done = run("-m", "heal_lib.reproduce", "--scale", "smoke")
+    code = ("import sys\nfrom heal_lib import reproduce, workers\nworkers.PRELOADED = ()\n"
+            "sys.exit(reproduce.main(['--scale', 'smoke']))")
+    done = run("-c", code)
     assert done.returncode == 0, done.stderr
     text = (work / "results" / "smoke" / "notebooks" / "00_tour.ipynb").read_text()
     assert f"./.cache/heal {work}/results/smoke" in text.replace("./results", f"{work}/results")

@@ -1,6 +1,5 @@
 """The driver on throw-away notebooks: order, parameters, what is skipped, and how it fails."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -32,7 +31,7 @@ def notebook(path, body, parameters):
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch, kernels):
     """A project of five notebooks; `window` is declared by 01 and 99."""
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "results" / "s" / "tables").mkdir(parents=True)
@@ -44,7 +43,6 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path / "notebooks")
     for module in (embedded, notebooks, reproduce, provenance, scales):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(run, "pool", contextlib.nullcontext)  # these notebooks have no workers
     monkeypatch.setenv("HEAL_CACHE", str(tmp_path / "cache"))
     for name in ("HEAL_EVENTS", "HEAL_RESULTS", "JUPYTER_PATH", *notebooks.QUIET, "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "")  # so that what the driver sets is undone
@@ -93,7 +91,16 @@ def test_a_real_run_leaves_notebooks_html_and_a_record(project, capsys):
     assert record["notebooks"]["00_tour"]["parameters"] == {"scale": "s"}
     assert {"python", "cpu", "cores", "memory_gib", "versions"} <= set(record["environment"])
     assert str(project) not in json.dumps(record) and sys.prefix not in json.dumps(record)
-    assert "[1/2] 00_tour: done in 0:0" in capsys.readouterr().out
+    assert "[1/2] 00_tour: done in 0:" in capsys.readouterr().out
+
+
+def test_libraries_that_were_imported_before_a_kernel_was_forked_know_that_they_are_in_a_notebook(project):
+    body = "import sys, pandas\nassert 'matplotlib' in sys.modules\nimport matplotlib.pyplot as plt\n" \
+           "plt.plot([1])\nprint('columns', pandas.get_option('display.max_columns'))"
+    notebook(project / "notebooks" / "02_gear.ipynb", body, 'scale = "s"')
+    assert drive("--only", "02") == 0
+    text = (project / "results" / "s" / "notebooks" / "02_gear.ipynb").read_text()
+    assert "columns 20" in text and "image/png" in text
 
 
 def test_outputs_are_found_where_the_run_writes_them(project):

@@ -41,7 +41,7 @@ def run_notebook(tmp_path, *cells):
     return [(tmp_path / "out" / place).read_text() for place in ("notebooks/00_x.ipynb", "html/00_x.html")]
 
 
-def test_model_text_is_shown_and_never_run(tmp_path):
+def test_model_text_is_shown_and_never_run(tmp_path, kernels):
     """However a notebook shows it: printed, as a value, in a table, as coloured tokens, in a report's Markdown."""
     _, page = run_notebook(
         tmp_path, f"text = {ATTACK!r}", "print(text)", "text", "import pandas as pd; pd.DataFrame({'text': [text]})",
