@@ -45,7 +45,7 @@ PREMISES = (
             name="hint"),
     Premise("the surge is where to cut, rather than elsewhere in the window", "gear_cut_rules", "02",
             GENUINE | {"cut": ["random", "fixed", "permuted"]}, CUT, "genuine repairs, minus cut", name="cut"),
-    Premise("a repaired text is worth more than a fresh one", "gear_cut_rules", "02", GENUINE | {"cut": ["start"]}, CUT,
+    Premise("keeping the text before it beats a hint at the start", "gear_cut_rules", "02", GENUINE | {"cut": ["start"]}, CUT,
             "genuine repairs, minus cut", name="cut"),
     Premise("perplexity against uncertainty tells derivations from shortcuts", "pure_auroc", "03",
             {"world": [WORLD], "reading": ["ratio mean, U before"]}, ("auroc", "ci_low", "ci_high"), "AUROC, chance .5",
@@ -70,6 +70,15 @@ def table(folder: Path) -> pd.DataFrame:
         rows.append([premise.text, shown, f"{value:.2f} [{low:.2f}, {high:.2f}]", verdict, premise.table, command])
     return pd.DataFrame(rows, columns=[f"premise (in {WORLD})", "measured", "value [95 %]", "verdict", "table",
                                        "command"])
+
+
+def sentence(folder: Path) -> str:
+    """All premises that were measured, by their verdicts, in one line; "" where there is none."""
+    found = table(folder)
+    found = found[found["verdict"] != claims.UNMEASURED]
+    said = [f"*{verdict}*: " + "; ".join(f"{row[0]} ({row[1]}: {row[2]})" for row in part.to_numpy())
+            for verdict, part in found.groupby("verdict", sort=False)]
+    return f"**The teacher's texts** (in {WORLD}). {'. '.join(said)}." if said else ""
 
 
 def _decisive(found: pd.DataFrame, premise: Premise):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, claims, scales
+from heal_lib import baselines, claims, premises, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.progress import clock
@@ -136,13 +136,13 @@ def parts(folder: Path) -> str:
     """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
     found = claims.verdicts(_pairs(folder, "ablations"))
     floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
-    lines = [floor] * bool(floor) + [claims.part_sentences(part, found) for part in claims.PARTS]
+    lines = [premises.sentence(folder), floor, *(claims.part_sentences(part, found) for part in claims.PARTS)]
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
     if best:
         lines.append(f"**HEAL against the best other method**: better on {best.count(claims.SHOWN)} of {len(best)} "
                      f"benchmarks, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
                      "correction).")
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {line}" for line in lines if line)
 
 
 CORRECTED = (

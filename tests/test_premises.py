@@ -36,3 +36,12 @@ def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
 
 def test_the_premises_ask_for_columns_that_the_notebooks_write():
     assert (premises.table(ROOT / "results" / "demo")["verdict"] != "not measured").all()
+
+
+def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
+    assert premises.sentence(tmp_path) == ""
+    write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
+          ["registers", "ratio mean, U before", 0.8, 0.7, 0.9])
+    assert premises.sentence(tmp_path) == (
+        "**The teacher's texts** (in registers). *shown*: perplexity against uncertainty tells derivations from "
+        "shortcuts (AUROC, chance .5: 0.80 [0.70, 0.90]).")
