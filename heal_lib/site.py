@@ -15,7 +15,7 @@ from pathlib import Path
 
 import nbformat
 
-from heal_lib import notebooks, pages, report
+from heal_lib import console, notebooks, pages, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -103,13 +103,13 @@ def main(arguments=None) -> int:
     """Runs the command line; returns its exit code."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.site", description=__doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")
-    scale = it.parse_args(arguments).scale
-    try:
-        print(build(ROOT / "results" / scale, ROOT / "site" / scale).relative_to(ROOT))
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    def command(args):
+        page = build(ROOT / "results" / args.scale, ROOT / "site" / args.scale)
+        print(page.relative_to(ROOT))
+        return {"page": page}, 0
+
+    return console.run(it, command, arguments)
 
 
 if __name__ == "__main__":
