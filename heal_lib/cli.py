@@ -95,7 +95,8 @@ def completion(arguments: list[str]) -> int:
 COMPLETION = r"""type complete >/dev/null 2>&1 || { autoload -U +X bashcompinit && bashcompinit; }
 _heal() {
   local words="%s"
-  [ "$COMP_CWORD" = 1 ] || words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)
+  [ "$COMP_CWORD" = 1 ] ||
+    words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _heal heal"""
