@@ -10,6 +10,7 @@ html_theme_options = {"navigation_with_keys": True}
 nb_execution_mode = "off"  # outputs are those of results/<scale>
 nb_ipywidgets_js = {}  # nothing is fetched at view time
 nb_merge_streams = True
+nb_render_markdown_format = "gfm"  # tables among outputs; CommonMark has none
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from heal_lib import notebooks, scales, tables
+from heal_lib import console, notebooks, scales, tables
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_table
 
@@ -64,7 +64,7 @@ def given(configs: dict):
 
 
 def run(scale: str, switch: str, tried: list):
-    """Runs a sweep and writes its tables and figure; returns their folder."""
+    """Runs a sweep and writes its tables and figure; returns their folder and the table."""
     configs = settings(scale, switch, tried)
     folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
     table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
@@ -74,7 +74,7 @@ def run(scale: str, switch: str, tried: list):
     write_table(rows, folder / "tables" / f"ablate_{switch}_data.csv")
     print(rows.round(2).to_string(index=False), end="\n\n")
     print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
-    return folder
+    return folder, table
 
 
 def side_by_side(table, default: str, tried: str):
@@ -117,13 +117,13 @@ def main(arguments=None) -> int:
     it.add_argument("switch", help="one of " + ", ".join(tables.SWITCHES))
     it.add_argument("values", help="comma-separated, such as 0.33,0.5,1.0")
     it.add_argument("--scale", default="demo")
-    args = it.parse_args(arguments)
-    try:
-        print(f"results are in {run(args.scale, args.switch, values(args.values)).relative_to(ROOT)}")
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    def command(args):
+        folder, table = run(args.scale, args.switch, values(args.values))
+        print(f"results are in {folder.relative_to(ROOT)}")
+        return {"folder": folder, "switch": args.switch, "table": table}, 0
+
+    return console.run(it, command, arguments)
 
 
 if __name__ == "__main__":

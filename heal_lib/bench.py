@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from heal_lib import embedded, files, pure, training, worlds
+from heal_lib import console, embedded, files, pure, training, worlds
 from heal_lib.engines import SamplingParams, hf
 
 OUT = files.ROOT / "results" / "bench"
@@ -171,26 +171,31 @@ PARTS = {"sampling": sampling, "scoring": scoring, "training": training_speed, "
 
 
 def main(argv=None) -> int:
-    """Runs the parts asked for and writes a table each, with the machine beside them."""
+    """Runs the command line; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m heal_lib.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, help="one part; all by default")
+    return console.run(parser, lambda args: (measure([args.part] if args.part else list(PARTS)), 0), argv)
+
+
+def measure(parts: list[str]) -> dict:
+    """Runs parts and writes a table each, with the machine beside them; returns {part: its table}."""
     import pandas as pd
     import torch
 
     from heal_lib import notebooks, provenance
 
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=PARTS, help="one part; all by default")
-    args = parser.parse_args(argv)
     notebooks.prepare_kernels()  # and no progress bars here
-    for name in [args.part] if args.part else PARTS:
-        table = pd.DataFrame(PARTS[name]())
-        files.write_table(table, OUT / f"{name}.csv")
-        print(f"{name}\n{table.round(3).to_string(index=False)}", flush=True)
+    made = {}
+    for name in parts:
+        made[name] = pd.DataFrame(PARTS[name]())
+        files.write_table(made[name], OUT / f"{name}.csv")
+        print(f"{name}\n{made[name].round(3).to_string(index=False)}", flush=True)
     files.write_json({**provenance.environment(), "threads": torch.get_num_threads()}, OUT / "machine.json")
     if all((OUT / f"{name}.csv").is_file() for name in PARTS):
         (notebook,) = notebooks.select(["10_speed"], "bench")
         notebooks.execute(notebook, OUT, {})
         print(f"{notebook.stem} is in {OUT.relative_to(files.ROOT)}")
-    return 0
+    return made
 
 
 if __name__ == "__main__":

@@ -1,39 +1,88 @@
 """The command `heal`: reproduce, distil, ablate, plan, site, paper, bench, show, doctor; `heal COMMAND --help` says
-more."""
+more. With --json each of them prints its result as JSON, and words on standard error."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import json
 import sys
+import time
 import webbrowser
+from datetime import UTC, datetime
+from urllib.parse import quote
 
+from heal_lib import console
+from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
 
+def reproduce(arguments: list[str]) -> int:
+    """`heal_lib.reproduce`, whose result is a summary of the run."""
+    driver = importlib.import_module("heal_lib.reproduce")
+
+    def command(args):
+        start = time.time()
+        with driver.interruptible():
+            code = driver.command(args)
+        return summary(args, start), code
+
+    return console.run(driver.parser(), command, arguments)
+
+
+def summary(args: argparse.Namespace, start: float) -> dict:
+    """What a run of that command line, begun at `start` (seconds since 1970), left: folder, seconds, and a row per
+    notebook, "made" or "up to date"; of --list notebooks and parameters, of --check-readme nothing."""
+    notebooks, run = (importlib.import_module(f"heal_lib.{name}") for name in ("notebooks", "run"))
+    if args.check_readme:
+        return {}
+    paths = notebooks.select(args.only, args.scale)
+    if args.list:
+        return {"notebooks": {path.stem: notebooks.declared(path) for path in paths}}
+    done = run.Run(args.scale, paths, args.pairs)
+
+    def row(name):
+        facts = done.last[name]
+        new = datetime.fromisoformat(facts["finished"]) >= datetime.fromtimestamp(int(start), UTC)
+        return {"notebook": name, "status": "made" if new else "up to date", "seconds": facts["seconds"],
+                "finished": facts["finished"]}
+
+    return {"scale": args.scale, "parameters": done.given, "folder": done.folder, "seconds": round(time.time() - start),
+            "notebooks": [row(path.stem) for path in paths]}
+
+
 def show(arguments: list[str]) -> int:
-    """show [scale]: opens the trajectory explorer of results/<scale>."""
-    scale = next((word for word in arguments if not word.startswith("-")), "demo")
-    page = ROOT / "results" / scale / "explorer.html"
-    if "--help" in arguments:
-        print(show.__doc__)
-    elif not page.is_file():
-        print(f"heal: {page} is not there; run heal reproduce --scale {scale} --only 00_tour", file=sys.stderr)
-        return 2
-    elif not webbrowser.open(page.as_uri()):
-        print(page)
-    return 0
+    """Opens the trajectory explorer of results/<scale>; its result is what the page holds."""
+    it = argparse.ArgumentParser(prog="heal show", description="Opens the trajectory explorer of results/<scale>.")
+    it.add_argument("scale", nargs="?", default="demo")
+    it.add_argument("trajectory", nargs="?", help="one of the page, by its name there: PROBLEM/SOURCE/NUMBER")
+
+    def command(args):
+        page = ROOT / "results" / args.scale / "explorer.html"
+        if not page.is_file():
+            raise HealError(f"{page} is not there; run heal reproduce --scale {args.scale} --only 00_tour")
+        found = []
+        if args.json or args.trajectory:
+            found = importlib.import_module("heal_lib.plots.explorer").load(page, args.trajectory)
+        address = page.as_uri() + (f"#{quote(args.trajectory, safe='')}" if args.trajectory else "")
+        if args.json or not webbrowser.open(address):
+            print(address)
+        return {"page": page, "trajectories": found}, 0
+
+    return console.run(it, command, arguments)
 
 
 def doctor(arguments: list[str]) -> int:
-    """doctor [--json]: checks Python, packages, torch, GPU, disk, models, fonts, kernel; exit code 1 if any fails."""
-    if "--help" in arguments:
-        print(doctor.__doc__)
-        return 0
-    found = importlib.import_module("heal_lib.doctor").examine()
-    lines = (f"{'ok  ' if line['ok'] else 'MEND'} {line['check']:9} {line['found']}" for line in found)
-    print(json.dumps(found, indent=1) if "--json" in arguments else "\n".join(lines))
-    return 0 if all(line["ok"] for line in found) else 1
+    """Checks this machine, a line each; exit code 1 if any fails."""
+    it = argparse.ArgumentParser(prog="heal doctor", description="Checks Python, packages, torch, GPU, disk, models, "
+                                 "fonts and kernel; exit code 1 if any fails.")
+
+    def command(args):
+        found = importlib.import_module("heal_lib.doctor").examine()
+        for line in found:
+            print(f"{'ok  ' if line['ok'] else 'MEND'} {line['check']:9} {line['found']}")
+        return found, 0 if all(line["ok"] for line in found) else 1
+
+    return console.run(it, command, arguments)
 
 
 def completion(arguments: list[str]) -> int:
@@ -46,7 +95,8 @@ def completion(arguments: list[str]) -> int:
 COMPLETION = r"""type complete >/dev/null 2>&1 || { autoload -U +X bashcompinit && bashcompinit; }
 _heal() {
   local words="%s"
-  [ "$COMP_CWORD" = 1 ] || words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z-]+')
+  [ "$COMP_CWORD" = 1 ] ||
+    words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | grep -oE -- '--[a-z-]+' | sort -u)
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _heal heal"""
@@ -56,8 +106,8 @@ def _module(name: str):
     return lambda arguments: importlib.import_module(f"heal_lib.{name}").main(arguments)
 
 
-COMMANDS = {**{name: _module(name) for name in ("reproduce", "distil", "ablate", "plan", "site", "paper", "bench")},
-            "show": show, "doctor": doctor, "completion": completion}
+COMMANDS = {"reproduce": reproduce, **{name: _module(name) for name in ("distil", "ablate", "plan", "site", "paper",
+            "bench")}, "show": show, "doctor": doctor, "completion": completion}
 
 
 def main(arguments: list[str] | None = None) -> int:

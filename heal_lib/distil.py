@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from heal_lib import embedded, evaluation, llm, pages, report, scales, tables, worlds
+from heal_lib import console, embedded, evaluation, llm, pages, report, scales, tables, worlds
 from heal_lib.bounds import literal
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
@@ -143,18 +143,17 @@ def main(argv: list[str] | None = None) -> int:
     it.add_argument("--backend", choices=("hf", "unsloth"), help="what trains the student (hf)")
     it.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",
                     help="another size or switch, such as -p n_samples 8 (heal_lib/scales.py)")
-    args = it.parse_args(argv)
-    given = {name: literal(value) for name, value in args.pairs}
-    try:
+
+    def command(args):
+        given = {name: literal(value) for name, value in args.pairs}
         run = experiment(args.data, args.teacher, args.student, args.out, backend=args.backend, **given)
-        print(f"the report is {distil(run, args.out)}, the student in {args.out / 'student'}")
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("heal: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+        report, student = distil(run, args.out), args.out / "student"
+        print(f"the report is {report}, the student in {student}")
+        tables = {name: pd.read_csv(args.out / "tables" / f"{name}.csv") for name in ("ceiling", "results")}
+        return {"report": report, "student": student if student.is_dir() else None, "learned_from": data(run),
+                **tables}, 0
+
+    return console.run(it, command, argv)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, provenance, report
+from heal_lib import baselines, console, provenance, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic
 from heal_lib.plots.captions import sentences
@@ -218,19 +218,18 @@ def main(arguments=None) -> int:
     """Runs the command line; returns its exit code."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.paper", description=__doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")
-    folder = ROOT / "results" / it.parse_args(arguments).scale
-    try:
-        out = collect(folder)
+
+    def command(args):
+        out = collect(ROOT / "results" / args.scale)
         if not (out / "figures").is_dir():
-            print(f"no figures: results/{folder.name} has none as PDF; make reproduce SCALE={folder.name} draws them")
+            print(f"no figures: results/{args.scale} has none as PDF; make reproduce SCALE={args.scale} draws them")
         pdf = compiled(out)
         print((pdf or out / "paper.tex").relative_to(ROOT))
         if pdf is None:
             print(f"not compiled, for LaTeX is missing: {INSTALL}")
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return {"tex": out / "paper.tex", "pdf": pdf}, 0
+
+    return console.run(it, command, arguments)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ hours rest on two assumptions that are printed: the card's peak and the share of
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
+from heal_lib import console
 from heal_lib.errors import HealError
 
 GIB = 2**30
@@ -234,21 +234,19 @@ def main(argv=None) -> int:
         parser.add_argument(f"--{name}", help="model, instead of the preset's")
     for name in ("teacher-bits", "rows", "length", "n-problems"):
         parser.add_argument(f"--{name}", type=int, help="instead of the preset's")
-    parser.add_argument("--json", action="store_true")
-    args = vars(parser.parse_args(argv))
-    try:
-        as_json, gpu = args.pop("json"), args.pop("gpu")
-        p = chosen(gpu, **{key: value for key, value in args.items() if value is not None})
-        found = plan(p)
-        fields = parameters_of(p)
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps({**found, "parameters": fields}, indent=1) if as_json else _words(found, fields))
+    return console.run(parser, command, argv)
+
+
+def command(args: argparse.Namespace) -> tuple[dict, int]:
+    """The plan that a command line asks for, told in words as well, and the exit code."""
+    given = {key: value for key, value in vars(args).items() if key not in ("json", "gpu") and value is not None}
+    p = chosen(args.gpu, **given)
+    found, fields = plan(p), parameters_of(p)
+    print(_words(found, fields))
     if not found["fits"]:
         would = what_would_fit(p)
-        print(f"heal: does not fit on {gpu} GiB; would: {', '.join(would) or 'no single change'}", file=sys.stderr)
-    return 0 if found["fits"] else 2
+        print(f"heal: does not fit on {p.gpu} GiB; would: {', '.join(would) or 'no single change'}", file=sys.stderr)
+    return {**found, "parameters": fields}, 0 if found["fits"] else 2
 
 
 def _words(f: dict, parameters: dict) -> str:

@@ -5,6 +5,7 @@ Sphinx with MyST-NB and the theme furo does the work (`pip install .[docs]`); no
 from __future__ import annotations
 
 import argparse
+import base64
 import importlib.util
 import re
 import shutil
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import nbformat
 
-from heal_lib import notebooks, pages, report
+from heal_lib import console, notebooks, pages, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
+WIDE = 720  # pixels across: a figure of two columns, which has to scroll on a phone, and none of one column
 INTRO_ENDS = "## Two commands"
 
 
@@ -56,10 +58,17 @@ def _dressed(notebook):
         tags = cell.metadata.setdefault("tags", [])
         if cell.cell_type == "code" and "parameters" not in tags:
             tags.append("hide-input")
-        about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in cell.get("outputs", ())]
+        images = [output for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
+        about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in images]
         if words := " ".join(filter(None, about)):
-            cell.metadata["mystnb"] = {"image": {"alt": words}}
+            wide = any(_width(output["data"]["image/png"]) > WIDE for output in images)
+            cell.metadata["mystnb"] = {"image": {"alt": words, **({"classes": "wide"} if wide else {})}}
     return notebook
+
+
+def _width(png: str) -> int:
+    """Pixels across an image in base64: they stand in its first bytes."""
+    return int.from_bytes(base64.b64decode(png[:32])[16:20])
 
 
 def _linked(text: str) -> str:
@@ -103,13 +112,13 @@ def main(arguments=None) -> int:
     """Runs the command line; returns its exit code."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.site", description=__doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")
-    scale = it.parse_args(arguments).scale
-    try:
-        print(build(ROOT / "results" / scale, ROOT / "site" / scale).relative_to(ROOT))
-    except HealError as error:
-        print(f"heal: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    def command(args):
+        page = build(ROOT / "results" / args.scale, ROOT / "site" / args.scale)
+        print(page.relative_to(ROOT))
+        return {"page": page}, 0
+
+    return console.run(it, command, arguments)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """A sweep: every value is checked before anything runs, and table and figure hold them all, in order."""
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -35,13 +38,16 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
     monkeypatch.setattr(ablate, "sweep", sweep)
     monkeypatch.setattr(ablate, "given", lambda configs: pd.DataFrame({"setting": configs}))
     monkeypatch.setattr(ablate, "ROOT", tmp_path)
-    folder = ablate.run("smoke", "window", [0.5, 1.0])
+    assert ablate.main(["--scale", "smoke", "window", "0.5,1.0", "--json"]) == 0
+    found = json.loads((said := capsys.readouterr()).out)
+    folder = Path(found["folder"])
     table = pd.read_csv(folder / "tables" / "ablate_window.csv")
+    assert [row["method"] for row in found["table"]] == list(table["method"])
     pooled = table[table["benchmark"] == tables.POOLED]
     assert list(pooled["method"]) == ["window=0.3333 (default)", "window=0.5", "window=1.0"]
     assert list(pooled["mean"]) == [0, 0, 1] and list(pooled["minus_default"])[1:] == [0, 1]
     assert pooled["minus_default"].isna()[pooled.index[0]]
-    assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in capsys.readouterr().out
+    assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in said.err
 
 
 def test_what_a_strong_knob_changes_shows_before_any_student_is_trained():

@@ -1,13 +1,16 @@
 """The command `heal` and its doctor."""
 
+import argparse
 import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
-from heal_lib import cli, doctor, engines
+from heal_lib import cli, console, doctor, engines, reproduce
 from heal_lib.errors import HealError
+from heal_lib.files import ROOT
 
 
 def test_an_unknown_command_names_the_known_ones(capsys):
@@ -15,7 +18,7 @@ def test_an_unknown_command_names_the_known_ones(capsys):
     assert cli.main([]) == 0 and "doctor" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["reproduce", "ablate", "site", "distil"])
+@pytest.mark.parametrize("name", ["reproduce", "ablate", "site", "distil", "show", "doctor"])
 def test_a_command_hands_its_arguments_on(name):
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
@@ -46,6 +49,73 @@ def test_doctor_names_a_package_in_the_wrong_version(monkeypatch):
     monkeypatch.setattr(doctor, "requires", lambda name: ["numpy==0.0.1", "ruff==0; extra == 'dev'"])
     with pytest.raises(HealError, match="numpy .* not 0.0.1; run make setup"):
         doctor.packages()
+
+
+def heal(*arguments, **more):
+    """(exit code, what standard output held as JSON, standard error) of a command in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "heal_lib.cli", *arguments, "--json"], capture_output=True, text=True,
+                          cwd=ROOT, **more)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+def test_results_are_json_and_words_go_elsewhere():
+    code, found, words = heal("plan", "--gpu", "24")
+    assert code == 0 and found["fits"] and found["parameters"]["max_new_tokens"] and "Qwen3-8B (4 bits)" in words
+    code, found, words = heal("reproduce", "--scale", "smoke", "--only", "00", "--list")
+    assert code == 0 and found["notebooks"]["00_tour"]["scale"] == '"demo"' and "00_tour scale=" in words
+    code, found, words = heal("distil", "--data", "none.csv", "--teacher", "a", "--student", "b", "--out", "out")
+    assert (code, found["exit"]) == (2, 2) and found["error"] in words and "none.csv" in found["error"]
+
+
+@pytest.mark.parametrize("name", set(cli.COMMANDS) - {"completion"})
+def test_every_command_tells_what_is_wrong_as_json(name, capsys):
+    assert cli.main([name, "--no-such-option", "--json"]) == 2
+    assert set(json.loads(capsys.readouterr().out)) == {"error", "exit"}
+
+
+def test_tables_paths_and_missing_numbers_are_json():
+    table = pd.DataFrame({"a": [1, None], "b": ["x", "y"]})
+    assert json.loads(console.text({"table": table, "at": ROOT, "n": table["a"].sum()})) == {
+        "table": [{"a": 1, "b": "x"}, {"a": None, "b": "y"}], "at": str(ROOT), "n": 1}
+
+
+def test_what_other_processes_say_meanwhile_is_no_result(capfd):
+    def command(args):
+        subprocess.run(["echo", "a word"], check=True)
+        print("another")
+        return [1], 0
+
+    assert console.run(argparse.ArgumentParser(), command, ["--json"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out) == [1] and "a word" in err and "another" in err
+
+
+def test_a_run_is_summed_up_by_what_was_made_and_what_was_up_to_date(tmp_path, monkeypatch, capsys):
+    facts = {"seconds": 2.5, "stages": {}, "outputs": {"a": "b"}}
+    (tmp_path / "run.json").write_text(json.dumps({"notebooks": {
+        "00_tour": {**facts, "finished": "2020-01-01T00:00:00+00:00"},
+        "01_teacher_ceiling": {**facts, "finished": "2999-01-01T00:00:00+00:00"}}}))
+    monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
+    monkeypatch.setattr(reproduce, "command", lambda args: 0)
+    assert cli.main(["reproduce", "--scale", "smoke", "--only", "00", "01", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["notebook"], row["status"]) for row in found["notebooks"]] == [
+        ("00_tour", "up to date"), ("01_teacher_ceiling", "made")]
+    assert found["folder"] == str(tmp_path) and found["scale"] == "smoke" and found["seconds"] >= 0
+
+
+def test_show_gives_the_trajectories_of_a_page(tmp_path, monkeypatch, capsys):
+    from heal_lib.plots import explorer
+
+    known = [{"id": f"p/sampled/{i}", "pieces": ["one", "</two>"]} for i in range(2)]
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    (tmp_path / "results" / "smoke").mkdir(parents=True)
+    (tmp_path / "results" / "smoke" / "explorer.html").write_text(explorer.page(known))
+    assert cli.main(["show", "smoke", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trajectories"] == known
+    assert cli.main(["show", "smoke", "p/sampled/1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trajectories"] == known[1:]
+    assert cli.main(["show", "smoke", "p/sampled/7"]) == 2 and "near it: p/sampled/" in capsys.readouterr().err
 
 
 def test_show_says_how_to_make_the_page(tmp_path, monkeypatch, capsys):

@@ -94,6 +94,14 @@ def test_code_is_folded_but_the_knobs_are_not(built):
     assert len(cells) > 9 and all("parameters" in cell for cell in shown) and shown
 
 
+def test_tables_among_outputs_are_tables_and_wide_figures_are_marked(built):
+    for name in ("05_main_results", "99_report"):
+        text = (built / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+        assert "| --" not in text and "| —" not in text and re.search(r"<th[^>]*><p>(benchmark|claim)</p></th>", text)
+    figures = re.findall("<img [^>]*>", (built / "notebooks" / "09_when.html").read_text(encoding="utf-8"))
+    assert {'class="wide"' in figure for figure in figures} == {True, False}  # two columns of a paper, and one
+
+
 def test_styles_and_scripts_fetch_nothing(built):
     for path in (*built.rglob("*.css"), *built.rglob("*.html")):
         text = path.read_text(encoding="utf-8")
@@ -115,6 +123,8 @@ def test_pages_open_in_a_browser_without_errors_and_fit(built):
             for path in sorted(built.rglob("*.html")):
                 tab.goto(path.as_uri())
                 assert tab.evaluate(broken) == 0, f"{path.name}: broken images"
+                narrow = "[...document.images].filter(i => i.className === 'wide' && i.width < 600).length"
+                assert tab.evaluate(narrow) == 0, f"{path.name}: figures whose text is too small to be read"
                 if tab.evaluate("document.documentElement.scrollWidth") > width:
                     said.append(f"{path.name} is wider than {width} px")
                 ratio, text = tab.evaluate(CONTRAST)

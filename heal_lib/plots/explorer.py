@@ -8,8 +8,10 @@ The page (explorer.html) fetches nothing and sets model text as text only; its d
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
+import re
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from heal_lib import entropy, gear, pure, teacher, worlds
+from heal_lib.errors import HealError
 from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
 from heal_lib.trajectory import problem_of
@@ -167,6 +170,20 @@ def write(run, engine=None) -> Path:
         temporary.write_text(page(records(rows, run.cfg, engine, dropped), f"HEAL trajectories, {run.cfg.name}"),
                              encoding="utf-8")
     return path
+
+
+def load(path: Path, name: str | None = None) -> list[dict]:
+    """The records of a page that `write` wrote, or the one of that name (`identity`); HealError if there is none."""
+    text = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)
+    if text is None:
+        raise HealError(f"{path.name}: holds no trajectories; make it again: heal reproduce --only 00_tour")
+    data = json.loads(text[1])
+    found = [{**record, "pieces": [data["words"][i] for i in record["pieces"]]} for record in data["records"]
+             if name in (None, record["id"])]
+    if not found:
+        known = ", ".join(difflib.get_close_matches(str(name), [r["id"] for r in data["records"]]) or ["none"])
+        raise HealError(f"no trajectory {name!r} on the page; near it: {known}")
+    return found
 
 
 def show(*rows: dict, cfg=None, engine=None, parents: Iterable[dict] = (), height: int = 560):

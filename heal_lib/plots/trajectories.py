@@ -210,7 +210,7 @@ def position_histogram(ax, positions, window, world, unit="steps"):
     ax.axvspan(0, window, color="0.9", label="window")
     ax.hist(positions, bins=np.linspace(0, 1, 21), weights=np.full(len(positions), 1 / max(1, len(positions))),
             color=world_style(world)["color"], edgecolor="white")
-    ax.set(title=world, xlim=(0, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
+    ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
 
 
 def interval_points(ax, table, label, shift=0.0, **look):
@@ -229,7 +229,7 @@ def ppl_against_u(axes, u, ppl, spurious, eps, title, most=500):
 
     Grey lines join equal ratios. At most `most` points per verdict are drawn, evenly spaced in the data."""
     axes[0].set_title(title)
-    axes[1].set(xlabel="U + eps, nats per token")
+    axes[1].set(xlabel="U + eps,\nnats per token")
     for ax, verdict, chosen in zip(axes, ("genuine", "spurious"), (~spurious, spurious), strict=True):
         rows = np.flatnonzero(chosen)[:: max(1, -(-int(chosen.sum()) // most))]
         style = {**source_style(verdict), "linestyle": "none"}

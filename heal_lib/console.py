@@ -1,0 +1,97 @@
+"""What all commands do alike: words for people, a result for machines, one line for an error.
+
+    run(parser, command)      command(args) prints its words as it goes, and returns (result, exit code)
+
+With --json all words go to standard error, and standard output holds the result alone, or {"error", "exit"}.
+Exit codes: 0 done, 1 a check or a notebook failed, 2 bad input or no room on the disk, 130 interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from heal_lib.errors import HealError
+from heal_lib.files import disk_error
+
+Command = Callable[[argparse.Namespace], tuple[Any, int]]
+
+
+class _Usage(Exception):
+    """What argparse says of a command line that it cannot read."""
+
+
+def run(it: argparse.ArgumentParser, command: Command, arguments: Sequence[str] | None = None) -> int:
+    """Runs a command on `arguments` (default: the process's own), which may hold --json; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    it.add_argument("--json", action="store_true", help="the result as JSON; words go to standard error")
+    if "--json" not in given:
+        _, code, said = _tried(it, command, given)
+    else:
+        def usage(message):
+            it.print_usage(sys.stderr)
+            raise _Usage(message)
+
+        it.error = usage  # type: ignore[method-assign]  # argparse's own ends the process
+        with words_to_stderr():
+            result, code, said = _tried(it, command, given)
+        try:
+            print(text(result if said is None else {"error": said, "exit": code}), flush=True)
+        except BrokenPipeError:  # nobody reads on; Python would try once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if said is not None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"heal: {said}", file=sys.stderr, flush=True)
+    return code
+
+
+def _tried(it, command, given) -> tuple[Any, int, str | None]:
+    """(result, exit code, what went wrong); an error that nobody foresaw keeps its traceback."""
+    try:
+        return *command(it.parse_args(given)), None
+    except (HealError, _Usage) as error:
+        return None, 2, str(error)
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody reads on: `heal reproduce | head`
+        return None, 130, "interrupted; the same command goes on from here"
+    except OSError as error:
+        trouble = disk_error(error, error.filename or "results")
+        if trouble is None:
+            raise
+        return None, 2, str(trouble)
+    except importlib.import_module("heal_lib.notebooks").NotebookFailed as error:
+        return None, 1, str(error)
+
+
+@contextlib.contextmanager
+def words_to_stderr() -> Iterator[None]:
+    """Sends standard output, that of processes started meanwhile too, to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def text(result: Any) -> str:
+    """A result as JSON: a table is a list of its rows, a path its text, and a number that is missing null."""
+    return json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value):
+    if hasattr(value, "to_json"):  # pandas' tables
+        return json.loads(value.to_json(orient="records"))
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} has no place in a command's result")
