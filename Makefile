@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test test-all verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
+.PHONY: help setup test test-all verify torture kills damage fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,8 +57,14 @@ verify: $(READY)  ## run smoke from nothing; are its tables the committed ones? 
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
 
 LONG := OMP_NUM_THREADS=1 PYTHONPATH=. nice -n 5
-torture: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reliability, as of the next two)
+torture: kills damage  ## both of the next two
+
+kills: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reliability, as of the next four)
 	$(LONG) $(PY) tests/torture.py --kills 110
+	$(PY) tests/reliability.py
+
+damage: $(READY)  ## two hundred files flipped, cut or gone, and two runs at once
+	$(LONG) $(PY) tests/damage.py --damages 252 --pairs
 	$(PY) tests/reliability.py
 
 fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs
