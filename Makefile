@@ -53,8 +53,9 @@ lint: $(READY)  ## ruff, mypy, and notebooks without outputs
 	$(PY) -m mypy
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
-verify: $(READY)  ## run smoke from nothing; are its tables the committed ones? (ARGS=--write commits to what comes out)
-	OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
+verify: $(READY)  ## run smoke from nothing in two ways; the same, and as committed? (ARGS=--write commits to it)
+	PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
+	$(PY) tests/reliability.py
 
 LONG := OMP_NUM_THREADS=1 PYTHONPATH=. nice -n 5
 torture: kills damage  ## both of the next two

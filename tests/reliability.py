@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "results" / "reliability"
 PAGE = ROOT / "RELIABILITY.md"
+TARGETS = {"torture": "kills", "mutation": "mutate", "smoke": "verify ARGS=--write"}  # what writes a file of figures
 HEAD = """# Reliability: what is promised, and how it is checked
 
 Written by `python tests/reliability.py` from `results/reliability`; a test fails where this page is not what it would
@@ -71,7 +72,10 @@ PROMISES = (
       "test_engine::test_draws_do_not_depend_on_other_prompts_or_on_n",
       "test_bits::test_no_bit_depends_on_the_number_of_threads_that_the_machine_offers",
       "test_experiment::test_the_order_of_stages_changes_nothing",
-      "test_engines_elsewhere::test_two_workers_of_ray_draw_and_read_what_hf_does"), ""),
+      "test_engines_elsewhere::test_two_workers_of_ray_draw_and_read_what_hf_does",
+      "test_verify::test_here_every_digit_but_times_must_be_the_same"),
+     "smoke: {tables} tables and {stages} weights and data sets of `smoke` are the same from 1 worker with 2 threads "
+     "and from 2 with 1, in another order and folder; hashes are committed for {processors} kind of processor"),
     ("Training that is killed goes on from its last whole checkpoint, to the same bits on a CPU.",
      ("test_training::test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint",), ""),
     ("Too little memory halves the batch, says so, and changes no draw and no student; a loss that is NaN stops.",
@@ -112,7 +116,7 @@ def said(words):
     name, _, text = words.partition(": ")
     path = FIGURES / f"{name}.json"
     if not path.is_file():
-        return f"not run yet (`make {'mutate' if name == 'mutation' else name}`)"
+        return f"not run yet (`make {TARGETS.get(name, name)}`)"
     figures = json.loads(path.read_text())
     return text.format(**figures) + " ({date}, {commit:.7})".format(**figures)
 
