@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test test-all verify torture fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
+.PHONY: help setup test test-all verify torture kills damage fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,12 +53,19 @@ lint: $(READY)  ## ruff, mypy, and notebooks without outputs
 	$(PY) -m mypy
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 
-verify: $(READY)  ## run smoke from nothing; are its tables the committed ones? (ARGS=--write commits to what comes out)
-	OMP_NUM_THREADS=1 PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
+verify: $(READY)  ## run smoke from nothing in two ways; the same, and as committed? (ARGS=--write commits to it)
+	PYTHONPATH=. $(PY) tests/verify.py $(ARGS)
+	$(PY) tests/reliability.py
 
 LONG := OMP_NUM_THREADS=1 PYTHONPATH=. nice -n 5
-torture: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reliability, as of the next two)
+torture: kills damage  ## both of the next two
+
+kills: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reliability, as of the next four)
 	$(LONG) $(PY) tests/torture.py --kills 110
+	$(PY) tests/reliability.py
+
+damage: $(READY)  ## two hundred files flipped, cut or gone, and two runs at once
+	$(LONG) $(PY) tests/damage.py --damages 252 --pairs
 	$(PY) tests/reliability.py
 
 fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs

@@ -20,14 +20,15 @@ from pathlib import Path
 import datasets  # noqa: F401  loaded once, before anything is forked
 import hypothesis  # noqa: F401
 import pytest
+import reliability
 import scipy.stats  # noqa: F401
 import torch
 import transformers  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {"entropy": "entropy", "gear": "gear repair", "pure": "pure repair", "pace": "pace", "stats": "stats",
-         "worlds/base": "worlds", "worlds/equations": "worlds", "worlds/paths": "worlds", "worlds/countdown": "worlds",
-         "worlds/programs": "registers worlds", "worlds/registers": "registers worlds"}
+         "evaluation": "evaluation", "worlds/base": "worlds", "worlds/equations": "worlds", "worlds/paths": "worlds",
+         "worlds/countdown": "worlds", "worlds/programs": "registers worlds", "worlds/registers": "registers worlds"}
 SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
          ast.Mod: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
          ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -121,8 +122,8 @@ def figures(per_module, seed=0, out=None):
             if alive:
                 facts["survivors"].append(f"{line}: {old[:90]} -> {new[:90]}")
             total, killed = (sum(each[what] for each in modules.values()) for what in ("mutants", "killed"))
-            found = {"seed": seed, "mutants": total, "killed": killed, "score": round(killed / total, 3),
-                     "modules": modules}
+            found = {**reliability.dated(), "seed": seed, "mutants": total, "killed": killed,
+                     "score": round(killed / total, 3), "modules": modules}
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(found, indent=1) + "\n")
             print(module, "survived" if alive else "killed", f"{line}: {old[:60]} -> {new[:60]}", flush=True)

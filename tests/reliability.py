@@ -3,17 +3,21 @@
     python tests/reliability.py          writes it; tests/test_reliability.py checks that it is current
 """
 
+import datetime
 import json
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "results" / "reliability"
 PAGE = ROOT / "RELIABILITY.md"
+TARGETS = {"torture": "kills", "mutation": "mutate", "smoke": "verify ARGS=--write"}  # what writes a file of figures
 HEAD = """# Reliability: what is promised, and how it is checked
 
 Written by `python tests/reliability.py` from `results/reliability`; a test fails where this page is not what it would
-write, or where a test named here does not exist. `make test` runs every test below; `make torture`, `make fuzz` and
-`make mutate` run the long versions and write the figures.
+write, or where a test named here does not exist. `make test` runs every test below; `make kills`, `make damage` (both:
+`make torture`), `make fuzz`, `make mutate`, `make coverage` and `make verify` run the long versions, at most 20 minutes
+each, and write the figures, each with its day and the commit that it is of.
 
 | promise | checked by | figures |
 | --- | --- | --- |
@@ -47,10 +51,14 @@ PROMISES = (
       "test_store::test_a_full_device_is_noticed_when_it_happens"), ""),
     ("Two runs at once never corrupt each other: a second driver is refused, a second maker of a stage waits.",
      ("test_reproduce::test_a_second_run_into_the_same_folder_is_refused_whatever_its_cache",
-      "test_store::test_two_processes_make_a_thing_once"), ""),
+      "test_store::test_two_processes_make_a_thing_once"),
+     "damage: {pairs_sound} of {pairs} pairs: the same or another cache, the same or another results folder"),
     ("A flipped bit, a cut, a missing or an added file of a stored result is named, and the result is made again.",
      ("test_store::test_every_byte_of_a_result_counts", "test_store::test_a_damaged_result_is_named_and_made_again",
-      "test_reproduce::test_a_damaged_note_of_a_run_costs_time_and_nothing_else"), ""),
+      "test_reproduce::test_a_damaged_note_of_a_run_costs_time_and_nothing_else",
+      "test_damage::test_damaged_files_are_named_and_made_again_or_refused"),
+     "damage: {damages} damages of cache, results and models: {made_again} made again, {refused} refused in one line, "
+     "{without_effect} without effect (a model's card, of which no result reads more than a hash), {failed} failed"),
     ("A result's key covers its settings, models, data, code and library versions, and no comment.",
      ("test_keys::test_every_field_of_a_scale_reaches_the_keys_that_it_must_and_no_stage_before",
       "test_keys::test_another_version_of_a_library_makes_all_keys_new",
@@ -64,7 +72,10 @@ PROMISES = (
       "test_engine::test_draws_do_not_depend_on_other_prompts_or_on_n",
       "test_bits::test_no_bit_depends_on_the_number_of_threads_that_the_machine_offers",
       "test_experiment::test_the_order_of_stages_changes_nothing",
-      "test_engines_elsewhere::test_two_workers_of_ray_draw_and_read_what_hf_does"), ""),
+      "test_engines_elsewhere::test_two_workers_of_ray_draw_and_read_what_hf_does",
+      "test_verify::test_here_every_digit_but_times_must_be_the_same"),
+     "smoke: {tables} tables and {stages} weights and data sets of `smoke` are the same from 1 worker with 2 threads "
+     "and from 2 with 1, in another order and folder; hashes are committed for {processors} kind of processor"),
     ("Training that is killed goes on from its last whole checkpoint, to the same bits on a CPU.",
      ("test_training::test_a_killed_run_goes_on_to_the_same_bits_and_trusts_no_damaged_checkpoint",), ""),
     ("Too little memory halves the batch, says so, and changes no draw and no student; a loss that is NaN stops.",
@@ -94,13 +105,20 @@ PROMISES = (
 )
 
 
+def dated():
+    """What every file of figures holds besides: the day, and the commit whose code they are of."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    return {"date": datetime.date.today().isoformat(), "commit": commit}
+
+
 def said(words):
     """"file: text" with the file's figures filled in; what has not been run is said to be so."""
     name, _, text = words.partition(": ")
     path = FIGURES / f"{name}.json"
     if not path.is_file():
-        return f"not run yet (`make {'mutate' if name == 'mutation' else name}`)"
-    return text.format(**json.loads(path.read_text()))
+        return f"not run yet (`make {TARGETS.get(name, name)}`)"
+    figures = json.loads(path.read_text())
+    return text.format(**figures) + " ({date}, {commit:.7})".format(**figures)
 
 
 def page():

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import reliability
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_worlds import answers, some
@@ -137,5 +138,5 @@ def teardown_module():
     if out := os.environ.get("FUZZ_OUT"):
         share = fuzzed.max_examples
         Path(out).write_text(json.dumps({
-            "cases": share * (2 * len(EMBEDDED) + 1), "cases_per_test": share,
+            **reliability.dated(), "cases": share * (2 * len(EMBEDDED) + 1), "cases_per_test": share,
             "long_texts": 14 * len(NAMES)}, indent=1) + "\n")

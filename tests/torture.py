@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import reliability
 import trl.trainer.sft_trainer  # noqa: F401  loaded once, before any run is forked
 
 from heal_lib import evaluation, scales, tables
@@ -34,13 +35,18 @@ COPIES = "training-"  # the stage that copies a student's log; it is open as lon
 
 def tiny_run(folder, log):
     """All stages of a tiny scale in one process, and its tables in folder/tables; the store's events go to `log`."""
+    os.environ.update(HEAL_EVENTS=str(log), HEAL_CACHE=str(folder / "cache"), HEAL_IN_WORKER="1")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    work(folder)
+
+
+def work(folder):
+    """The same as the environment has it."""
     import datasets
     import torch
 
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
-    os.environ.update(HEAL_EVENTS=str(log), HEAL_CACHE=str(folder / "cache"), HEAL_IN_WORKER="1")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     run = Experiment(scales.get("smoke", **SIZES), Store())
     samples = run.evaluations(METHODS)
     evaluation.save_samples(samples, folder)
@@ -148,8 +154,9 @@ def torture(n_kills, seed=0, out=None):
                              "files": sorted({file for file, _ in found.items() ^ reference.items()})})
         lost = [sum(not name.startswith(COPIES) for name in names) for _, _, names, _ in kills]
         figures = {
-            "kills": len(kills), "runs": chains, "seed": seed, "seconds_undisturbed": round(seconds, 1),
-            "units": len(units), "files_compared": len(reference), "runs_that_differ": len(failures),
+            **reliability.dated(), "kills": len(kills), "runs": chains, "seed": seed,
+            "seconds_undisturbed": round(seconds, 1), "units": len(units), "files_compared": len(reference),
+            "runs_that_differ": len(failures),
             "finished_units_repeated": again, "temporary_folders_left": left, "most_units_lost_by_a_kill": max(lost),
             "kills_amid_a_unit": sum(map(bool, lost)), "kills_amid_a_table": sum(half for *_, half in kills),
             "kills_by_unit": dict(sorted(collections.Counter(name for name, *_ in kills).items())),
