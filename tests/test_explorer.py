@@ -60,6 +60,35 @@ def test_each_world_is_read_by_its_own_teacher(rows, scripted, monkeypatch):
     assert mine["model"] == "other" and asked[-1] == "some/folder/other"
 
 
+def test_a_page_of_two_teachers_names_both_and_keeps_their_trajectories_apart(rows, scripted, tmp_path, monkeypatch):
+    class Run:
+        def __init__(self, teacher):
+            self.cfg = scales.get("smoke", teacher=teacher, window=1.0)
+
+        def pool(self):
+            return rows[:1]
+
+        def repairs(self):
+            return rows[1:2]
+
+        def failed(self):
+            return {rows[0]["problem_id"]: rows[:1]}
+
+        def hinted(self):
+            return []
+
+        def accepted(self, which):
+            return []
+
+    monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
+    monkeypatch.setattr(explorer, "MOST_TOKENS", 1000)
+    found = explorer.load(explorer.write(Run("my/smollm"), Run("my/qwen"), engine=scripted()))
+    assert [r["model"] for r in found] == ["smollm", "smollm", "qwen", "qwen"]
+    assert len({r["id"] for r in found}) == 4 and found[3]["parent"] == found[2]["id"] != found[0]["id"]
+    (alone, _) = explorer.load(explorer.write(Run("my/smollm"), engine=scripted()))
+    assert alone["id"] == explorer.identity(rows[0])  # links to a page of one teacher stay what they were
+
+
 def test_each_step_has_its_reading_but_the_answer_has_none(found):
     steps = found[0]["steps"]
     assert [step["end"] for step in steps] == [5, 10, 17, 27]

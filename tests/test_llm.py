@@ -15,6 +15,7 @@ from heal_lib import cli, distil, notebooks, worlds
 from heal_lib.engines import choose
 from heal_lib.engines.hf import HFEngine
 from heal_lib.files import ROOT
+from heal_lib.plots import explorer
 from heal_lib.training import TrainConfig, fit
 from heal_lib.worlds.mathematics import OWN
 
@@ -70,6 +71,8 @@ def test_notebook_08_runs_on_a_local_chat_model_and_the_shipped_problems(models,
     said = json.dumps(json.loads((tmp_path / "notebooks" / path.name).read_text())["cells"])
     assert "srcdoc=" in said  # a repair was accepted, and is shown beside what it was made from
     assert "<think>" not in said
+    shown = explorer.load(tmp_path / "explorer.html")
+    assert {r["model"] for r in shown} == {"teacher"} and {r["source"] for r in shown} >= {"sampled", "repaired"}
 
 
 @pytest.fixture

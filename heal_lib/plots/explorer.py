@@ -162,14 +162,31 @@ def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -
     return TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text)
 
 
-def write(run, engine=None) -> Path:
-    """Writes results/<scale>/explorer.html from a sample of an experiment's trajectories; returns its path."""
-    rows, dropped = chosen(run)
-    path = run.cfg.results_dir / "explorer.html"
+def write(*runs, engine=None) -> Path:
+    """Writes results/<scale>/explorer.html from a sample of the trajectories of experiments, which may have different
+    teachers; returns its path, below the first one's results. `engine`: as of `records`."""
+    parts = []
+    for run in runs:
+        rows, dropped = chosen(run, most_tokens=MOST_TOKENS // len(runs))
+        parts.append(records(rows, run.cfg, engine, dropped))
+    cfg = runs[0].cfg
+    path = cfg.results_dir / "explorer.html"
     with atomic(path) as temporary:
-        temporary.write_text(page(records(rows, run.cfg, engine, dropped), f"HEAL trajectories, {run.cfg.name}"),
-                             encoding="utf-8")
+        temporary.write_text(page(joined(parts), f"HEAL trajectories, {cfg.name}"), encoding="utf-8")
     return path
+
+
+def joined(parts: Iterable[list[dict]]) -> list[dict]:
+    """Records of several teachers for one page. Where two of them wrote on the same problems, names begin with the
+    model's, so that a link leads to one trajectory and a repair to its own parent."""
+    found = [record for part in parts for record in part]
+    if len({record["id"] for record in found}) == len(found):
+        return found
+
+    def named(record, name):
+        return record[name] and f"{record['model']}:{record[name]}"
+
+    return [{**record, "id": named(record, "id"), "parent": named(record, "parent")} for record in found]
 
 
 def load(path: Path, name: str | None = None) -> list[dict]:
