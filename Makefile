@@ -64,8 +64,8 @@ kills: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reli
 	$(LONG) $(PY) tests/torture.py --kills 110
 	$(PY) tests/reliability.py
 
-damage: $(READY)  ## two hundred files flipped, cut or gone, and two runs at once
-	$(LONG) $(PY) tests/damage.py --damages 252 --pairs
+damage: $(READY)  ## two hundred files flipped, cut or gone, two runs at once, full disks
+	$(LONG) unshare -rm $(PY) tests/damage.py --damages 252 --pairs --disks
 	$(PY) tests/reliability.py
 
 fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs
