@@ -7,7 +7,7 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
-.PHONY: help setup test test-all verify torture kills damage fuzz mutate audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
+.PHONY: help setup test test-all verify torture kills damage fuzz mutate coverage audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,8 +64,8 @@ kills: $(READY)  ## a hundred kills -9 of a tiny run (figures go to results/reli
 	$(LONG) $(PY) tests/torture.py --kills 110
 	$(PY) tests/reliability.py
 
-damage: $(READY)  ## two hundred files flipped, cut or gone, and two runs at once
-	$(LONG) $(PY) tests/damage.py --damages 252 --pairs
+damage: $(READY)  ## two hundred files flipped, cut or gone, two runs at once, full disks
+	$(LONG) unshare -rm $(PY) tests/damage.py --damages 252 --pairs --disks
 	$(PY) tests/reliability.py
 
 fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs
@@ -74,6 +74,16 @@ fuzz: $(READY)  ## verifiers and oracles on 100,000 bad outputs
 
 mutate: $(READY)  ## do the tests notice changes of the code?
 	$(LONG) $(PY) tests/mutate.py
+	$(PY) tests/reliability.py
+
+COVERED := COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.cache/coverage/lines
+coverage: $(READY)  ## which lines of heal_lib does `make test` run? Those of its kernels, workers and forks count
+	$(PY) -m pip install -q $(PIP_ARGS) coverage==7.17.5
+	rm -rf .cache/coverage && mkdir -p .cache/coverage
+	$(COVERED) nice -n 5 $(PYTEST) -m 'not slow' $(ARGS)
+	$(COVERED) $(PY) -m coverage combine -q .cache/coverage
+	$(COVERED) $(PY) -m coverage json -q -o .cache/coverage/lines.json
+	$(PY) tests/lines.py .cache/coverage/lines.json
 	$(PY) tests/reliability.py
 
 UNSLOTH := .cache/unsloth-venv

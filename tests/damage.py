@@ -1,5 +1,5 @@
-"""What happens to a run's folders from outside: a file is damaged, or a second run comes along. A damage must be named,
-and what it hit made again as it was, or the run refused in one line; nothing damaged may be used.
+"""What happens to a run's folders from outside: a file is damaged, a second run comes along, the disk is full. A damage
+must be named, and what it hit made again as it was, or the run refused in one line; nothing damaged may be used.
 
     python tests/damage.py --damages 240 --out results/reliability/damage.json
 
@@ -13,7 +13,9 @@ import itertools
 import multiprocessing
 import os
 import random
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -168,18 +170,41 @@ def together(scratch):
     return found
 
 
+def disks(scratch):
+    """A run whose cache or results lie on a disk that is full, or read-only: {which: whether it ended in one line that
+    says so, and left nothing half written}. Needs the right to mount one, as `unshare -rm` gives it."""
+    found = {}
+    for which, (how, words) in itertools.product(("cache", "results"), (
+            ("size=40k", "no room left on the disk"), ("size=40k,ro", "cannot be written"))):
+        place = scratch / f"{which} {how}"
+        (place / which).mkdir(parents=True)
+        shutil.copytree(embedded.WEIGHTS, place / "models")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", how, "none", str(place / which)], check=True)
+        try:
+            code, said = ended(start(place), place)
+            (line,) = [line for line in said.splitlines() if line.startswith("heal:")]
+            left = [path for path in place.rglob(".*") if re.match(r"\.(tmp-|\d+\.)", path.name)]
+            found[f"{words}: {which}"] = code == 2 and words in line and not left
+        finally:
+            subprocess.run(["umount", str(place / which)], check=True)
+    return found
+
+
 if __name__ == "__main__":
     it = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     it.add_argument("--damages", type=int, default=240)
     it.add_argument("--of", nargs="+", default=["cache", "results", "models"], help="folders whose files are damaged")
     it.add_argument("--seed", type=int, default=0)
     it.add_argument("--pairs", action="store_true", help="two runs at once as well")
+    it.add_argument("--disks", action="store_true", help="disks that are full or read-only as well")
     it.add_argument("--out", type=Path, default=Path("results/reliability/damage.json"))
     args = it.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         found = damaged(args.damages, args.of, args.seed, Path(scratch), args.out)
-        if args.pairs:
-            pairs = together(Path(scratch))
-            found |= {"two_at_once": pairs, "pairs": len(pairs), "pairs_sound": sum(pairs.values())}
-            write_json(found, args.out)
-    raise SystemExit(bool(found["failed"]) or found.get("pairs") != found.get("pairs_sound"))
+        for name, test in (("pairs", together), ("disks", disks)):
+            if getattr(args, name):
+                ends = test(Path(scratch))
+                found |= {f"{name}_ends": ends, name: len(ends), f"{name}_sound": sum(ends.values())}
+                write_json(found, args.out)
+    raise SystemExit(bool(found["failed"]) or not all(
+        all(found.get(f"{name}_ends", {}).values()) for name in ("pairs", "disks")))

@@ -33,7 +33,7 @@ TAIL = """
   unnoticed, a changed result does not.
 - Against power failure, files and folders are synced before they are renamed; this was not tested by cutting power.
 """
-# (promise, tests as file::name, what is said about the figures of a file in results/reliability)
+# (promise, tests as file::name or a command, what is said about the figures of a file in results/reliability)
 PROMISES = (
     ("After kill -9 at any moment the same command gives the same tables, byte for byte; no unit is made twice.",
      ("test_torture::test_killed_runs_end_as_if_nothing_had_happened",),
@@ -44,11 +44,12 @@ PROMISES = (
       "test_store::test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not",
       "test_files::test_what_a_killed_process_left_of_a_file_goes_when_it_is_written_again"),
      "torture: {temporary_folders_left} folders left over"),
-    ("Ctrl-C and SIGTERM stop cleanly and say how to go on.",
+    ("Ctrl-C, SIGTERM and SIGHUP stop cleanly and say how to go on.",
      ("test_processes::test_a_stopped_run_says_how_to_go_on_and_leaves_nothing",), ""),
     ("A full or read-only disk is one line, and leaves nothing half written.",
      ("test_store::test_a_disk_without_room_is_one_line_and_leaves_nothing",
-      "test_store::test_a_full_device_is_noticed_when_it_happens"), ""),
+      "test_store::test_a_full_device_is_noticed_when_it_happens"),
+     "damage: {disks_sound} of {disks} disks: cache or results, full or read-only"),
     ("Two runs at once never corrupt each other: a second driver is refused, a second maker of a stage waits.",
      ("test_reproduce::test_a_second_run_into_the_same_folder_is_refused_whatever_its_cache",
       "test_store::test_two_processes_make_a_thing_once"),
@@ -100,7 +101,9 @@ PROMISES = (
      ("test_experiment::test_a_filter_that_keeps_nothing_leaves_an_empty_source",
       "test_experiment::test_a_method_with_nothing_to_train_on_is_named_and_missing",
       "test_experiment::test_a_teacher_that_solves_everything_needs_no_hint_and_no_repair"), ""),
-    ("The tests notice changes of the code.", (),
+    ("The tests run the code.", ("make coverage",),
+     "coverage: {share:.1%} of {lines} lines of heal_lib; those not run are in `coverage.json`"),
+    ("The tests notice changes of the code.", ("make mutate",),
      "mutation: {killed} of {mutants} mutants found ({score:.0%}); survivors are listed in `mutation.json`"),
 )
 
@@ -125,7 +128,7 @@ def page():
     """The text of RELIABILITY.md."""
     rows = []
     for promise, tests, words in PROMISES:
-        named = " ".join("`{}::{}`".format(*test.split("::")) for test in tests) or "`make mutate`"
+        named = " ".join(f"`{test}`" for test in tests)
         rows.append(f"| {promise} | {named} | {said(words) if words else ''} |")
     return HEAD + "\n".join(rows) + "\n" + TAIL
 
