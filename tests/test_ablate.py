@@ -50,7 +50,7 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
     assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in said.err
 
 
-def test_what_a_strong_knob_changes_shows_before_any_student_is_trained():
+def test_what_a_strong_knob_changes_shows_before_any_student_is_trained(says):
     from micro import micro
 
     usual, strict = micro(pure_lambda=0.0), micro(pure_lambda=0.9)

@@ -1,9 +1,8 @@
 """What results are made of does not depend on the machine's cores, nor on how results are kept and shown."""
 
 import ast
-import os
-import subprocess
-import sys
+
+import torch
 
 from heal_lib.embedded import models, tokenizer
 from heal_lib.engines import SamplingParams
@@ -13,7 +12,7 @@ from heal_lib.training import TrainConfig, fit
 
 
 def work():
-    """A hash of weights, draws, entropies and scores, made with as many threads as this process was offered."""
+    """A hash of weights, draws, entropies and scores, made with as many threads as torch is offered."""
     words, out = tokenizer.build(), []
     model = models.new_model("student", words, 0)
     rows = [{"input_ids": [5 + i % 9] * 40 + [7, 8, 9] * 8, "completion_mask": [0] * 40 + [1] * 24} for i in range(32)]
@@ -30,12 +29,13 @@ def work():
 
 
 def test_no_bit_depends_on_the_number_of_threads_that_the_machine_offers():
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2",
-                   "PYTHONPATH": os.pathsep.join([str(ROOT), os.path.dirname(__file__)])}
-    ran = subprocess.run([sys.executable, "-c", "import test_bits; print(test_bits.work())"], env=environment,
-                         capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() == work()  # this process was offered one
+    """OMP_NUM_THREADS sets what torch starts with, and so does this: without `one_thread` the two hashes differ."""
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(work())
+        assert torch.get_num_threads() == 1
+    assert found[0] == found[1]
 
 
 def test_what_computes_knows_nothing_of_what_shows():

@@ -1,13 +1,16 @@
-"""Two processes under `accelerate launch` (CPU, gloo) train the student that one process trains."""
+"""Two processes (CPU, gloo) train the student that one trains; the slow test has `accelerate launch` start them."""
 
+import multiprocessing
 import os
+import socket
+import types
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from test_backends import row
 
-from heal_lib import embedded, training
+from heal_lib import distributed, embedded, training
 from heal_lib.backends import Finetune
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
@@ -20,10 +23,45 @@ def one_thread(monkeypatch):
     torch.set_num_threads(1)
 
 
-def test_two_processes_train_what_one_trains(models_folder, words, tmp_path, one_thread):
+def forked(command):
+    """In place of `accelerate launch`: its command line is read by accelerate itself, and what it names is done in as
+    many forks of this process, which has imported all that is needed already."""
+    from accelerate.commands.launch import launch_command_parser
+
+    given = launch_command_parser().parse_args(command[command.index("accelerate.commands.launch") + 1 :])
+    assert given.multi_gpu and (given.module, given.training_script) == (True, "heal_lib.distributed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [multiprocessing.get_context("fork").Process(
+        target=as_one_of, args=(rank, given.num_processes, port, *given.training_script_args))
+        for rank in range(given.num_processes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return types.SimpleNamespace(returncode=max(abs(process.exitcode) for process in processes))
+
+
+def as_one_of(rank, processes, port, job):
+    """What a process of `accelerate launch` does, once it has forgotten that it was trained in alone."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes),
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    distributed.work(job)
+
+
+@pytest.mark.parametrize("launched", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_train_what_one_trains(models_folder, words, tmp_path, one_thread, monkeypatch, launched):
     base, rows = str(models_folder / "student"), [row(words)] * 24
     stages, configs = [rows, rows], [training.TrainConfig(1e-3, batch_size=4, in_order=True)] * 2
-    one, two = (training.train(base, stages, configs, tmp_path / str(n), Finetune(processes=n)) for n in (1, 2))
+    one = training.train(base, stages, configs, tmp_path / "1", Finetune())
+    if not launched:
+        monkeypatch.setattr(distributed.subprocess, "run", forked)
+    two = training.train(base, stages, configs, tmp_path / "2", Finetune(processes=2))
     for i in (1, 2):
         found, known = (load_file(tmp_path / n / f"stage-{i}" / "model.safetensors") for n in ("2", "1"))
         torch.testing.assert_close(found, known, atol=1e-4, rtol=1e-3)

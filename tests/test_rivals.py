@@ -16,7 +16,7 @@ def passes(run, method):
 
 
 def test_rejection_sampling_in_as_many_passes_as_heal_makes(says):
-    run = Experiment(micro(train_tokens=4000))
+    run = Experiment(micro())
     assert run.training_sources("sft-rs-passes") == run.training_sources("sft-rs")
     heal, same, more = (passes(run, method) for method in ("heal", "sft-rs-passes", "sft-rs"))
     assert same == pytest.approx(heal, rel=0.1) and more > 1.5 * heal
