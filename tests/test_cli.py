@@ -67,7 +67,7 @@ def test_results_are_json_and_words_go_elsewhere():
     assert (code, found["exit"]) == (2, 2) and found["error"] in words and "none.csv" in found["error"]
 
 
-@pytest.mark.parametrize("name", set(cli.COMMANDS) - {"completion"})
+@pytest.mark.parametrize("name", sorted(set(cli.COMMANDS) - {"completion"}))
 def test_every_command_tells_what_is_wrong_as_json(name, capsys):
     assert cli.main([name, "--no-such-option", "--json"]) == 2
     assert set(json.loads(capsys.readouterr().out)) == {"error", "exit"}
