@@ -98,7 +98,8 @@ def evaluation(cfg: Scale, method: str, seed: int, rate: float | None = None, st
     else:
         how = teacher.drawing(cfg, getattr(cfg, method))
     after = f" after stage {stage}" * bool(stage) + f" {split} rate {rate}" * (split != "test")
-    return Stage(f"evaluation {method} {_worlds(cfg)} seed {seed}{after}", sampling.sampled, {
+    of = _worlds(cfg) if spec.trained else "+".join(cfg.worlds)
+    return Stage(f"evaluation {method} {of} seed {seed}{after}", sampling.sampled, {
         **how, "benchmarks": [teacher.benchmark(*each) for each in levels], "split": split, "n_problems": n,
         "n": cfg.k_eval, "source": "sampled", "seed": seed_of("evaluation", seed)})
 

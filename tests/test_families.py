@@ -33,7 +33,7 @@ def test_seeds_take_the_draws_of_the_teacher_in_turn(tmp_path):
 
     assert [drawn(seed) for seed in range(4)] == [{0}, {1}, {0}, {1}]
     one = Experiment(scales.get("smoke", worlds=BOTH.worlds), Store(tmp_path))
-    tests = [[stage.inputs for stage in each._evaluation("teacher", 1)] for each in (run, one)]
+    tests = [[(stage.name, stage.inputs) for stage in each._evaluation("teacher", 1)] for each in (run, one)]
     assert tests[0] == tests[1]  # how a model is tested does not hang on what others learn from
 
 
