@@ -18,8 +18,8 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 
 
-LONGEST = ("llm", "engines_elsewhere", "torture", "experiment", "site", "cluster", "training", "processes", "packaging",
-           "contributing", "distributed", "bits", "keys")
+LONGEST = ("engines_elsewhere", "experiment", "training", "llm", "site", "torture", "packaging", "keys", "sweep",
+           "reproduce", "fuzz", "distributed", "backends", "rivals", "processes", "openai", "bits", "choose")
 
 
 def pytest_collection_modifyitems(items):
