@@ -288,7 +288,7 @@ def test_a_student_of_adapters_is_another_one_and_is_evaluated_like_any(says, tm
 def test_students_are_reproducible_and_differ_by_seed(says, tmp_path):
     hashes = []
     for root, seed in (("a", 0), ("b", 0), ("b", 1)):
-        folder = Experiment(micro(train_tokens=300), Store(tmp_path / root)).student("sft-rs", seed)
+        folder = Experiment(micro(train_tokens=600), Store(tmp_path / root)).student("sft-rs", seed)
         hashes.append(embedded.model_hash(str(folder / "stage-1")))
     assert hashes[0] == hashes[1] != hashes[2]
 
