@@ -1,6 +1,7 @@
 """What several test files share: tiny random models, and an engine that says what it is told to say."""
 
 import os
+import sys
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,12 +15,14 @@ from heal_lib.engines import Sample, Score
 
 pytest_plugins = ("micro",)  # the fixtures of a tiny run
 
+sys.modules.setdefault("rfc3987_syntax", None)  # a second of grammar, which nbformat imports and never asks
+
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 
 
-LONGEST = ("llm", "engines_elsewhere", "torture", "experiment", "site", "cluster", "training", "processes", "packaging",
-           "contributing", "distributed", "bits", "keys")
+LONGEST = ("engines_elsewhere", "experiment", "training", "llm", "site", "torture", "packaging", "keys", "sweep",
+           "reproduce", "fuzz", "distributed", "backends", "rivals", "processes", "openai", "bits", "choose")
 
 
 def pytest_collection_modifyitems(items):

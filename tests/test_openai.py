@@ -1,5 +1,6 @@
 """The engine for OpenAI-compatible servers, against a real one on this machine around the embedded student."""
 
+import importlib.util
 import os
 
 import numpy as np
@@ -7,14 +8,13 @@ import pytest
 import torch
 
 from heal_lib import embedded, notebooks, scales, serve, teacher, worlds
-from heal_lib.engines import SamplingParams
+from heal_lib.engines import SamplingParams, openai
 from heal_lib.engines.elsewhere import whole_entropy
 from heal_lib.engines.hf import HFEngine
+from heal_lib.engines.openai import OpenAIEngine
 from heal_lib.errors import HealError
 
-pytest.importorskip("openai")
-from heal_lib.engines import openai  # noqa: E402
-from heal_lib.engines.openai import OpenAIEngine  # noqa: E402
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("openai") is None, reason="needs openai")  # a second's import
 
 PARAMS = SamplingParams(60)
 SECRETS = ("hunter2", "s3cr3t-key")

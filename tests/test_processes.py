@@ -24,6 +24,7 @@ DRIVER = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, these tests perhaps, ignore it
+sys.modules["rfc3987_syntax"] = None  # a grammar that takes nbformat a second to read
 from heal_lib import places
 places.ROOT = Path({root!r})
 from heal_lib import reproduce, workers

@@ -1,6 +1,8 @@
 """The sweep over teachers, with models that know nothing."""
 
+import functools
 import json
+import os
 import types
 
 import matplotlib
@@ -12,18 +14,19 @@ import pandas as pd
 import pytest
 
 from heal_lib import embedded, knobs, scales, sweep
-from heal_lib.embedded import corpus
+from heal_lib.embedded import card, corpus
 from heal_lib.plots import maps
 from heal_lib.store import Store
 from heal_lib.worlds.registers import Habit
 
 GRID = {"sweep_hinted": [0.25, 0.95], "sweep_unprompted": [0.003], "sweep_texts": 30,
-        "sweep_sizes": ["small", "teacher"], "sweep_base_texts": 30}
+        "sweep_sizes": ["small", "teacher"], "sweep_base_texts": 8}
 
 
 @pytest.fixture
 def run(models_folder, monkeypatch, tmp_path):
     monkeypatch.setenv("HEAL_MODELS", str(models_folder))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)  # all in this process
     embedded.model_hash.cache_clear()
     yield sweep.Sweep(scales.get("smoke", **GRID), Store(tmp_path))
     embedded.model_hash.cache_clear()
@@ -40,7 +43,8 @@ def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(ru
     assert len(around.cfg.learning_rates) == 1
 
 
-def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run):
+def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run, monkeypatch):
+    monkeypatch.setattr(card, "drill_skill", functools.partial(card.drill_skill, n=10))
     sized = [cell for cell in run.cells() if cell[2] != sweep.SHIPPED]
     assert sized == [(h, 0.003, f"base-{size}") for size in ("small", "teacher") for h in (0.25, 0.95)]
     sizes = [run.around(*cell).cfg.student for cell in sized[::2]]

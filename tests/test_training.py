@@ -135,21 +135,35 @@ def test_early_stopping_keeps_the_weights_of_the_least_loss_on_held_out_rows(mod
     assert len([entry for entry in log if "loss" in entry]) == 30
 
 
-@pytest.mark.parametrize("harm", ["killed", "best"])
-def test_early_stopping_goes_on_to_the_same_weights(words, tmp_path, capsys, harm):
-    given = [row(words)] * 160, TrainConfig(1e-2, 8)
-    plain, first, second = (models.new_model("student", words, 1) for _ in range(3))
+@pytest.fixture(scope="module")
+def stopped_early(words, tmp_path_factory):
+    """(rows and settings, folder of checkpoints, its copy, student, its log) of a run that is judged; where the best
+    are is written in a checkpoint, so that each test has that folder as it was."""
+    given, folder = ([row(words)] * 160, TrainConfig(1e-2, 8)), tmp_path_factory.mktemp("judged")
+    plain, first = (models.new_model("student", words, 1) for _ in range(2))
     log = fit(plain, words, *given, heldout=[other(words)])
-    fit(first, words, *given, heldout=[other(words)], checkpoints=str(tmp_path))
-    best, last = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "SAVE_EVERY", 1)
+        fit(first, words, *given, heldout=[other(words)], checkpoints=str(folder))
+    assert all(map(torch.equal, plain.state_dict().values(), first.state_dict().values()))
+    shutil.copytree(folder, kept := tmp_path_factory.mktemp("kept"), dirs_exist_ok=True)
+    return given, folder, kept, plain, log
+
+
+@pytest.mark.parametrize("harm", ["killed", "best"])
+def test_early_stopping_goes_on_to_the_same_weights(stopped_early, words, capsys, harm):
+    given, folder, kept, plain, log = stopped_early
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    second = models.new_model("student", words, 1)
+    best, last = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     harmed = last if harm == "killed" else best
     (harmed / SEAL).unlink()  # while it wrote the last, or afterwards
     capsys.readouterr()
-    again = fit(second, words, *given, heldout=[other(words)], checkpoints=str(tmp_path))
+    again = fit(second, words, *given, heldout=[other(words)], checkpoints=str(folder))
     assert f"{last.name} is not whole" in capsys.readouterr().err
     assert [e for e in again if "eval_loss" in e][-1]["eval_loss"] == log[-1]["eval_loss"]
-    assert all(torch.equal(a, b) for one in (first, second)
-               for a, b in zip(plain.state_dict().values(), one.state_dict().values(), strict=True))
+    assert all(map(torch.equal, plain.state_dict().values(), second.state_dict().values()))
 
 
 def test_a_checkpoint_never_parts_the_updates_whose_mean_loss_is_logged(tmp_path):

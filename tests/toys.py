@@ -1,10 +1,12 @@
-"""What Ray's workers import for tests about workers: an engine without a model, so that a worker starts quickly."""
+"""What Ray's workers import for tests about workers: an engine without a model and functions of stages, so that each
+starts quickly."""
 
 import os
 
 import numpy as np
 
 from heal_lib.engines import Sample
+from heal_lib.errors import HealError
 
 
 class Toy:
@@ -32,3 +34,27 @@ def in_small_batches(engine):
 
 def build_small(of, *arguments):
     return in_small_batches(of(*arguments))
+
+
+# --- functions of stages
+def say(*, word, folder, after=()):
+    (folder / "said").write_text(f"{word} {os.getpid()}")
+
+
+def die_once(*, folder, marker):
+    if not os.path.exists(marker):
+        open(marker, "w").close()
+        os._exit(1)
+    (folder / "said").write_text("again")
+
+
+def die(*, folder):
+    os._exit(1)
+
+
+def refuse(*, folder):
+    raise HealError("refused; give another")
+
+
+def break_down(*, folder):
+    {}["nothing"]
