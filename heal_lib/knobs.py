@@ -77,18 +77,14 @@ def table(rows: pd.DataFrame, x: str, y: str, *, n_boot: int) -> pd.DataFrame:
     for (a, b), part in rows.groupby(["x", "y"]):
         hits, chance = (part[name] / part["n"] for name in ("hits", "permuted"))
         line = {x: a, y: b, "n_problems": len(part), "n_trajectories": int(part["n"].sum())}
-        line |= _three("hit", stats.bootstrap_mean(hits, n_boot=n_boot)) | {"chance": chance.mean()}
-        line |= _three("gain", stats.paired_bootstrap(hits, chance, n_boot=n_boot))
+        line |= stats.named("hit", stats.bootstrap_mean(hits, n_boot=n_boot)) | {"chance": chance.mean()}
+        line |= stats.named("gain", stats.paired_bootstrap(hits, chance, n_boot=n_boot))
         per_token = {rule: (part[f"genuine {rule}"], part[f"tokens {rule}"]) for rule in RULES}
         line |= {f"per_1000_{rule}": 1000 * top.sum() / below.sum() for rule, (top, below) in per_token.items()}
         for name, (rule, against) in RATIOS.items():
-            line |= _three(name, cuts.relative(per_token[rule], per_token[against], n_boot=n_boot))
+            line |= stats.named(name, cuts.relative(per_token[rule], per_token[against], n_boot=n_boot))
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _three(name, values) -> dict:
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def alone(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from heal_lib import analysis, worlds
 from heal_lib.evaluation import score_matrix
-from heal_lib.stats import bootstrap_mean
+from heal_lib.stats import bootstrap_mean, named
 from heal_lib.trajectory import Problem
 
 TAUGHT = "derive"  # the oracle's word for a step of the strategy that the hint brings out
@@ -44,7 +44,7 @@ def strategy(samples: pd.DataFrame, problems: Iterable[Problem], *, n_boot: int)
                                  ("right_else", "other", "else"), ("genuine", "genuine", "all")):
             found = (analysis.bootstrap_ratio(counts[top], counts[below], n_boot=n_boot) if counts[below].sum()
                      else (np.nan,) * 3)
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+            row |= named(name, found)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -33,7 +33,7 @@ def ceiling(run) -> pd.DataFrame:
         shares = {"unsolved": c == 0, "pass_1": c / n, "pass_n": c > 0}
         row = {"benchmark": f"{world}-{level}", "n_problems": len(c), "n_samples": n}
         for name, share in shares.items():
-            row |= _named(name, stats.bootstrap_mean(np.asarray(share, float), n_boot=run.cfg.n_boot))
+            row |= stats.named(name, stats.bootstrap_mean(np.asarray(share, float), n_boot=run.cfg.n_boot))
         judged = right[right["genuine"] >= 0]
         rows.append({**row, "right_genuine": judged["genuine"].mean(), "truncated": 1 - part["finished"].mean(),
                      "tokens": part["n_generated"].mean()})
@@ -74,11 +74,11 @@ def cuts(run) -> pd.DataFrame:
     for (rule, told), part in totals.items():
         row = {"cut": rule, "told": told, "n_problems": len(part), "n_candidates": int(part["candidates"].sum())}
         for name in ("verified", "genuine")[: 1 + judged]:
-            row |= _named(name, analysis.bootstrap_ratio(part[name], part["candidates"], n_boot=n_boot) if len(part)
-                          else (np.nan,) * 3)
+            row |= stats.named(name, analysis.bootstrap_ratio(part[name], part["candidates"], n_boot=n_boot)
+                               if len(part) else (np.nan,) * 3)
             if (rule, told) != ("entropy", run.cfg.hint) and len(part):
                 a, b = ((t[name] / t["candidates"]).to_numpy() for t in (gears, part))
-                row |= _named(f"{name}_gain", stats.paired_bootstrap(a, b, n_boot=n_boot))
+                row |= stats.named(f"{name}_gain", stats.paired_bootstrap(a, b, n_boot=n_boot))
         good = drawn[rule, told].query("correct and genuine == 1")
         row |= {"genuine_texts": len(set(zip(good["problem_id"], good["text"], strict=True))),
                 "tokens_kept": part["kept"].sum() / max(1, len(drawn[rule, told])),
@@ -92,21 +92,6 @@ def _totals(table):
     return table.assign(verified=table["correct"].astype(int), genuine=good.astype(int), candidates=1).groupby(
         "problem_id", sort=True).agg(verified=("verified", "sum"), genuine=("genuine", "sum"), kept=("n_kept", "sum"),
                                      candidates=("candidates", "sum"), tokens=("n_generated", "sum"))
-
-
-def breaks(run, found) -> pd.DataFrame:
-    """How often the breakpoint is the oracle's first false step, or at most one step from it, against a step drawn by
-    chance from the same window and from the whole text. `found`: of `analysis.breakpoints`."""
-    broken, rows = [f for f in found if f["first_break"] is not None], []
-    for slack in (0, 1) if broken else ():
-        each = pd.DataFrame(analysis.hits(broken, slack)).groupby([f["problem_id"] for f in broken]).mean().to_numpy()
-        row = {"within": slack, "n_trajectories": len(broken), "n_problems": len(each)}
-        row |= _named("hit", stats.bootstrap_mean(each[:, 0], n_boot=run.cfg.n_boot))
-        for column, name in ((1, "window"), (2, "text")):
-            row[f"chance_{name}"] = each[:, column].mean()
-            row |= _named(f"gain_{name}", stats.paired_bootstrap(each[:, 0], each[:, column], n_boot=run.cfg.n_boot))
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def filters(run) -> pd.DataFrame:
@@ -136,10 +121,6 @@ def students(run, methods) -> tuple[pd.DataFrame, pd.DataFrame]:
     return samples, tables.with_pooled(samples, "", POOLED)
 
 
-def _named(name, estimate):
-    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))
-
-
 # --- words
 def _said(row, name):
     return report.interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
@@ -154,12 +135,15 @@ def said_ceiling(table: pd.DataFrame) -> list[str]:
 
 
 def said_breaks(table: pd.DataFrame) -> list[str]:
-    """Whether the breakpoint finds the first false step."""
-    return [f"The breakpoint lies {'within a step of' if row['within'] else 'on'} the first false step in "
-            f"{_said(row, 'hit')} % of {row['n_trajectories']} failed texts; minus chance in the window "
-            f"{report.interval(row['gain_window'], row['gain_window_low'], row['gain_window_high'], '+')} points: "
-            f"{tables.verdict(row['gain_window_low'], row['gain_window_high'])}."
-            for row in table.to_dict("records")] or ["No oracle says where the failed texts go wrong."]
+    """Whether the breakpoint finds the first false step. `table`: of `cuts.breaks`."""
+    lines = []
+    for row in table.to_dict("records"):
+        gain, low, high = (row[f"{end}_window"] for end in ("gain", "gain_low", "gain_high"))
+        lines.append(f"**{row['world']}**: the breakpoint lies {'within a step of' if row['slack'] else 'on'} the "
+                     f"first false step in {report.interval(row['mean'], row['ci_low'], row['ci_high'])} % of "
+                     f"{row['n_trajectories']} failed texts; minus chance in the window "
+                     f"{report.interval(gain, low, high, '+')} points: {tables.verdict(low, high)}.")
+    return lines or ["No oracle says where the failed texts go wrong."]
 
 
 def said_cuts(table: pd.DataFrame) -> list[str]:

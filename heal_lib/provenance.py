@@ -128,4 +128,5 @@ def check(folder: Path, besides: Iterable[str] = ()) -> None:
         if file not in found:
             raise HealError(f"{folder.name}/{file}: missing; {mend}")
         if known.get(file) != file_hash(found[file]):
-            raise HealError(f"{folder.name}/{file}: not what a notebook of this run wrote; {mend}")
+            how = mend if file in known else "delete it, for none writes it any more"
+            raise HealError(f"{folder.name}/{file}: not what a notebook of this run wrote; {how}")

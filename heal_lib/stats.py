@@ -10,7 +10,7 @@ so it cannot do this; the weighted form above can, and never copies the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -183,3 +183,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted
+
+
+def named(name: str, estimate: Iterable[float]) -> dict[str, float]:
+    """An estimate (value, low, high) as columns of a table: `name`, `name`_low and `name`_high."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True))

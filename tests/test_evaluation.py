@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from heal_lib import evaluation
 from heal_lib.errors import HealError
 from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
-from heal_lib.files import ROOT
+from heal_lib.files import ROOT, write_json
 from heal_lib.gear import eligible
 from heal_lib.stats import paired_bootstrap
 from heal_lib.trajectory import COLUMNS
@@ -108,6 +108,23 @@ def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
     table = evaluation.results_table(samples, temperature=1.0, n_boot=10)
     cell = table[(table["method"] == "heal") & (table["metric"] == "avg@2")]["mean"].item()
     assert kept["correct"].mean() == pytest.approx(cell)
+
+
+def test_samples_of_methods_no_longer_compared_go_with_the_next_writing(tmp_path):
+    """Only what the notebook of these methods wrote by run.json: not another notebook's files, nor anybody else's."""
+    def save(*methods):
+        rows = [(m, 0, "a-hard", "p", 0, 1, 1, -1, 7) for m in methods]
+        evaluation.save_samples(pd.DataFrame(rows, columns=evaluation.SAMPLE), tmp_path)
+        return sorted(path.stem for path in (tmp_path / "per_sample").glob("*.parquet"))
+
+    save("heal", "star", "limo"), save("heal-no-gear"), save("mine")
+    outputs = {"05": ["heal", "star", "limo"], "06": ["heal-no-gear"]}
+    write_json({"notebooks": {notebook: {"outputs": {f"per_sample/{name}.parquet": "sha256" for name in names}}
+                              for notebook, names in outputs.items()}}, tmp_path / "run.json")
+    assert save("new") == ["heal", "heal-no-gear", "limo", "mine", "new", "star"]
+    assert save("heal", "star") == ["heal", "heal-no-gear", "mine", "new", "star"]
+    (tmp_path / "run.json").write_text("damaged")
+    assert save("heal") == ["heal", "heal-no-gear", "mine", "new", "star"]
 
 
 def test_a_sample_of_trajectories_is_kept_for_reading(tmp_path):

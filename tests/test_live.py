@@ -48,7 +48,7 @@ def test_lambda_drops_the_largest_ratios_first(pairs, cfg):
 
 def test_figures_follow_and_worlds_may_be_empty(found, pairs, cfg):
     titles = [ax.get_title() for ax in live.draw_breakpoints(found, cfg, 1.0, 0).axes]
-    assert titles == ["equations: 40% of tokens kept", "paths: none"]
+    assert titles == ["equations\n40% of tokens kept", "paths\nnone"]
     assert "keeps 80%" in live.draw_filter({"equations": pairs, "paths": []}, cfg, 0.2, 0.01).axes[0].get_title()
     live.draw_filter({}, cfg, 0.2, 0.01)
 

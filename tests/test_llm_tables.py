@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heal_lib import llm, notebooks, plan, scales
+from heal_lib import llm, notebooks, plan, scales, tables
 from heal_lib.files import ROOT
 
 
@@ -97,6 +97,12 @@ def test_what_could_not_be_measured_is_said():
     empty = pd.DataFrame([{"n_candidates": 0}])
     assert llm.said_cuts(empty) == ["No problem was eligible, so nothing was repaired."]
     assert "could not be judged" in llm.said_filters(pd.DataFrame({"auroc": [np.nan]}))[0]
+    above = tables.verdict(0.1, 0.3)
+    hit = {"world": "stories", "slack": 1, "n_trajectories": 5, "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+    (said,) = llm.said_breaks(pd.DataFrame([hit | dict(zip(["gain_window", "gain_low_window", "gain_high_window"],
+                                                           (0.2, 0.1, 0.3), strict=True))]))
+    assert said.startswith("**stories**: the breakpoint lies within a step of the first false step in 50.0 [")
+    assert said.endswith(f" of 5 failed texts; minus chance in the window +20.0 [+10.0, +30.0] points: {above}.")
     assert llm.said_breaks(pd.DataFrame()) == ["No oracle says where the failed texts go wrong."]
     assert llm.bullets(["a"], ["b"]) == "- a\n- b"
     gains = pd.DataFrame(columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval"])

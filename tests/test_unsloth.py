@@ -22,11 +22,13 @@ METHODS = ["full", "lora", "qlora"]
 
 
 def taken(function, *args, **options):
-    """Binds a call to a signature; an option that only **kwargs would swallow is not taken."""
+    """Binds a call to a signature and returns {parameter: value}; an option that only **kwargs would swallow is not
+    taken."""
     signature = inspect.signature(function)
-    signature.bind(*args, **options)
+    bound = signature.bind(*args, **options)
     unknown = options.keys() - {name for name, p in signature.parameters.items() if p.kind is not p.VAR_KEYWORD}
     assert not unknown, f"{function.__qualname__} does not name {', '.join(sorted(unknown))}"
+    return bound.arguments
 
 
 @pytest.fixture
@@ -92,7 +94,8 @@ def test_saving_is_taken_as_it_is_asked(method, tmp_path):
 def test_gguf_is_written_as_the_documentation_says():
     from unsloth import save
 
-    taken(save.unsloth_save_pretrained_gguf, "model", "folder", "tokenizer", quantization_method="q4_k_m")
+    told = taken(save.unsloth_save_pretrained_gguf, "model", "folder", "tokenizer", quantization_method="q4_k_m")
+    assert list(told.values()) == ["model", "folder", "tokenizer", "q4_k_m"]
 
 
 def test_the_trainer_s_settings_exist_after_unsloth_has_patched_it(tmp_path):

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from heal_lib import entropy, gear, pure, worlds
+from heal_lib.plots import DOUBLE
 from heal_lib.plots.trajectories import position_histogram, reading_style, roc_curve
 
 
@@ -28,7 +29,8 @@ def controls(draw, **sliders):
 
     kinds = {name: ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
              for name, (*_, step) in sliders.items()}
-    ipywidgets.interact(redraw, **{name: kinds[name](value, min=low, max=high, step=step, continuous_update=False,
+    look = {"continuous_update": False, "style": {"description_width": "initial"}}  # or long names are cut
+    ipywidgets.interact(redraw, **{name: kinds[name](value, min=low, max=high, step=step, **look,
                                                      **({"readout_format": ".3f"} if isinstance(step, float) else {}))
                                    for name, (value, low, high, step) in sliders.items()})
 
@@ -57,11 +59,11 @@ def cuts(found, window: float, backoff: int, surge: str, unit: str = "steps") ->
 def draw_breakpoints(found, cfg, window: float, backoff: int):
     """Where breakpoints lie under a window, and the mean share of tokens kept, one panel per world."""
     placed = cuts(found, window, backoff, cfg.surge, cfg.window_unit)
-    figure, axes = plt.subplots(1, len(cfg.worlds), figsize=(3.2 * len(cfg.worlds), 2.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(cfg.worlds), figsize=(DOUBLE, 2.3), sharey=True, squeeze=False)
     for ax, world in zip(axes[0], cfg.worlds, strict=True):
         mine = [(at, kept) for where, at, kept in placed if where == world]
         position_histogram(ax, [at for at, _ in mine], window if cfg.window_unit == "steps" else 0, world)
-        ax.set_title(f"{world}: {np.mean([kept for _, kept in mine]):.0%} of tokens kept" if mine else f"{world}: none")
+        ax.set_title(f"{world}\n{np.mean([kept for _, kept in mine]):.0%} of tokens kept" if mine else f"{world}\nnone")
     axes[0, 0].set_ylabel("share of trajectories")
     return figure
 
@@ -86,13 +88,14 @@ def kept(pairs, cfg, lam: float, eps: float) -> dict:
 def draw_filter(in_world, cfg, lam: float, eps: float):
     """The ROC of PURE's reading and what the filter keeps, one panel per world with rows."""
     told = {world: kept(pairs, cfg, lam, eps) for world, pairs in in_world.items() if pairs}
-    figure, axes = plt.subplots(1, max(1, len(told)), figsize=(3.2 * max(1, len(told)), 3.3), squeeze=False)
+    figure, axes = plt.subplots(1, max(1, len(told)), figsize=(DOUBLE, 1 + 6.2 / max(1, len(told))), sharey=True,
+                                squeeze=False)  # panels are square
     name = f"ratio {cfg.pure_aggregate}, U {cfg.pure_uncertainty}"
     for ax, (world, it) in zip(axes[0], told.items(), strict=False):
         ax.plot([0, 1], [0, 1], color="0.6", lw=0.8)
         roc_curve(ax, it["scores"], it["spurious"], name, **reading_style(name, name))
         ax.plot(1 - it["genuine"], 1 - it["spurious_kept"], "k*", ms=11, label="this lambda")
-        ax.set_title(f"{world}: keeps {it['all']:.0%},\n{it['genuine']:.0%} of the genuine", fontsize="medium")
+        ax.set_title(f"{world}: keeps {it['all']:.0%},\n{it['genuine']:.0%} of the genuine")
     axes[0, 0].set_ylabel("spurious flagged, share")
     return figure
 
