@@ -170,7 +170,7 @@ def elsewhere() -> list[dict]:
 PARTS = {"sampling": sampling, "scoring": scoring, "training": training_speed, "scaling": scaling, "engines": elsewhere}
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, help="one part; all by default")

@@ -226,7 +226,7 @@ def what_would_fit(p: Preset) -> list[str]:
     return [f"{key}={value}" for key, value in tries if value and plan(replace(p, **{key: value}))["fits"]]
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Prints a plan, as words or as JSON; exit code 2 for what cannot fit."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.plan", description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", type=int, required=True, metavar="GIB", help="memory of the card")
