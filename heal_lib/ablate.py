@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import console, notebooks, scales, tables
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_table
+from heal_lib.scales import Scale
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def values(text: str) -> list:
+def values(text: str) -> list[Any]:
     """Comma-separated values of a switch as Python data; HealError if there is none."""
     found = [notebooks.parse_value(part.strip()) for part in text.split(",") if part.strip()]
     if not found:
@@ -21,7 +27,7 @@ def values(text: str) -> list:
     return found
 
 
-def settings(scale: str, switch: str, tried: list) -> dict:
+def settings(scale: str, switch: str, tried: list[Any]) -> dict[str, Scale]:
     """{"switch=value": Scale} of a sweep, the scale's own value first and marked, all checked before anything runs;
     HealError names what cannot be."""
     if switch not in tables.SWITCHES:
@@ -32,7 +38,7 @@ def settings(scale: str, switch: str, tried: list) -> dict:
     return {f"{switch}={shown} (default)": usual, **{f"{switch}={value}": cfg for value, cfg in others if cfg != usual}}
 
 
-def sweep(configs: dict):
+def sweep(configs: dict[str, Scale]) -> pd.DataFrame:
     """All samples of HEAL at each setting, the setting in the column `method`."""
     import pandas as pd
 
@@ -43,7 +49,7 @@ def sweep(configs: dict):
     return pd.concat(frames, ignore_index=True)
 
 
-def given(configs: dict):
+def given(configs: dict[str, Scale]) -> pd.DataFrame:
     """One row per setting: tokens drawn from the teacher, verified repairs, rows that HEAL's students are given from
     each source, and the share of the hinted and repaired ones that are genuine. Small scales show a switch here, where
     accuracy does not tell."""
@@ -63,7 +69,7 @@ def given(configs: dict):
                                        *(f"{name} rows" for name in found), "genuine share"])
 
 
-def run(scale: str, switch: str, tried: list):
+def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame]:
     """Runs a sweep and writes its tables and figure; returns their folder and the table."""
     configs = settings(scale, switch, tried)
     folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
@@ -77,7 +83,7 @@ def run(scale: str, switch: str, tried: list):
     return folder, table
 
 
-def side_by_side(table, default: str, tried: str):
+def side_by_side(table: pd.DataFrame, default: str, tried: str) -> pd.DataFrame:
     """`tables.beside_default` of two settings for readers: one row per benchmark, in per cent."""
     import pandas as pd
 
@@ -90,7 +96,7 @@ def side_by_side(table, default: str, tried: str):
                          for at in parts[1].index], columns=["benchmark", default, tried, f"{tried} − {default}"])
 
 
-def draw(table, folder, switch: str) -> None:
+def draw(table: pd.DataFrame, folder: Path, switch: str) -> None:
     """The figure of a sweep: accuracy at each value, one panel per benchmark."""
     import matplotlib.pyplot as plt
 
@@ -111,7 +117,7 @@ def draw(table, folder, switch: str) -> None:
     plt.close(figure)
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 bad input."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.ablate", description=__doc__.splitlines()[0])
     it.add_argument("switch", help="one of " + ", ".join(tables.SWITCHES))

@@ -6,14 +6,28 @@
 Problems are the unit of every interval: trajectories of one problem resemble each other.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import rankdata, spearmanr
 
 from heal_lib import entropy, gear, pure, stats, worlds
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from heal_lib.embedded.writer import Writer
+    from heal_lib.engines import Engine
+    from heal_lib.scales import Scale
+
+Row: TypeAlias = dict[str, Any]  # of a data set, or of what is found of one
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
 PLUS, PLUS_FORM, ORACLE = "pure+", "ln PPL / (U after + 1)", "oracle"
@@ -29,12 +43,13 @@ KEEP_GENUINE = 0.95  # operating point of a threshold: share of the genuine deve
 BEYOND = 1e6  # nats; an eps beyond any U leaves the perplexity alone
 
 
-def weights(n_problems, n_boot, seed):
+def weights(n_problems: int, n_boot: int, seed: int) -> np.ndarray:
     """How often each problem is drawn in each resample: [n_boot, n_problems], rows sum to n_problems."""
     return np.random.default_rng(seed).multinomial(n_problems, np.full(n_problems, 1 / n_problems), n_boot)
 
 
-def bootstrap_ratio(numerator, denominator, *, n_boot=2000, seed=0, level=0.95):
+def bootstrap_ratio(numerator: ArrayLike, denominator: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
+                    level: float = 0.95) -> tuple[Any, ...]:
     """(ratio, low, high) of sum(numerator) / sum(denominator) with whole problems resampled.
 
     Both [n_problems], or [n_problems, m] for m ratios (a curve) from the same draws; then three arrays [m].
@@ -63,13 +78,13 @@ def _exact_ends(top, below, ratio, low, high, level):
     return low, high
 
 
-def mean_curve(table, **bootstrap):
+def mean_curve(table: ArrayLike, **bootstrap: Any) -> tuple[Any, ...]:
     """(mean, low, high), each [m], of the columns of a table [n_problems, m]; NaN cells are skipped."""
     table = np.asarray(table, dtype=float)
     return bootstrap_ratio(np.nan_to_num(table), ~np.isnan(table), **bootstrap)
 
 
-def aligned(curves, at, before=3, after=6):
+def aligned(curves: Sequence[np.ndarray], at: Sequence[int], before: int = 3, after: int = 6) -> np.ndarray:
     """Curves of different lengths as one table [n, before + 1 + after]: column `before` is step at[i] of curve i.
 
     NaN beyond a curve's ends. `at`: 0-based step indices."""
@@ -80,7 +95,8 @@ def aligned(curves, at, before=3, after=6):
     return table
 
 
-def by_world(read, readers, rows, cfg) -> list:
+def by_world(read: Callable[..., Iterable[Any]], readers: Mapping[str, Engine], rows: Iterable[Row],
+             cfg: Scale) -> list[Any]:
     """What `read(engine, rows, cfg)` gives for the rows of each world, one world after the other. `readers`: {world:
     the engine that reads its texts} (`teacher.reader`), for families of worlds have words of their own."""
     rows = list(rows)
@@ -88,16 +104,16 @@ def by_world(read, readers, rows, cfg) -> list:
             for found in read(engine, [row for row in rows if row["world"] == world], cfg)]
 
 
-def step_entropy(engine, row, parent=None, delimiter=""):
+def step_entropy(engine: Engine, row: Row, parent: Row | None = None, delimiter: str = "") -> np.ndarray:
     """Mean entropy of each step at the moment of drawing, [K] nats; `parent`: the row whose tokens were kept.
 
     What a repair drew, it drew with the hint in context."""
-    kept = list(parent["entropy"][: row["n_kept"]]) if row["n_kept"] else []
+    kept = list(parent["entropy"][: row["n_kept"]]) if parent else []
     spans = worlds.get(row["world"]).spans(engine.pieces(row["token_ids"]), delimiter)
     return entropy.step_means([*kept, *row["entropy"]], spans)
 
 
-def breakpoints(engine, rows, cfg):
+def breakpoints(engine: Engine | Writer, rows: Iterable[Row], cfg: Any) -> list[Row]:
     """One dict per trajectory of two steps or more: its step entropy, GEAR's breakpoint and what it is held against.
 
     Keys: problem_id, world, difficulty, step_entropy [K], n_steps, breakpoint, stop (one past the last step of the
@@ -119,21 +135,22 @@ def breakpoints(engine, rows, cfg):
     return found
 
 
-def hit_chance(target, start, stop, slack=1):
+def hit_chance(target: int, start: int, stop: int, slack: int = 1) -> float:
     """Chance that a step drawn evenly from start .. stop - 1 lies within `slack` steps of `target`."""
     if stop <= start:
         raise HealError(f"hit_chance: no step in {start}..{stop - 1}; leave out trajectories of one step")
     return max(0, min(stop, target + slack + 1) - max(start, target - slack)) / (stop - start)
 
 
-def hits(found, slack):
+def hits(found: Iterable[Row], slack: int) -> np.ndarray:
     """[n, 3] from `breakpoints` with a first break: hit (0 or 1), its chance in the window, and over the trace."""
     rows = [(abs(f["breakpoint"] - f["first_break"]) <= slack, hit_chance(f["first_break"], 1, f["stop"], slack),
              hit_chance(f["first_break"], 1, f["n_steps"], slack)) for f in found]
     return np.array(rows, dtype=float).reshape(-1, 3)
 
 
-def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95):
+def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
+                    level: float = 0.95) -> tuple[float, float, float]:
     """(AUROC, low, high) with whole problems resampled; NaN where a class is missing.
 
     scores [n]: higher means "positive"; labels [n] of 0/1; problems [n]: what each trajectory belongs to.
@@ -156,7 +173,8 @@ def bootstrap_auroc(scores, labels, problems, *, n_boot=2000, seed=0, level=0.95
     return value, float(low), float(high)
 
 
-def anomaly_scores(rows, readings, eps=0.01, seed=0):
+def anomaly_scores(rows: Sequence[Row], readings: Sequence[Row], eps: float = 0.01,
+                   seed: int = 0) -> dict[str, np.ndarray]:
     """{name: [n]} of ALL_READINGS: PURE's, pure+, their controls, the oracle; higher means "more likely spurious".
 
     "certainty" is minus the mean U, the ratio's denominator alone; "length" counts tokens. Of probability and
@@ -174,19 +192,22 @@ def anomaly_scores(rows, readings, eps=0.01, seed=0):
     scores["self-certainty"] = [-r["self_certainty"] for r in reads]
     scores["length"] = [len(r["token_ids"]) for r in rows]
     scores[LOOK] = [float(bool(re.search(worlds.get(r["world"]).shortcut_pattern, r["text"]))) for r in rows]
-    scores["random"] = np.random.default_rng(seed).random(len(rows))
+    scores["random"] = np.random.default_rng(seed).random(len(rows)).tolist()
     scores[ORACLE] = [float(r["genuine"] == 0) for r in rows]
     return {name: np.minimum(np.asarray(x, dtype=float), 1e30) for name, x in scores.items()}
 
 
-def thresholds(scores, labels, keep_genuine=KEEP_GENUINE):
+def thresholds(scores: Mapping[str, np.ndarray], labels: ArrayLike,
+               keep_genuine: float = KEEP_GENUINE) -> dict[str, float]:
     """{reading: largest score kept} such that this share of the genuine rows (labels 0) stays; NaN without any."""
     genuine = np.asarray(labels) == 0
     return {name: float(np.quantile(score[genuine], keep_genuine, method="higher")) if genuine.any() else np.nan
             for name, score in scores.items()}
 
 
-def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile", limits=None, n_boot=2000):
+def detection_table(scores: Mapping[str, np.ndarray], labels: ArrayLike, problems: Sequence[str],
+                    pools: Sequence[str], *, lam: float = 0.2, rule: str = "quantile",
+                    limits: Mapping[str, float] | None = None, n_boot: int = 2000) -> list[Row]:
     """One dict of DETECTION per reading: AUROC with interval, average precision, what two rules of dropping leave.
 
     labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
@@ -199,7 +220,7 @@ def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile"
         by_rule, by_limit = pure.keep(score, lam, rule, pools=pools), score <= limit
         left = [(kept.mean(), share((kept & ~spurious).sum(), n_genuine), share((kept & ~spurious).sum(), kept.sum()))
                 for kept in (by_rule, by_limit)]
-        left[1] = left[1] if np.isfinite(limit) else [np.nan] * 3
+        left[1] = left[1] if np.isfinite(limit) else (np.nan,) * 3
         values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
                   stats.average_precision(score, labels), *left[0], limit, *left[1], n_genuine / n, n,
                   len(set(problems)))
@@ -207,17 +228,20 @@ def detection_table(scores, labels, problems, pools, *, lam=0.2, rule="quantile"
     return table
 
 
-def kind(row):
+def kind(row: Row) -> str:
     """ "genuine", or how a row is spurious by the oracle: "uncalled step" (one that nothing asks for, to set right what
     went wrong), else "false step" (one at least), or "asserted" (all is right, yet the answer does not follow)."""
     report = worlds.get(row["world"]).check_steps(problem_of(row), row["text"])
+    if report is None:
+        raise HealError(f"world '{row['world']}' has no step oracle; kinds of spurious rows are its word")
     wrong = [s.kind for s in report.steps if not s.valid]
     if report.genuine or not wrong:
         return "genuine" if report.genuine else "asserted"
     return "uncalled step" if "uncalled" in wrong else "false step"
 
 
-def by_kind(scores, kinds, problems, *, n_boot=2000):
+def by_kind(scores: Mapping[str, np.ndarray], kinds: ArrayLike, problems: ArrayLike, *,
+            n_boot: int = 2000) -> list[Row]:
     """One dict per reading and kind of spuriousness: AUROC of that kind alone against the genuine rows."""
     kinds, problems, table = np.asarray(kinds), np.asarray(problems), []
     for name, score in scores.items():
@@ -229,13 +253,13 @@ def by_kind(scores, kinds, problems, *, n_boot=2000):
     return table
 
 
-def most_surprising(reading):
+def most_surprising(reading: Row) -> dict[str, float]:
     """At the step of largest PPL: {"ppl", "u_before", "u_after"}, U in nats per token."""
     k, u = int(np.argmax(reading["ppl"])), reading["uncertainty"]
     return {"ppl": reading["ppl"][k], "u_before": u[k], "u_after": u[k + 1]}
 
 
-def form(readings, numerator="ppl", eps=0.01, when="before"):
+def form(readings: Sequence[Row], numerator: str = "ppl", eps: float = 0.01, when: str = "before") -> np.ndarray:
     """[n]: mean over the steps of PPL / (U + eps), or with "nll" of ln PPL / (U + eps); 1e30 where there is no step.
 
     ("ppl", 0.01, "before") is the paper's ratio, ("nll", 1, "after") is pure+."""
@@ -245,7 +269,7 @@ def form(readings, numerator="ppl", eps=0.01, when="before"):
     return np.array([one(r) if r["n_steps"] else 1e30 for r in readings])
 
 
-def follows(readings, numerator="ppl", eps=0.01, when="before"):
+def follows(readings: Sequence[Row], numerator: str = "ppl", eps: float = 0.01, when: str = "before") -> Row:
     """Which factor of a `form` decides: {"surprise", "certainty"}, its rank correlation with each one's mean alone.
 
     surprise: the numerator; certainty: 1 / (U + eps). NaN where fewer than three rows hold a step."""
@@ -256,7 +280,7 @@ def follows(readings, numerator="ppl", eps=0.01, when="before"):
     return {name: float(spearmanr(whole, x)[0]) if len(some) > 2 else np.nan for name, x in alone.items()}
 
 
-def candidates(readings):
+def candidates(readings: Sequence[Row]) -> dict[str, np.ndarray]:
     """{name: [n]}: eight forms of the ratio, and two ways to join the ranks of certainty and surprise in one world."""
     tried = {f"{'PPL' if top == 'ppl' else 'ln PPL'} / (U {when} + {eps:g})": form(readings, top, eps, when)
              for top in ("ppl", "nll") for eps in (0.01, 1.0) for when in ("before", "after")}
@@ -264,11 +288,12 @@ def candidates(readings):
     return {**tried, "rank of ratio + rank of PPL": sum(ranks), "larger of the two ranks": np.maximum(*ranks)}
 
 
-def said(row, mean="mean", low="ci_low", high="ci_high", digits=2):
+def said(row: Mapping[str, Any] | pd.Series, mean: str = "mean", low: str = "ci_low", high: str = "ci_high",
+         digits: int = 2) -> str:
     """An estimate with its interval, in words, from a table's row: "0.52 [0.41, 0.63]"."""
     return f"{row[mean]:.{digits}f} [{row[low]:.{digits}f}, {row[high]:.{digits}f}]"
 
 
-def told(row, low="diff_low", high="diff_high"):
+def told(row: Mapping[str, Any] | pd.Series, low: str = "diff_low", high: str = "diff_high") -> str:
     """What an interval of a difference says: "better", "worse" or that it includes zero."""
     return "better" if row[low] > 0 else "worse" if row[high] < 0 else "no difference shown (the interval includes 0)"

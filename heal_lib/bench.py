@@ -18,16 +18,21 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import console, embedded, files, pure, training, worlds
 from heal_lib.engines import SamplingParams, hf
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OUT = files.ROOT / "results" / "bench"
 REPEATS = 5
 PROBLEMS, SAMPLES = 16, 16  # one batch of the engine
 
 
-def in_turn(**ways) -> dict[str, float]:
+def in_turn(**ways: Callable[..., Any]) -> dict[str, float]:
     """{name: median seconds} of functions that are run one after the other, `REPEATS` times, after a first time."""
     seconds: dict[str, list] = {name: [] for name in ways}
     for lap in range(REPEATS + 1):
@@ -39,7 +44,7 @@ def in_turn(**ways) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def peak(run) -> float:
+def peak(run: Callable[[], Any]) -> float:
     """MiB that a function adds to this process's memory at its peak."""
     import ctypes
 
@@ -63,7 +68,7 @@ def peak(run) -> float:
     return (most[0] - before) / 2**20
 
 
-def sampling() -> list[dict]:
+def sampling() -> list[dict[str, Any]]:
     """Tokens per second and added memory of three ways to draw the same batch from the teacher."""
     import torch
     from transformers import GenerationConfig, set_seed
@@ -103,7 +108,7 @@ def sampling() -> list[dict]:
             for key, (label, run) in names.items()]
 
 
-def scoring() -> list[dict]:
+def scoring() -> list[dict[str, Any]]:
     """Seconds of PURE's whole reading against one forward of the same trajectories, by their length in tokens."""
     engine, world = hf.HFEngine(*embedded.load("teacher")), worlds.get("equations")
     (problem,) = world.problems("test", 1, 0, "hard")
@@ -119,7 +124,7 @@ def scoring() -> list[dict]:
     return table
 
 
-def training_speed() -> list[dict]:
+def training_speed() -> list[dict[str, Any]]:
     """Tokens per second of the path in use and of TRL with its defaults, and the share of the matrix peak."""
     import torch
     from datasets import Dataset
@@ -153,31 +158,32 @@ def training_speed() -> list[dict]:
             for key, label in (("ours", "the path in use"), ("trl", "TRL's defaults"))]
 
 
-def scaling() -> list[dict]:
+def scaling() -> list[dict[str, Any]]:
     """Seconds and memory against batch, length, samples, weights and workers."""
     from heal_lib import scaling
 
     return scaling.curves()
 
 
-def elsewhere() -> list[dict]:
+def elsewhere() -> list[dict[str, Any]]:
     """Rows per second of the other engines, against this one; see `heal_lib.overheads`."""
     from heal_lib import overheads
 
     return overheads.table()
 
 
-PARTS = {"sampling": sampling, "scoring": scoring, "training": training_speed, "scaling": scaling, "engines": elsewhere}
+PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "sampling": sampling, "scoring": scoring, "training": training_speed, "scaling": scaling, "engines": elsewhere}
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, help="one part; all by default")
     return console.run(parser, lambda args: (measure([args.part] if args.part else list(PARTS)), 0), argv)
 
 
-def measure(parts: list[str]) -> dict:
+def measure(parts: list[str]) -> dict[str, pd.DataFrame]:
     """Runs parts and writes a table each, with the machine beside them; returns {part: its table}."""
     import pandas as pd
     import torch

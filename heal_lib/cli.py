@@ -8,7 +8,9 @@ import importlib
 import sys
 import time
 import webbrowser
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 from heal_lib import console
@@ -29,7 +31,7 @@ def reproduce(arguments: list[str]) -> int:
     return console.run(driver.parser(), command, arguments)
 
 
-def summary(args: argparse.Namespace, start: float) -> dict:
+def summary(args: argparse.Namespace, start: float) -> dict[str, Any]:
     """What a run of that command line, begun at `start` (seconds since 1970), left: folder, seconds, and a row per
     notebook, "made" or "up to date"; of --list notebooks and parameters, of --check-readme nothing."""
     notebooks, run = (importlib.import_module(f"heal_lib.{name}") for name in ("notebooks", "run"))
@@ -106,8 +108,9 @@ def _module(name: str):
     return lambda arguments: importlib.import_module(f"heal_lib.{name}").main(arguments)
 
 
-COMMANDS = {"reproduce": reproduce, **{name: _module(name) for name in ("distil", "ablate", "plan", "site", "paper",
-            "bench")}, "show": show, "doctor": doctor, "completion": completion}
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "reproduce": reproduce, **{name: _module(name) for name in ("distil", "ablate", "plan", "site", "paper", "bench")},
+    "show": show, "doctor": doctor, "completion": completion}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -149,7 +149,8 @@ def _dropped(folder: Path, now: set[str]) -> set[str]:
     return mine - now if mine & now else set()
 
 
-def write_trajectories(sources: Mapping[str, Sequence[dict]], folder: Path, n: int = 200, seed: int = 0) -> None:
+def write_trajectories(sources: Mapping[str, Sequence[dict[str, Any]]], folder: Path, n: int = 200,
+                       seed: int = 0) -> None:
     """A sample of the teacher's trajectories to read, `folder`/per_sample/trajectories/<source>.parquet: at most n rows
     of each source with all columns of `trajectory.COLUMNS`, in their order; the choice is the seed's.
 

@@ -214,7 +214,7 @@ def compiled(out: Path) -> Path | None:
     return out / "paper.pdf"
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.paper", description=__doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")

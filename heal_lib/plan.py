@@ -70,7 +70,7 @@ PRESETS = {
 }
 
 
-def chosen(gib: int, **changes) -> Preset:
+def chosen(gib: int, **changes: Any) -> Preset:
     """The largest preset for a card of so many GiB, with some of its fields replaced. Raises HealError below the
     smallest."""
     sizes = [size for size in PRESETS if size <= gib]
@@ -191,7 +191,7 @@ def training_memory(p: Preset) -> float:
             + 2 * tokens * (c.num_hidden_layers * c.hidden_size + 2 * inner) + 3 * 4 * 1024 * c.vocab_size)
 
 
-def plan(p: Preset) -> dict:
+def plan(p: Preset) -> dict[str, Any]:
     """Memory in GiB, tokens and hours of a preset; `fits` says whether both phases leave a tenth of the card free."""
     drawn = p.n_problems * p.n_samples * p.mean_length
     trained = tokens_trained(p)
@@ -204,7 +204,7 @@ def plan(p: Preset) -> dict:
             "training_hours": round(hours[1], 1), "fits": max(sampling, training) <= 0.9 * p.gpu}
 
 
-def on_paper(more: float = 1.0, p: Preset = PRESETS[80]) -> list[dict]:
+def on_paper(more: float = 1.0, p: Preset = PRESETS[80]) -> list[dict[str, Any]]:
     """Tokens and hours of the paper's setting by `SETTINGS`: draws are independent, so every card draws its part with a
     teacher of its own; a batch trains on as many cards as it has rows. `more`: HEAL's teacher tokens over the pool's,
     as measured elsewhere."""
@@ -226,7 +226,7 @@ def what_would_fit(p: Preset) -> list[str]:
     return [f"{key}={value}" for key, value in tries if value and plan(replace(p, **{key: value}))["fits"]]
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Prints a plan, as words or as JSON; exit code 2 for what cannot fit."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.plan", description=__doc__.splitlines()[0])
     parser.add_argument("--gpu", type=int, required=True, metavar="GIB", help="memory of the card")
@@ -237,7 +237,7 @@ def main(argv=None) -> int:
     return console.run(parser, command, argv)
 
 
-def command(args: argparse.Namespace) -> tuple[dict, int]:
+def command(args: argparse.Namespace) -> tuple[dict[str, Any], int]:
     """The plan that a command line asks for, told in words as well, and the exit code."""
     given = {key: value for key, value in vars(args).items() if key not in ("json", "gpu") and value is not None}
     p = chosen(args.gpu, **given)

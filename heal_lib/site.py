@@ -108,7 +108,7 @@ def build(results: Path, out: Path) -> Path:
     return out / "index.html"
 
 
-def main(arguments=None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
     it = argparse.ArgumentParser(prog="python -m heal_lib.site", description=__doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")

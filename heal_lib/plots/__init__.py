@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -10,6 +13,10 @@ import seaborn as sns
 from heal_lib import baselines
 from heal_lib.files import atomic
 from heal_lib.plots import captions
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+    from matplotlib.figure import Figure
 
 _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4,
@@ -33,7 +40,8 @@ def style() -> None:
         "figure.constrained_layout.use": True})
 
 
-def save(figure, results_dir, name: str, caption: str, *, data: str = "", seeds=(), width: float = DOUBLE) -> None:
+def save(figure: Figure, results_dir: Path, name: str, caption: str, *, data: str = "", seeds: Sequence[int] = (),
+         width: float = DOUBLE) -> None:
     """Writes results_dir/figures/name.pdf, .png and .svg, and its caption as .txt, each whole or not at all.
 
     The same figure gives the same bytes. caption: one or two sentences, the first of which stands above the figure
@@ -57,7 +65,7 @@ def _title(figure, caption: str, width: float) -> None:
     figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8.5)
 
 
-def show(*rows, **options):
+def show(*rows: dict[str, Any], **options: Any) -> HTML:
     """Trajectories (data-set rows) as a widget in a notebook; two stand side by side. See `explorer.show`."""
     from heal_lib.plots import explorer
 

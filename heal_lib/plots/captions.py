@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,14 @@ COUNTED = {"n_problems": "Problems", "n_trajectories": "Trajectories", "n_sample
            "n_seeds": "Seeds"}  # columns of tables, and what they count
 
 
-def counts(table) -> dict[str, str]:
+def counts(table: pd.DataFrame) -> dict[str, str]:
     """{what: how many, "1170" or "100 to 117"} of a table's columns that count something."""
     found = {words: table[name].dropna() for name, words in COUNTED.items() if name in table}
     return {words: f"{n.min():g}" + (f" to {n.max():g}" if n.max() > n.min() else "")
             for words, n in found.items() if len(n)}
 
 
-def text(results_dir, name: str, caption: str, data: str = "", seeds=()) -> str:
+def text(results_dir: Path, name: str, caption: str, data: str = "", seeds: Sequence[int] = ()) -> str:
     """A caption file: the sentences, then one line each for notebook, scale, data, commit and what was counted.
 
     `data` is the name of a table of the results folder, which must be there; FileNotFoundError if it is not.
@@ -35,6 +36,6 @@ def text(results_dir, name: str, caption: str, data: str = "", seeds=()) -> str:
     return "\n".join([caption, "", *(f"{what}: {value}" for what, value in facts.items())]) + "\n"
 
 
-def sentences(path) -> str:
+def sentences(path: str | Path) -> str:
     """The sentences of a caption file, without the facts."""
     return Path(path).read_text(encoding="utf-8").partition("\n\n")[0]

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,16 +25,24 @@ from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
 from heal_lib.trajectory import problem_of
 
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+    from heal_lib.engines import Engine
+    from heal_lib.experiment import Experiment
+    from heal_lib.scales import Scale
+
 TEMPLATE = Path(__file__).with_name("explorer.html")
 MOST_TOKENS = 120_000  # of all trajectories on a page: about 1 MB
 
 
-def identity(row: dict) -> str:
+def identity(row: dict[str, Any]) -> str:
     """What names a trajectory on the page, and in a link to it."""
     return f"{row['problem_id']}/{row['source']}/{row['sample']}"
 
 
-def chosen(run, per_level: int = 10, most_tokens: int = MOST_TOKENS) -> tuple[list[dict], set[str]]:
+def chosen(run: Experiment, per_level: int = 10,
+           most_tokens: int = MOST_TOKENS) -> tuple[list[dict[str, Any]], set[str]]:
     """A sample of an experiment's trajectories to look at, and the names of those that PURE drops.
 
     Of each world and difficulty the first `per_level` problems, those with repairs first; of each problem two right
@@ -75,8 +84,8 @@ def _of_problem(group: dict, failed: list, dropped: set) -> list[dict]:
     return [*told[:3], *right, *first["hinted"][:3], *repairs[:6]]
 
 
-def records(rows: Iterable[dict], cfg, engine=None, dropped: Iterable[str] = (),
-            parents: Iterable[dict] = ()) -> list[dict]:
+def records(rows: Iterable[dict[str, Any]], cfg: Scale, engine: Engine | None = None, dropped: Iterable[str] = (),
+            parents: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """What the page knows of each data-set row (trajectory.COLUMNS), as plain JSON values, in the order of the rows.
 
     Entropy in nats at the moment of drawing (of kept tokens, their parent's), step perplexity and U (nats per token)
@@ -151,7 +160,7 @@ def _number(value, digits=3):
     return round(float(value), digits) if np.isfinite(value) else None
 
 
-def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -> str:
+def page(found: list[dict[str, Any]], title: str = "Trajectories", widget: bool = False) -> str:
     """The explorer as HTML. `found`: from `records`. `widget`: without the page's own head, for a notebook."""
     words = list(dict.fromkeys(piece for record in found for piece in record["pieces"]))
     place = {word: i for i, word in enumerate(words)}  # a piece is stored once
@@ -162,7 +171,7 @@ def page(found: list[dict], title: str = "Trajectories", widget: bool = False) -
     return TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text)
 
 
-def write(*runs, engine=None) -> Path:
+def write(*runs: Experiment, engine: Engine | None = None) -> Path:
     """Writes results/<scale>/explorer.html from a sample of the trajectories of experiments, which may have different
     teachers; returns its path, below the first one's results. `engine`: as of `records`."""
     parts = []
@@ -176,7 +185,7 @@ def write(*runs, engine=None) -> Path:
     return path
 
 
-def joined(parts: Iterable[list[dict]]) -> list[dict]:
+def joined(parts: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Records of several teachers for one page. Where two of them wrote on the same problems, names begin with the
     model's, so that a link leads to one trajectory and a repair to its own parent."""
     found = [record for part in parts for record in part]
@@ -189,7 +198,7 @@ def joined(parts: Iterable[list[dict]]) -> list[dict]:
     return [{**record, "id": named(record, "id"), "parent": named(record, "parent")} for record in found]
 
 
-def load(path: Path, name: str | None = None) -> list[dict]:
+def load(path: Path, name: str | None = None) -> list[dict[str, Any]]:
     """The records of a page that `write` wrote, or the one of that name (`identity`); HealError if there is none."""
     text = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.S)
     if text is None:
@@ -203,7 +212,8 @@ def load(path: Path, name: str | None = None) -> list[dict]:
     return found
 
 
-def show(*rows: dict, cfg=None, engine=None, parents: Iterable[dict] = (), height: int = 560):
+def show(*rows: dict[str, Any], cfg: Scale | None = None, engine: Engine | None = None,
+         parents: Iterable[dict[str, Any]] = (), height: int = 560) -> HTML:
     """Data-set rows as the explorer, in a notebook; two rows stand side by side. `height` in pixels.
 
     cfg: a `Scale` (default: demo's switches); engine: what reads the rows (default: each world's teacher of cfg)."""

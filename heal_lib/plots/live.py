@@ -6,6 +6,8 @@ nobody is there to move them."""
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,8 +16,17 @@ from heal_lib import entropy, gear, pure, worlds
 from heal_lib.plots import DOUBLE
 from heal_lib.plots.trajectories import position_histogram, reading_style, roc_curve
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def controls(draw, **sliders):
+    from heal_lib.engines import Engine
+    from heal_lib.scales import Scale
+
+Row: TypeAlias = dict[str, Any]
+Pairs: TypeAlias = Sequence[tuple[Row, Row]]  # data-set row, PURE's reading of it
+
+
+def controls(draw: Callable[..., Any], **sliders: tuple[Any, Any, Any, Any]) -> None:
     """draw(**values) with a slider for each (value, low, high, step); the driver's runs get the first figure only."""
     if os.environ.get("HEAL_RESULTS"):  # set by heal_lib.reproduce
         draw(**{name: value for name, (value, *_) in sliders.items()})
@@ -35,7 +46,7 @@ def controls(draw, **sliders):
                                    for name, (value, low, high, step) in sliders.items()})
 
 
-def steps(engine, rows, cfg) -> list[dict]:
+def steps(engine: Engine, rows: Iterable[Row], cfg: Scale) -> list[Row]:
     """Of each trajectory its world, and per step its mean entropy (nats) and its tokens, [K] each."""
     found = []
     for row in rows:
@@ -45,7 +56,8 @@ def steps(engine, rows, cfg) -> list[dict]:
     return found
 
 
-def cuts(found, window: float, backoff: int, surge: str, unit: str = "steps") -> list[tuple]:
+def cuts(found: Iterable[Row], window: float, backoff: int, surge: str,
+         unit: str = "steps") -> list[tuple[str, float, float]]:
     """(world, share of steps before the breakpoint, share of tokens kept) of trajectories of two steps or more."""
     out = []
     for f in found:
@@ -56,7 +68,7 @@ def cuts(found, window: float, backoff: int, surge: str, unit: str = "steps") ->
     return out
 
 
-def draw_breakpoints(found, cfg, window: float, backoff: int):
+def draw_breakpoints(found: Iterable[Row], cfg: Scale, window: float, backoff: int) -> Figure:
     """Where breakpoints lie under a window, and the mean share of tokens kept, one panel per world."""
     placed = cuts(found, window, backoff, cfg.surge, cfg.window_unit)
     figure, axes = plt.subplots(1, len(cfg.worlds), figsize=(DOUBLE, 2.3), sharey=True, squeeze=False)
@@ -68,13 +80,13 @@ def draw_breakpoints(found, cfg, window: float, backoff: int):
     return figure
 
 
-def breakpoints(found, cfg):
+def breakpoints(found: Iterable[Row], cfg: Scale) -> None:
     """`draw_breakpoints` with sliders for window (share, above 0 to 1) and back-off (steps). `found`: from `steps`."""
-    return controls(lambda window, backoff: draw_breakpoints(found, cfg, window, backoff),
-                    window=(cfg.window, 0.05, 1.0, 0.01), backoff=(cfg.backoff, 0, 5, 1))
+    controls(lambda window, backoff: draw_breakpoints(found, cfg, window, backoff),
+             window=(cfg.window, 0.05, 1.0, 0.01), backoff=(cfg.backoff, 0, 5, 1))
 
 
-def kept(pairs, cfg, lam: float, eps: float) -> dict:
+def kept(pairs: Pairs, cfg: Scale, lam: float, eps: float) -> Row:
     """PURE on (row, reading) pairs: `scores`, `spurious`, and the shares kept of `all`, `genuine`, `spurious_kept`."""
     scores = np.array([pure.anomaly(reading, cfg.pure_aggregate, cfg.pure_uncertainty, eps) for _, reading in pairs])
     spurious = np.array([row["genuine"] == 0 for row, _ in pairs], dtype=bool)
@@ -85,7 +97,7 @@ def kept(pairs, cfg, lam: float, eps: float) -> dict:
     return {"scores": scores, "spurious": spurious, **shares}
 
 
-def draw_filter(in_world, cfg, lam: float, eps: float):
+def draw_filter(in_world: Mapping[str, Pairs], cfg: Scale, lam: float, eps: float) -> Figure:
     """The ROC of PURE's reading and what the filter keeps, one panel per world with rows."""
     told = {world: kept(pairs, cfg, lam, eps) for world, pairs in in_world.items() if pairs}
     figure, axes = plt.subplots(1, max(1, len(told)), figsize=(DOUBLE, 1 + 6.2 / max(1, len(told))), sharey=True,
@@ -100,9 +112,9 @@ def draw_filter(in_world, cfg, lam: float, eps: float):
     return figure
 
 
-def filter(in_world, cfg):
+def filter(in_world: Mapping[str, Pairs], cfg: Scale) -> None:
     """`draw_filter` with sliders for lambda and eps (nats per token). `in_world`: world -> (row, reading) pairs."""
     top = 1.0 if cfg.pure_rule == "quantile" else max(1.0, 4 * cfg.pure_lambda)
-    return controls(lambda pure_lambda, pure_eps: draw_filter(in_world, cfg, pure_lambda, pure_eps),
-                    pure_lambda=(cfg.pure_lambda, 0.0, top, 0.01),
-                    pure_eps=(cfg.pure_eps, 0.001, max(1.0, cfg.pure_eps), 0.001))
+    controls(lambda pure_lambda, pure_eps: draw_filter(in_world, cfg, pure_lambda, pure_eps),
+             pure_lambda=(cfg.pure_lambda, 0.0, top, 0.01),
+             pure_eps=(cfg.pure_eps, 0.001, max(1.0, cfg.pure_eps), 0.001))
