@@ -37,7 +37,8 @@ def _json(path, sound):
 
 
 def _is_notes(notes):
-    return all(set(note["fingerprint"] + "") and dict(note["outputs"]) for note in notes.values())
+    return notes["record"] + "" and all(
+        set(note["fingerprint"] + "") and dict(note["outputs"]) for note in notes["notebooks"].values())
 
 
 def _is_record(record):
@@ -59,7 +60,9 @@ class Run:
         check_folder(self.folder, "HEAL_RESULTS")
         check_folder(default_root(), "HEAL_CACHE")
         self.notes_path = default_root() / "runs" / f"{self.folder.name}.json"
-        self.notes, last = _json(self.notes_path, _is_notes), _json(self.folder / "run.json", _is_record)
+        known, path = _json(self.notes_path, _is_notes), self.folder / "run.json"
+        altered = known and not (path.is_file() and file_hash(path) == known["record"])  # then nothing of it counts
+        self.notes, last = {} if altered else known.get("notebooks", {}), {} if altered else _json(path, _is_record)
         fields = dataclasses.asdict(cfg)
         self.record = {
             "scale": scale,
@@ -153,7 +156,7 @@ class Run:
                                           "parameters": {**own, **self.parameters(name)}}
         self.notes[name] = {"fingerprint": fingerprint, "outputs": outputs}
         write_json(self.record, self.folder / "run.json")
-        write_json(self.notes, self.notes_path)
+        write_json({"record": file_hash(self.folder / "run.json"), "notebooks": self.notes}, self.notes_path)
         return seconds
 
     def all(self, force=False):

@@ -75,7 +75,20 @@ def test_an_altered_weight_file_is_named_with_its_mend(folder, change):
     assert re.search(r"teacher/model\.safetensors does not match .*sha256.*restore.*make teacher", said)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_another_file_of_a_model_that_is_not_as_its_card_says_is_named(folder, file):
+    """Of a folder without such a card it would make another model."""
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, "files": embedded.besides(folder)}))
+    before = embedded.model_hash("teacher")
+    (folder / file).write_text((folder / file).read_text().replace("1", "2", 1))
+    embedded.model_hash.cache_clear()
+    assert f"teacher/{file} does not match the sha256 on its card; restore" in one_line(embedded.load)
+    (folder / "card.json").unlink()
+    assert embedded.model_hash("teacher") != before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sha256": "x", "files": 3}'])
 def test_an_altered_card_is_named_with_its_mend(folder, text):
     (folder / "card.json").write_text(text)
     assert re.search(r"teacher/card\.json.*restore", one_line(embedded.load))
@@ -163,7 +176,8 @@ def test_a_failed_check_is_not_remembered(folder):
 @pytest.mark.parametrize("name", sorted(path.name for path in embedded.WEIGHTS.iterdir()))
 def test_shipped_models_are_whole_small_and_carded(name):
     folder = embedded.WEIGHTS / name
-    assert json.loads((folder / "card.json").read_text())["sha256"] == file_hash(folder / "model.safetensors")
+    card = json.loads((folder / "card.json").read_text())
+    assert card["sha256"] == file_hash(folder / "model.safetensors") and card["files"] == embedded.besides(folder)
     assert sum(path.stat().st_size for path in embedded.WEIGHTS.rglob("*.safetensors")) < 7e6
     assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.float16}
     assert {weight.dtype for weight in embedded.load(str(folder))[0].parameters()} == {torch.float32}

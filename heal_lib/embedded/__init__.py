@@ -55,18 +55,25 @@ def model_hash(name: str) -> str:
     mend = (f"restore it from git, or run: make {name}" if name in SHIPPED else "run: make smollm" if name == SMOLLM
             else "check the folder's name")
     shards, card = _shards(home, name, mend), home / "card.json"
-    hashes = [file_hash(path) for path in shards]
+    hashes, others = [file_hash(path) for path in shards], besides(home)
     found = hashes[0] if len(hashes) == 1 else hash_of(hashes)
     try:
-        promised = json.loads(card.read_text())["sha256"] if card.is_file() else found
+        told = json.loads(card.read_text()) if card.is_file() else {"sha256": found}
+        promised = {shards[0].name: told["sha256"], **told.get("files", {})}
     except (ValueError, LookupError, TypeError):
         raise HealError(f"{home.name}/card.json is damaged; {mend}") from None
-    if promised != found:
-        raise HealError(f"{home.name}/{shards[0].name} does not match the sha256 on its card; {mend}")
+    for file, sha256 in promised.items():
+        if {**others, shards[0].name: found}.get(file) != sha256:
+            raise HealError(f"{home.name}/{file} does not match the sha256 on its card; {mend}")
+    return hash_of([found, others])
+
+
+def besides(home: Path) -> dict[str, str]:
+    """{file: sha256} of what makes a model besides its weights."""
+    from heal_lib.files import file_hash
+
     others = {path for pattern in BESIDES for path in home.glob(pattern)}
-    return hash_of([found, {path.relative_to(home).as_posix(): file_hash(path) for path in others}])
-
-
+    return {path.relative_to(home).as_posix(): file_hash(path) for path in others}
 
 
 def _shards(home: Path, name: str, mend: str) -> list[Path]:

@@ -81,6 +81,7 @@ def write(folder: Path) -> dict:
 
     engine = HFEngine(*embedded.load(str(folder)))
     card = {"model": name, "architecture": "Qwen3ForCausalLM", "sha256": file_hash(folder / "model.safetensors"),
+            "files": embedded.besides(folder),
             "pretraining": json.loads((folder / "pretraining.json").read_text()),
             "skills": skills(engine, family, hinted=role == "teacher"),
             "known_facts": drill_skill(engine, of=tuple(worlds.names(family)))}
