@@ -2,8 +2,9 @@
 
     code_hash("heal_lib.gear") -> sha256 over the syntax of gear.py, entropy.py, trajectory.py, ...
 
-Found in the import statements, those inside functions included, so that nobody keeps a list by hand. Comments and
-docstrings do not count. A module that is imported by a computed name is not seen: whoever does that names it."""
+Found in the import statements, those inside functions included, so that nobody keeps a list by hand. Comments,
+docstrings and types do not count (but those of a class's fields, which dataclasses read). A module that is imported by
+a computed name is not seen: whoever does that names it."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
+
+TYPES = ("typing", "collections.abc", "__future__")  # what is imported from them does nothing by itself
 
 
 def code_hash(*modules: str) -> str:
@@ -70,14 +73,41 @@ def _imported(path: Path, changed: int, name: str) -> tuple[str, ...]:
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in node.names)
 
-    return tuple(names(ast.parse(path.read_text())))
+    return tuple(names(_runs(path)))
 
 
 @functools.lru_cache(maxsize=4096)
 def _syntax(path: Path, changed: int) -> str:
-    """sha256 of a file's syntax without comments and docstrings."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
+    """sha256 of the syntax of what runs of a file."""
+    return hashlib.sha256(ast.dump(_runs(path)).encode()).hexdigest()
+
+
+def _runs(path: Path) -> ast.Module:
+    return _Runs().visit(ast.parse(path.read_text()))
+
+
+class _Runs(ast.NodeTransformer):
+    """What runs: without docstrings, types, and what is imported for types alone."""
+
+    def visit(self, node: ast.AST):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = node.body[ast.get_docstring(node, clean=False) is not None :]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        if isinstance(node, ast.ClassDef):  # dataclasses read the types of its fields
+            node.body = [one if isinstance(one, ast.AnnAssign) else self.visit(one) for one in node.body]
+            return node
+        return super().visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.Assign | None:
+        return ast.Assign([node.target], node.value) if node.value else None
+
+    def visit_If(self, node: ast.If):
+        for_types = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        node = self.generic_visit(node)
+        return node.orelse if for_types else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom):
+        return None if node.module in TYPES else node

@@ -45,16 +45,36 @@ def test_a_change_of_what_is_imported_counts_and_of_nothing_else(package, name, 
     assert (code_hash("some.stage") != first) is counts
 
 
-def test_comments_and_docstrings_do_not_count(package):
+def test_comments_docstrings_and_types_do_not_count(package):
     first = code_hash("some.stage")
     package("far", '''
         """A module."""
+        from __future__ import annotations
+        from typing import TYPE_CHECKING, Any
+        if TYPE_CHECKING:
+            from some import figures
         # a comment
-        def h(x):
+        def h(x: figures.Some) -> Any:
             """Adds one."""
             return x + 1  # one
     ''')
-    assert code_hash("some.stage") == first
+    assert code_hash("some.stage") == first and "some.figures" not in closure("some.stage")
+
+
+@pytest.mark.parametrize("before, after, counts", [
+    ("y: int = x", "y = x", False),
+    ("y = x", "y = 2 * x", True),
+    ("y = 1\n    if TYPE:\n        y = x", "y = 1\n    if not TYPE:\n        y = x", True),
+    ("class C:\n        y: int = 1", "class C:\n        y: float = 1", True),
+    ("class C:\n        def f(self, y: int): pass", "class C:\n        def f(self, y): pass", False),
+    ("class C:\n        def f(self, y=1): pass", "class C:\n        def f(self, y=2): pass", True),
+])
+def test_a_type_counts_where_it_is_read(package, before, after, counts):
+    hashes = []
+    for body in (before, after):
+        package("far", f"def h(x):\n    {body}\n    return x")
+        hashes.append(code_hash("some.stage"))
+    assert (hashes[0] != hashes[1]) is counts
 
 
 @pytest.mark.parametrize("stage, not_in", [

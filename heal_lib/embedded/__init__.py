@@ -58,8 +58,8 @@ def model_hash(name: str) -> str:
     hashes, others = [file_hash(path) for path in shards], besides(home)
     found = hashes[0] if len(hashes) == 1 else hash_of(hashes)
     try:
-        told = json.loads(card.read_text()) if card.is_file() else {"sha256": found}
-        promised = {shards[0].name: told["sha256"], **told.get("files", {})}
+        told: dict[str, Any] = json.loads(card.read_text()) if card.is_file() else {"sha256": found}
+        promised: dict[str, Any] = {shards[0].name: told["sha256"], **told.get("files", {})}
     except (ValueError, LookupError, TypeError):
         raise HealError(f"{home.name}/card.json is damaged; {mend}") from None
     for file, sha256 in promised.items():
