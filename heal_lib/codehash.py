@@ -106,7 +106,7 @@ class _Runs(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If):
         for_types = ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        node = self.generic_visit(node)
+        self.generic_visit(node)
         return node.orelse if for_types else node
 
     def visit_ImportFrom(self, node: ast.ImportFrom):

@@ -65,6 +65,8 @@ def test_comments_docstrings_and_types_do_not_count(package):
     ("y: int = x", "y = x", False),
     ("y = x", "y = 2 * x", True),
     ("y = 1\n    if TYPE:\n        y = x", "y = 1\n    if not TYPE:\n        y = x", True),
+    ("y = 1\n    if not TYPE_CHECKING:\n        y = 1", "y = 1\n    if not TYPE_CHECKING:\n        y = x", True),
+    ("if TYPE_CHECKING:\n        y = 2\n    else:\n        y = 3", "y = 3", False),
     ("class C:\n        y: int = 1", "class C:\n        y: float = 1", True),
     ("class C:\n        def f(self, y: int): pass", "class C:\n        def f(self, y): pass", False),
     ("class C:\n        def f(self, y=1): pass", "class C:\n        def f(self, y=2): pass", True),
