@@ -155,8 +155,9 @@ class Experiment:
                 for cfg in students.families(self.cfg, method)]
 
     def learning_rate(self, method: str) -> float:
-        """The rate of the grid whose student does best on development problems (ties: the first)."""
-        grid = self.cfg.learning_rates
+        """The rate of the grid whose student does best on development problems (ties: the first). Variants of HEAL
+        differ from it in what is varied alone, and so take its rate [R]."""
+        grid, method = self.cfg.learning_rates, "heal" if method in baselines.ABLATIONS else method
         return grid[0] if len(grid) == 1 else max(grid, key=lambda rate: self.tuning(method, rate))
 
     def students(self, method: str, seed: int) -> list[Stage]:
@@ -202,7 +203,8 @@ class Experiment:
             print(f"{method}: no verified sample in any source, nothing to train on; its cells are missing")
             methods = [m for m in methods if m != method]
         if len(self.cfg.learning_rates) > 1:
-            self.have(stage for m in methods if baselines.get(m).trained for rate in self.cfg.learning_rates
+            tuned = {"heal" if m in baselines.ABLATIONS else m for m in methods if baselines.get(m).trained}
+            self.have(stage for m in sorted(tuned) for rate in self.cfg.learning_rates
                       for stage in self._tuning(m, rate))
         jobs = [(m, s) for s in seeds for m in methods]
         self.evaluate(jobs)

@@ -10,7 +10,6 @@ its data, so a stage's share of the token budget is its share of the (cumulative
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from heal_lib import backends, embedded, training
@@ -90,7 +89,7 @@ def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_si
     loss is measured in each stage, to keep the weights of the least; without any the last are kept. loss: "tokens", or
     "logits": the `teacher`'s distribution on what the student writes, up to `longest` tokens. how: the fields of
     `backends.Finetune`. Leaves training.json: per stage its rows, unique texts, tokens, losses and held-out losses."""
-    start, of = time.perf_counter(), {name: [] for name in STAGES}
+    of: dict[str, list] = {name: [] for name in STAGES}
     for row in rows.select_columns(["stage", *GIVEN]):
         of[row.pop("stage")].append(row)
     stages = curriculum(of, order=order, cumulative=cumulative)
@@ -111,8 +110,7 @@ def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_si
             "tokens": sum(map(length, given)),
             **{name: [[e["step"], e[name]] for e in found if name in e] for name in ("loss", "eval_loss")}}
            for i, (stage, given, found) in enumerate(zip(stages, filled, losses, strict=True), 1)]
-    write_json({"learning_rate": learning_rate, "seed": seed, "stages": log,
-                "seconds": round(time.perf_counter() - start, 3)}, folder / "training.json")
+    write_json({"learning_rate": learning_rate, "seed": seed, "stages": log}, folder / "training.json")
 
 
 def length(row) -> int:

@@ -66,7 +66,7 @@ class Scale:
     teacher_draws: int = setting(1, 1, 1000, unit="draws of all the teacher's texts")  # seeds take them in turn
     train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # of each student, prompts included, as for all
     batch_size: int = setting(8, 1, MANY, unit="rows")
-    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # each method's is the best in development
+    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # a grid, for HEAL and each rival
     backend: str = one_of("hf", "unsloth")  # what trains the student
     finetune: str = one_of("full", "lora", "qlora")
     lora_rank: int = setting(32, 1, 65_536)
@@ -138,7 +138,7 @@ SCALES = {
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=300,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,
-                  learning_rates=(3e-3, 1e-2, 3e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
+                  learning_rates=(2.5e-3, 5e-3, 1e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`), sized by count for an hour on two cores; not run yet. With more time:

@@ -238,13 +238,14 @@ def _drawn(run, name):
 
 def at_budgets(run, methods):
     """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the samples
-    and `teacher_tokens` per method. Of samples, hints and repairs alike a smaller share is drawn [R]."""
-    found = []
+    and `teacher_tokens` per method. Of samples, hints and repairs alike a smaller share is drawn [R], and each method
+    keeps the learning rate that it has for the whole [R]."""
+    found, sizes = [], run.cfg.pick("n_samples", "n_hinted", "n_candidates")
     for share in (*run.cfg.budgets, 1.0):
-        sizes = run.cfg.pick("n_samples", "n_hinted", "n_candidates")
-        its = run.variant({name: max(1, round(share * size)) for name, size in sizes.items()})
-        samples = with_pooled(its.evaluations(methods, run.cfg.ablation_seeds))
-        tokens = {name: sum(_drawn(its, name).values()) for name in methods}
+        fewer = {name: max(1, round(share * size)) for name, size in sizes.items()}
+        of = {name: run.variant({**fewer, "learning_rates": (run.learning_rate(name),)}) for name in methods}
+        its = [its.evaluations([name], run.cfg.ablation_seeds) for name, its in of.items()]
+        samples, tokens = with_pooled(pd.concat(its)), {name: sum(_drawn(of[name], name).values()) for name in methods}
         table = accuracies(samples, n_boot=run.cfg.n_boot)
         found.append(table.assign(share=share, teacher_tokens=table["method"].map(tokens)))
     return pd.concat(found, ignore_index=True)
@@ -255,9 +256,10 @@ def _training(run, name, spec):
         return {"rows": 0, "unique": 0, "trained_tokens": 0, "training_seconds": 0.0}
     seeds = run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds
     logs, rows = [run.training_logs(name, seed) for seed in seeds], sum(run.training_sources(name).values(), [])
+    spent = [sum(run.store.get(stage).seconds for stage in run.students(name, seed)) for seed in seeds]
     return {"rows": len(rows), "unique": len({(row["problem_id"], row["text"]) for row in rows}),
             "trained_tokens": np.mean([sum(part["tokens"] for log in each for part in log["stages"]) for each in logs]),
-            "training_seconds": np.mean([sum(log["seconds"] for log in each) for each in logs])}
+            "training_seconds": np.mean(spent)}
 
 
 # --- the assumption switches (notebook 06, METHOD section 7): unit and range, and another value to try
