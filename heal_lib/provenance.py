@@ -72,10 +72,12 @@ def models_folder() -> Path:
 
 
 def models(*others: str) -> dict:
-    """{file: sha256} of the shipped weights in use, and {name: hash of all files} of `others` that are not shipped."""
-    folder = models_folder()
-    weights = sorted(folder.rglob("*.safetensors"))
-    found = {path.relative_to(folder).as_posix(): file_hash(path) for path in weights}
+    """{file: sha256} of the shipped weights in use and of what makes models with them, and {name: hash of all files}
+    of `others` that are not shipped."""
+    found, root = {}, models_folder()
+    for weights in sorted(root.rglob("*.safetensors")):
+        for file, sha256 in {weights.name: file_hash(weights), **embedded.besides(weights.parent)}.items():
+            found[(weights.parent / file).relative_to(root).as_posix()] = sha256
     return found | {name: embedded.model_hash(name) for name in others if name not in embedded.SHIPPED}
 
 

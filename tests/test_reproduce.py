@@ -233,7 +233,7 @@ def test_from_scratch_trains_the_models_side_by_side_and_uses_them(project, exec
     assert [out.count(f"made model {name}") for name in pretrain.PLANS] == [1] * len(pretrain.PLANS)
     assert asked == [min(len(pretrain.PLANS), len(os.sched_getaffinity(0)))] * 2
     record = json.loads((project / "results" / "s" / "run.json").read_text())
-    assert list(record["models"]) == sorted(f"{name}/model.safetensors" for name in pretrain.PLANS)
+    assert {f"{name}/model.safetensors" for name in pretrain.PLANS} <= set(record["models"])
 
 
 def test_values_are_read_as_data_and_never_run():

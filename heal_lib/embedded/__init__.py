@@ -73,7 +73,7 @@ def besides(home: Path) -> dict[str, str]:
     from heal_lib.files import file_hash
 
     others = {path for pattern in BESIDES for path in home.glob(pattern)}
-    return {path.relative_to(home).as_posix(): file_hash(path) for path in others}
+    return {path.relative_to(home).as_posix(): file_hash(path) for path in sorted(others)}
 
 
 def _shards(home: Path, name: str, mend: str) -> list[Path]:
