@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from heal_lib.errors import HealError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 # What LoRA adapts, by the names that Qwen, Llama and their kin share.
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -42,13 +48,13 @@ def check(how: Finetune) -> None:
                         "runs on one GPU")
 
 
-def load(base: str, how: Finetune, seed: int = 0):
+def load(base: str, how: Finetune, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """(model, tokenizer) in train mode, ready for `training.fit`; `base` is a folder of safetensors."""
     check(how)
     return (_unsloth if how.backend == "unsloth" else _hf)(os.path.abspath(base), how, seed)
 
 
-def save(model, tokenizer, folder, how: Finetune) -> None:
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str, how: Finetune) -> None:
     """Writes the whole model to a folder, adapters merged, in the type of the folder that it came from, and leaves
     `model` as it was for the next stage."""
     import copy

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from heal_lib import pure, sampling, trajectory, worlds
 from heal_lib.engines import choose
 from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of, rng_of, seed_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from heal_lib.engines import Engine
+    from heal_lib.scales import Scale
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ CONTROLS = tuple(name for name in ABLATIONS if name not in MODULES)
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
 
 
-def chosen(names, cfg) -> tuple[str, ...]:
+def chosen(names: Iterable[str], cfg: Scale) -> tuple[str, ...]:
     """Those of the methods that the scale compares."""
     return tuple(name for name in names if cfg.all_methods or name in CORE)
 
@@ -113,7 +120,10 @@ def get(name: str) -> Method:
 TRAINED = {"stage": "string", "input_ids": "list<int64>", "completion_mask": "list<int64>"}  # besides the COLUMNS
 
 
-def training_rows(*, of, base, filter, pool, hinted, repairs, readings, rivals, settings, seed, teacher, student):
+def training_rows(*, of: Any, base: str | Callable[..., Any], filter: str | None, pool: Sequence[Dataset],
+                  hinted: Sequence[Dataset], repairs: Sequence[Dataset], readings: Mapping[str, Sequence[Dataset]],
+                  rivals: Sequence[Dataset], settings: Mapping[str, Any], seed: int, teacher: str,
+                  student: str) -> Dataset:
     """A method's training data: trajectories with the `stage` that they are for (base, hint or repair), and their
     tokens for the student. Only verified samples get in, Base included.
 
@@ -134,7 +144,7 @@ def training_rows(*, of, base, filter, pool, hinted, repairs, readings, rivals, 
                                   for name, rows in sources.items() for row in rows], TRAINED)
 
 
-def unique(*sources: list[dict]) -> list[list[dict]]:
+def unique(*sources: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """The sources without texts that stand earlier, in the same source or one before it; a text of another problem is
     another text [R]."""
     seen: set[tuple] = set()
@@ -146,7 +156,7 @@ def unique(*sources: list[dict]) -> list[list[dict]]:
     return [[row for row in rows if new(row)] for rows in sources]
 
 
-def tokens(row: dict, writer, reader) -> dict:
+def tokens(row: dict[str, Any], writer: Engine, reader: Engine) -> dict[str, Any]:
     """Prompt and completion ids of a row with the mask of what is learned; the hint is in neither. Text is tokenised
     again for a student (`writer`) with a vocabulary of its own."""
     prompt, ids = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row))), list(row["token_ids"])
@@ -231,13 +241,13 @@ def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict
     return [row for row, stays in zip(rows, kept, strict=True) if stays]
 
 
-def surface(rows) -> np.ndarray:
+def surface(rows: Sequence[dict[str, Any]]) -> np.ndarray:
     """[n]: how often each row's text shows what its world's shortcuts look like (`World.shortcut_pattern`), 0 in worlds
     whose shortcuts have no look of their own; more is more suspect. What a reader sees without any model [R]."""
     return np.array([len(re.findall(worlds.get(row["world"]).shortcut_pattern, row["text"])) for row in rows], float)
 
 
-def anomalies(readings, how: str, settings) -> np.ndarray:
+def anomalies(readings: Iterable[dict[str, Any]], how: str, settings: Mapping[str, Any]) -> np.ndarray:
     """[n]: the score of a filter for each reading; more is more suspect. how: pure, pure+, nll or entropy."""
     if how == "pure":
         return np.array([pure.anomaly({**r, "ppl": np.array(r["ppl"]), "uncertainty": np.array(r["uncertainty"])},
@@ -252,7 +262,7 @@ def anomalies(readings, how: str, settings) -> np.ndarray:
     raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, regex, random or oracle")
 
 
-def capped(rows: list[dict], cap: int, seed: int) -> list[dict]:
+def capped(rows: Iterable[dict[str, Any]], cap: int, seed: int) -> list[dict[str, Any]]:
     """At most `cap` rows per problem, a seeded choice."""
     groups: dict[str, list[dict]] = {}
     for row in rows:

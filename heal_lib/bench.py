@@ -86,8 +86,11 @@ def sampling() -> list[dict[str, Any]]:
         drawn["here"] = sum(len(s.token_ids) for group in engine.sample(prompts, SAMPLES, SamplingParams(length), 0)
                             for s in group)
 
+    def first(logits: Any) -> Any:
+        return logits[:, 0]
+
     def blind():
-        kept, hf.token_entropy = hf.token_entropy, lambda logits: logits[:, 0]
+        kept, hf.token_entropy = hf.token_entropy, first
         try:
             here()
         finally:

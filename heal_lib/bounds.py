@@ -54,12 +54,12 @@ class Range:
         return ", ".join(said)
 
 
-def setting(default: Any, low: float = -math.inf, high: float = math.inf, **facts) -> Any:
+def setting(default: Any, low: float = -math.inf, high: float = math.inf, **facts: Any) -> Any:
     """A dataclass's field with its default and its `Range`."""
     return dataclasses.field(default=default, metadata={"range": Range(low, high, **facts)})
 
 
-def one_of(default: str, *others: str, **facts) -> Any:
+def one_of(default: str, *others: str, **facts: Any) -> Any:
     """A field that takes one of some texts, the default first."""
     return setting(default, choices=(default, *others), **{"other": (*others, default)[0], **facts})
 

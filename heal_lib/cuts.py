@@ -10,11 +10,19 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from heal_lib import analysis, embedded, stats, teacher, worlds
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from numpy.typing import ArrayLike
+
+    from heal_lib.scales import Scale
 
 CHANCES = ("window", "trajectory", "permuted", "fixed")
 HINTS = ("answer", "first_step", "wrong", "none")
@@ -24,7 +32,7 @@ RATIOS = {"repair_rate": ("accepted", "candidates"), "genuine_rate": ("good", "c
 DRAWN = ("problem_id", "world", "difficulty", "correct", "genuine", "n_generated", "text")
 
 
-def elsewhere(found, slack: int) -> np.ndarray:
+def elsewhere(found: Sequence[dict[str, Any]], slack: int) -> np.ndarray:
     """[n, 2] from `analysis.breakpoints` with a first break: the chances `permuted` and `fixed`. A breakpoint beyond a
     trajectory's end is its last step, as when it is cut there."""
     out, groups = np.zeros((len(found), 2)), [(f["world"], f["difficulty"]) for f in found]
@@ -38,7 +46,7 @@ def elsewhere(found, slack: int) -> np.ndarray:
     return out
 
 
-def breaks(found, *, n_boot: int) -> pd.DataFrame:
+def breaks(found: Sequence[dict[str, Any]], *, n_boot: int) -> pd.DataFrame:
     """One row per world and slack (0 and 1 steps): share of breakpoints that hit the oracle's break (`mean`), each
     chance, and hit minus chance, with intervals over problems. `found`: from `analysis.breakpoints`."""
     broken, rows = [f for f in found if f["first_break"] is not None], []
@@ -56,7 +64,7 @@ def breaks(found, *, n_boot: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def yields(data: dict, name: str, *, n_boot: int) -> pd.DataFrame:
+def yields(data: Mapping[str, Dataset], name: str, *, n_boot: int) -> pd.DataFrame:
     """What repairs yield: one row per world, key of `data` and metric of RATIOS, with intervals over problems.
 
     data: {cut or hint: data set of repairs}, the first being what the others are held against; `name`: the column of
@@ -85,7 +93,8 @@ def yields(data: dict, name: str, *, n_boot: int) -> pd.DataFrame:
                                        "ci_high", "first_minus_this", "diff_low", "diff_high"])
 
 
-def relative(a, b, *, n_boot: int, seed: int = 0) -> tuple[float, float, float]:
+def relative(a: Sequence[ArrayLike], b: Sequence[ArrayLike], *, n_boot: int,
+             seed: int = 0) -> tuple[float, float, float]:
     """(ratio, low, high), 95 %, of two ratios of sums, whole problems resampled: a and b are pairs (numerator,
     denominator), [n_problems] each. NaN where b has no numerator."""
     columns = np.stack([np.asarray(x, dtype=float) for x in (*a, *b)], 1)
@@ -99,7 +108,7 @@ def relative(a, b, *, n_boot: int, seed: int = 0) -> tuple[float, float, float]:
     return float(value), float(low), float(high)
 
 
-def gates(cfg) -> pd.DataFrame:
+def gates(cfg: Scale) -> pd.DataFrame:
     """The gates of the worlds that are to judge GEAR, from their teacher's card: value, bounds, and whether it lies
     within. The worlds of the first family have none of them: they are mechanism checks."""
     rows = []

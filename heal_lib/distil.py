@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
@@ -33,7 +34,7 @@ SIZES = {"n_distil": 1000, "n_test": 200, "k_eval": 4, "n_hinted": 10, "n_failed
          "train_tokens": 200_000, "max_new_tokens": 1024}
 
 
-def experiment(data: str, teacher_model: str, student_model: str, out: str | Path, **overrides) -> Experiment:
+def experiment(data: str, teacher_model: str, student_model: str, out: str | Path, **overrides: Any) -> Experiment:
     """The stages of one's own distillation; what is made is kept in `out`/cache. `overrides`: fields of `Scale`.
 
     Raises HealError, one line, for a file, a model or a setting that will not do, before anything is drawn."""

@@ -16,13 +16,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, files, training
 from heal_lib.errors import HealError
 
+if TYPE_CHECKING:
+    from heal_lib.training import TrainConfig
 
-def train(base: str, stages: list[list[dict]], configs: list, folder: str, how: backends.Finetune,
-          heldout: Sequence[dict] = ()) -> list:
+
+def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConfig], folder: str,
+          how: backends.Finetune, heldout: Sequence[dict[str, Any]] = ()) -> list[list[dict[str, Any]]]:
     """`training.train` on `how.processes` processes. Raises HealError where one fails, which has then said why."""
     for config in configs:
         if config.batch_size % how.processes:

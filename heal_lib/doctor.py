@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, requires, version
+from typing import Any
 
 from heal_lib import embedded, engines
 from heal_lib.errors import HealError
@@ -90,7 +91,7 @@ def kernel() -> str:
 CHECKS = (python, packages, torch, gpu, disk, models, fonts, kernel)
 
 
-def examine() -> list[dict]:
+def examine() -> list[dict[str, Any]]:
     """One dict per check: `check`, `ok`, and `found`, which names the mend where it is not ok."""
     found = []
     for check in CHECKS:

@@ -9,13 +9,21 @@ Token entropy asks how undecided the model was *before* it drew; it does not dep
 the logits raw: before temperature, top-k and top-p, and never cut to the top few.
 """
 
+from __future__ import annotations
+
 import math
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import special
 
 from heal_lib.errors import HealError, as_floats
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
 
 
 def _torch_of(x):
@@ -45,7 +53,7 @@ def _checked_logits(logits):
     return x, torch
 
 
-def token_entropy(logits):
+def token_entropy(logits: ArrayLike | torch.Tensor) -> Any:
     """Full-vocabulary entropy of the next-token distribution [P; full vocabulary and raw logits R].
 
     `logits`: numpy array (or nested list) or torch tensor [..., V]; a logit may be -inf (0 ln 0 = 0).
@@ -59,7 +67,7 @@ def token_entropy(logits):
     return special.entr(special.softmax(x, axis=-1)).sum(-1)
 
 
-def self_certainty(logits):
+def self_certainty(logits: ArrayLike | torch.Tensor) -> Any:
     """KL divergence of the uniform distribution from the next-token distribution, -ln V - mean_v ln p(v): the more,
     the surer the model (Kang et al. 2025, arXiv 2502.18581). Logits [..., V] to [...] nats; inf where a logit is -inf.
     HealError as in `token_entropy`."""
@@ -68,7 +76,7 @@ def self_certainty(logits):
     return -math.log(x.shape[-1]) - logp.mean(-1)
 
 
-def token_nll(logits, ids):
+def token_nll(logits: ArrayLike | torch.Tensor, ids: Any) -> Any:
     """Surprisal -ln p(id) in nats: logits [..., V], integer ids [...] to [...]; inf where the logit is -inf.
 
     This is what perplexity is made of, and what must not be called entropy. HealError as in
@@ -89,7 +97,7 @@ def token_nll(logits, ids):
     return -np.take_along_axis(special.log_softmax(x, axis=-1), ids[..., None].astype(np.intp), -1)[..., 0]
 
 
-def step_means(values, spans):
+def step_means(values: ArrayLike, spans: Sequence[tuple[int, int]]) -> np.ndarray:
     """Mean of a token quantity over each step: values [T], K spans (start, end), end exclusive, to [K].
 
     Same unit as `values`. HealError on no spans, an empty span, or a span that runs over the end of `values`.
@@ -105,7 +113,7 @@ def step_means(values, spans):
     return np.array([values[start:end].mean() for start, end in spans])
 
 
-def surge(step_entropy, kind="difference"):
+def surge(step_entropy: ArrayLike, kind: str = "difference") -> np.ndarray:
     """How sharply uncertainty rises at each step: [K] nats to [K] nats.
 
     "difference" [R]: D_k, with NaN at the first step (none before it). "value" [R]: the entropy itself.
@@ -120,7 +128,7 @@ def surge(step_entropy, kind="difference"):
     raise HealError(f"surge: unknown kind {kind!r}; use 'difference' or 'value'")
 
 
-def step_perplexity(nll, spans):
+def step_perplexity(nll: ArrayLike, spans: Sequence[tuple[int, int]]) -> np.ndarray:
     """PPL_k = exp(mean NLL of the step) >= 1: token NLL [T] in nats, **no hint in context**, to [K]."""
     with np.errstate(over="ignore"):  # a (nearly) impossible token makes the step's perplexity inf
         return np.exp(step_means(nll, spans))

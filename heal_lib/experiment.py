@@ -8,9 +8,9 @@ Everything is declared in `teacher` and `students`; here it is asked for, side b
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -21,7 +21,12 @@ from heal_lib.scales import Scale
 from heal_lib.store import Stage, Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
+    from datasets import Dataset
+
+    from heal_lib.trajectory import Problem
 
 SMALL = 2**30  # bytes of weights, teacher and student together
 EVALUATED = ("problem_id", "world", "difficulty", "sample", "text", "finished", "correct", "genuine", "n_generated")
@@ -31,10 +36,12 @@ class Experiment:
     """The stages of one scale, all families of its worlds together. Every method returns what it made or reused."""
 
     def __init__(self, cfg: Scale, store: Store | None = None):
+        self.cfg: Scale
+        self.store: Store
         self.cfg, self.store = cfg, store or Store()
         self._loaded: dict = {}
 
-    def variant(self, switches: dict) -> Self:
+    def variant(self, switches: Mapping[str, Any]) -> Self:
         """The same with some switches changed; what they do not touch is reused."""
         return type(self)(replace(self.cfg, **switches), self.store) if switches else self
 
@@ -60,7 +67,7 @@ class Experiment:
         return min(cores, 8) if size < SMALL else 1
 
     # --- the teacher
-    def problems(self, split: str = "distil") -> list:
+    def problems(self, split: str = "distil") -> list[Problem]:
         """The problems that the teacher is given."""
         return [p for cfg in teacher.families(self.cfg) for p in teacher.problems(cfg, split)]
 
@@ -69,7 +76,7 @@ class Experiment:
         return [teacher.source(cfg, group, which, split) for cfg in teacher.families(self.cfg)
                 for group in teacher.groups(cfg, split)]
 
-    def data(self, which: str, split: str = "distil"):
+    def data(self, which: str, split: str = "distil") -> Dataset:
         """The data set of a source, all worlds and difficulties together."""
         from datasets import concatenate_datasets
 
@@ -84,27 +91,27 @@ class Experiment:
         """Makes several sources side by side."""
         self.have(stage for which in sources for stage in self.stages(which, split))
 
-    def pool(self, split: str = "distil"):
+    def pool(self, split: str = "distil") -> Dataset:
         """N unhinted samples per problem."""
         return self.data("pool", split)
 
-    def matched(self):
+    def matched(self) -> Dataset:
         """As many more unhinted samples as HEAL draws tokens for its hints and repairs."""
         return self.data("matched")
 
-    def hinted(self, split: str = "distil"):
+    def hinted(self, split: str = "distil") -> Dataset:
         """Samples drawn with the hint from the start, for problems with share correct below `stage_hint_below`."""
         return self.data("hinted", split)
 
-    def repairs(self, rule: str = "entropy", split: str = "distil"):
+    def repairs(self, rule: str = "entropy", split: str = "distil") -> Dataset:
         """GEAR on the eligible problems: all candidates, accepted (`correct`) or not."""
         return self.data(f"repairs {rule}", split)
 
-    def readings(self, which: str, split: str = "distil"):
+    def readings(self, which: str, split: str = "distil") -> Dataset:
         """PURE's reading of the accepted rows of "hinted" or "repairs <rule>", see `pure.read`."""
         return self.data(f"readings {which}", split)
 
-    def accepted(self, which: str, split: str = "distil") -> list[dict]:
+    def accepted(self, which: str, split: str = "distil") -> list[dict[str, Any]]:
         """The rows that end properly, verify, and do not speak of the hint."""
         return [row for row in self.data(which, split) if row["correct"]]
 
@@ -112,12 +119,13 @@ class Experiment:
         """problem id -> c, the number of correct samples of N."""
         return {key: c for key, (c, _) in sampling.counts(self.pool(split)).items()}
 
-    def failed(self, split: str = "distil") -> dict[str, list[dict]]:
+    def failed(self, split: str = "distil") -> dict[str, list[dict[str, Any]]]:
         """Eligible problem id -> the failed trajectories chosen for repair."""
         cfg = self.cfg
         return gear.failed(self.pool(split), cfg.n_failed, cfg.eligible_max_correct, cfg.teacher_seed)
 
-    def anomalies(self, which: str, split: str = "distil", *, how=None, when=None) -> np.ndarray:
+    def anomalies(self, which: str, split: str = "distil", *, how: str | None = None,
+                  when: str | None = None) -> np.ndarray:
         """A(y) per accepted row; `how` and `when` default to the scale's reading of PURE."""
         settings = self.cfg.pick("pure_aggregate", "pure_uncertainty", "pure_eps")
         settings |= {"pure_aggregate": how} if how else {}
@@ -125,7 +133,7 @@ class Experiment:
         return baselines.anomalies(self.readings(which, split), "pure", settings)
 
     # --- methods
-    def training_sources(self, method: str) -> dict[str, list[dict]]:
+    def training_sources(self, method: str) -> dict[str, list[dict[str, Any]]]:
         """Stage (base, hint, repair) -> rows of a method, filtered and capped, with their tokens for the student."""
         if method not in self._loaded:
             stages = [students.training_rows(cfg, method) for cfg in students.families(self.cfg, method)]
@@ -139,7 +147,7 @@ class Experiment:
             self._loaded[method] = found
         return self._loaded[method]
 
-    def prepare(self, methods, seeds=(0,)) -> None:
+    def prepare(self, methods: Iterable[str], seeds: Iterable[int] = (0,)) -> None:
         """The teacher's share of the work for these methods and seeds, side by side."""
         self.have(students.training_rows(cfg, m) for seed in seeds for m in methods if baselines.get(m).trained
                   for cfg in students.families(self.cfg, m, seed))
@@ -165,11 +173,11 @@ class Experiment:
         return [students.student(cfg, method, seed, self.learning_rate(method))
                 for cfg in students.families(self.cfg, method, seed)]
 
-    def student(self, method: str, seed: int):
+    def student(self, method: str, seed: int) -> Path:
         """Folder with stage-1 .. stage-n of a method's student (of the first family)."""
         return self.store.get(self.students(method, seed)[0]).folder
 
-    def training_logs(self, method: str, seed: int) -> list[dict]:
+    def training_logs(self, method: str, seed: int) -> list[dict[str, Any]]:
         """What training left beside the weights, one for each family: see `pace.train`."""
         return [read_json(self.store.get(stage).folder / "training.json") for stage in self.students(method, seed)]
 
@@ -188,11 +196,11 @@ class Experiment:
         return [students.evaluation(cfg, method, seed, rate, stage)
                 for cfg in students.families(self.cfg, method, seed)]
 
-    def evaluate(self, jobs: Iterable[tuple]) -> None:
+    def evaluate(self, jobs: Iterable[tuple[Any, ...]]) -> None:
         """Makes evaluations, given as (method, seed) or (method, seed, stage), side by side."""
         self.have(stage for job in jobs for stage in self._evaluation(*job))
 
-    def evaluations(self, methods, seeds=None) -> pd.DataFrame:
+    def evaluations(self, methods: Sequence[str], seeds: Sequence[int] | None = None) -> pd.DataFrame:
         """All samples of these methods and seeds. A method whose sources hold nothing has no students: it is named, and
         its cells are missing in what follows."""
         import pandas as pd

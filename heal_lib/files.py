@@ -129,7 +129,7 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def facts_of(folder: Path, besides: str | None = None) -> dict[str, dict]:
+def facts_of(folder: Path, besides: str | None = None) -> dict[str, dict[str, Any]]:
     """{file: its size in bytes and sha256} of all files below a folder, `besides` one."""
     made = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {name: {"size": path.stat().st_size, "sha256": file_hash(path)}

@@ -9,15 +9,27 @@ Here steps are counted from 0: the breakpoint i = k* - 1 lies in 1 <= i <= max(1
 max(0, i - b) leading steps stay.
 """
 
+from __future__ import annotations
+
 import math
 import statistics
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heal_lib import entropy, sampling, worlds
 from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of, rng_of, seed_of, to_dataset
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from numpy.typing import ArrayLike
+
+    from heal_lib.embedded.writer import Writer
+    from heal_lib.engines import Engine, SamplingParams
+    from heal_lib.worlds.base import World
 
 CUT_RULES = ("entropy", "random", "middle", "value", "start", "oracle", "fixed", "permuted", "random-text")
 _WINDOW = ("surge", "window", "window_unit", "backoff")
@@ -26,12 +38,12 @@ UNREAD = {"random": ("surge",), "value": ("surge",), "middle": _WINDOW, "start":
           "random-text": _WINDOW[:3]}
 
 
-def eligible(n_correct, max_correct=1):
+def eligible(n_correct: ArrayLike, max_correct: int = 1) -> Any:
     """Whether a problem with `n_correct` right samples (int or array, of N = 30) is repaired [S]."""
     return np.asarray(n_correct) <= max_correct
 
 
-def window_stop(n_steps, window, window_unit="steps", step_lengths=None):
+def window_stop(n_steps: int, window: float, window_unit: str = "steps", step_lengths: ArrayLike | None = None) -> int:
     """One past the last step that may be the breakpoint: steps that begin in the window, at least step 1."""
     if not 0 < window <= 1:
         raise HealError(f"window={window}: must lie in (0, 1]; the default is 1/3")
@@ -48,9 +60,8 @@ def window_stop(n_steps, window, window_unit="steps", step_lengths=None):
     return max(2, int((begins < math.ceil(lengths.sum() * window - 1e-9)).sum()))
 
 
-def find_breakpoint(
-    step_entropy, window=1 / 3, *, surge="difference", window_unit="steps", step_lengths=None
-):
+def find_breakpoint(step_entropy: ArrayLike, window: float = 1 / 3, *, surge: str = "difference",
+                    window_unit: str = "steps", step_lengths: ArrayLike | None = None) -> int | None:
     """Index of the step where the trajectory goes astray: the largest entropy surge early on [S].
 
     `step_entropy`: [K] nats, mean token entropy of each step. `surge`: "difference" (rise over the step
@@ -64,14 +75,16 @@ def find_breakpoint(
     return None if len(rise) < 2 else 1 + int(np.argmax(rise[1:stop]))
 
 
-def kept_steps(breakpoint, backoff=1):
+def kept_steps(breakpoint: int | None, backoff: int = 1) -> int:
     """How many leading steps stay: max(0, breakpoint - backoff) [S]; 0 if there is no breakpoint (None)."""
     if backoff < 0:
         raise HealError(f"backoff={backoff}: must be 0 or more steps")
     return 0 if breakpoint is None else max(0, breakpoint - backoff)
 
 
-def cut_position(rule, step_entropy, *, rng=None, at=None, backoff=1, window=1 / 3, surge="difference", **unit):
+def cut_position(rule: str, step_entropy: Sequence[float] | np.ndarray, *, rng: np.random.Generator | None = None,
+                 at: int | None = None, backoff: int = 1, window: float = 1 / 3, surge: str = "difference",
+                 **unit: Any) -> int:
     """How many leading steps stay under GEAR's rule or one of its controls (METHOD section 5) [R].
 
     "entropy": GEAR itself; "value": the step of largest entropy; "random": a step drawn evenly by `rng` (a
@@ -101,7 +114,8 @@ def cut_position(rule, step_entropy, *, rng=None, at=None, backoff=1, window=1 /
     return kept_steps(find_breakpoint(step_entropy, window, surge=kind, **unit), backoff)
 
 
-def repairs(*, world, pool, rule, n_failed, n_candidates, max_correct, model, engine, settings, seed, **switches):
+def repairs(*, world: str, pool: Dataset, rule: str, n_failed: int, n_candidates: int, max_correct: int, model: str,
+            engine: str, settings: Mapping[str, Any], seed: int, **switches: Any) -> Dataset:
     """GEAR on a teacher's pool of one world and difficulty: all candidates of the eligible problems as a data set,
     accepted (`correct`) or not. settings: temperature, top_p, max_new_tokens. switches: those of `repair`."""
     chosen = [row for rows in failed(pool, n_failed, max_correct, seed).values() for row in rows]
@@ -112,7 +126,7 @@ def repairs(*, world, pool, rule, n_failed, n_candidates, max_correct, model, en
                              params=sampling.params(it, chosen[0]["difficulty"], settings), seed=seed, **switches))
 
 
-def failed(pool, n_failed: int, max_correct: int, seed: int) -> dict[str, list[dict]]:
+def failed(pool: Dataset, n_failed: int, max_correct: int, seed: int) -> dict[str, list[dict[str, Any]]]:
     """Eligible problem id -> its failed trajectories chosen for repair (seeded, at most `n_failed`) [S]."""
     counts, chosen = sampling.counts(pool), {}
     for row in pool:
@@ -124,7 +138,8 @@ def failed(pool, n_failed: int, max_correct: int, seed: int) -> dict[str, list[d
     return chosen
 
 
-def given_breaks(rule, breakpoints, oracle_breaks=(), seed=0):
+def given_breaks(rule: str, breakpoints: Sequence[int | None], oracle_breaks: Iterable[int | None] = (),
+                 seed: int = 0) -> list[int | None]:
     """`cut_position`'s `at` for each trajectory of a call: lists [n] of GEAR's breakpoints and of the oracle's first
     breaks (None: none) to a list [n]. "fixed": the median of GEAR's, the lower of two; "permuted": GEAR's, dealt out
     anew by `seed`, so that they keep their distribution and lose their trajectory; "oracle": the oracle's; other rules
@@ -139,8 +154,10 @@ def given_breaks(rule, breakpoints, oracle_breaks=(), seed=0):
     return [None] * len(breakpoints)
 
 
-def repair(engine, world, failed, *, rule="entropy", n_candidates=20, params, seed, hint="answer",
-           window=1 / 3, window_unit="steps", surge="difference", backoff=1, step_delimiter="") -> list[dict]:
+def repair(engine: Engine | Writer, world: World, failed: Sequence[dict[str, Any]], *, rule: str = "entropy",
+           n_candidates: int = 20, params: SamplingParams, seed: int, hint: str = "answer", window: float = 1 / 3,
+           window_unit: str = "steps", surge: str = "difference", backoff: int = 1,
+           step_delimiter: str = "") -> list[dict[str, Any]]:
     """Repairs failed trajectories of one world; returns one data-set row per candidate, accepted or not.
 
     `failed`: rows of the data set (trajectory.COLUMNS), incorrect, of any problems of the world. The teacher continues
@@ -172,6 +189,8 @@ def _cuts(engine, world, failed, rule, seed, backoff, where, delimiter) -> list[
     spans = [world.spans(engine.pieces(row["token_ids"]), delimiter) for row in failed]
     means = [entropy.step_means(row["entropy"], span) for row, span in zip(failed, spans, strict=True)]
     lengths = [[end - start for start, end in span] for span in spans]
+    found: list[int | None]
+    breaks: list[int | None]
     found, breaks = [None] * len(failed), []
     if rule in ("entropy", "fixed", "permuted"):
         found = [find_breakpoint(h, step_lengths=n, **where) for h, n in zip(means, lengths, strict=True)]

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, embedded, smollm, training, worlds
 from heal_lib.backends import Finetune
@@ -29,6 +30,9 @@ from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_json, write_table
 from heal_lib.store import versions
 from heal_lib.worlds.base import box
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 OUT = ROOT / "results" / "gpu"
 STEPS, TOLERANCE = 20, 0.02  # of parity: updates, and nats per token
@@ -41,7 +45,7 @@ SIZES = {  # Qwen3 with its own vocabulary, weights drawn at random
 LENGTHS, VOCABULARY, ROWS = (2048, 8192), 151_936, 24
 
 
-def parity():
+def parity() -> None:
     """Losses of both backends on the same rows in the same order, and the largest gap between them."""
     import pandas as pd
 
@@ -66,7 +70,7 @@ def parity():
         raise HealError(f"parity: losses differ by {gap:.3f} nats; see results/gpu/parity.csv")
 
 
-def texts(tokenizer, name: str, n: int) -> list[dict]:
+def texts(tokenizer: PreTrainedTokenizerBase, name: str, n: int) -> list[dict[str, Any]]:
     """n training rows of a world's own derivations, over and over where there are fewer."""
     words, world = Words(tokenizer), worlds.get(name)
     rows = []
@@ -78,7 +82,7 @@ def texts(tokenizer, name: str, n: int) -> list[dict]:
     return (rows * n)[:n]
 
 
-def bench():
+def bench() -> None:
     """One process for each cell, so that peaks are its own."""
     import pandas as pd
 
@@ -132,12 +136,12 @@ def measure(size: str, length: int, backend: str) -> tuple[float, float]:
     return ROWS * length / seconds, peak
 
 
-def full():
+def full() -> None:
     """Scale `full`, to results/full."""
     _reproduce("full")
 
 
-def big():
+def big() -> None:
     """Pretrains larger embedded models, once, and runs the pipeline on them."""
     from heal_lib.embedded import pretrain
 
@@ -161,7 +165,7 @@ def _run(module: str, *arguments: str, **variables):
 PARTS = {"parity": parity, "bench": bench, "full": full, "big": big}
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs the parts asked for, and notes hardware and versions; exit code 2 where something is missing or differs."""
     import torch
 

@@ -8,7 +8,9 @@ false step has probability 0 and every reading of PURE is trivially right. PURE 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,9 @@ from heal_lib import analysis, cuts, gear, sampling, stats, worlds
 from heal_lib.embedded.writer import Writer
 from heal_lib.trajectory import to_dataset
 from heal_lib.worlds.registers import Habit
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LEVEL = "hard"
 RULES = ("entropy", "start", "permuted", "fixed", "oracle")
@@ -33,7 +38,7 @@ RATIOS = {"over_start": ("entropy", "start"), "over_permuted": ("entropy", "perm
 SETTINGS = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 0}
 
 
-def chart(*, world, values, **sizes):
+def chart(*, world: str, values: Mapping[str, Sequence[Any]], **sizes: Any) -> Dataset:
     """A data set with the rows of every cell of one map; `values`: {knob: its values}, of two knobs. `sizes`: see
     `cell`."""
     from datasets import Dataset
@@ -43,8 +48,8 @@ def chart(*, world, values, **sizes):
                               for row in cell(world, Habit(**{x: a, y: b}), **sizes)])
 
 
-def cell(world, habit, *, n_problems, n_samples, n_failed, n_candidates, eligible_max_correct, backoff, seed,
-         **where) -> list[dict]:
+def cell(world: str, habit: Habit, *, n_problems: int, n_samples: int, n_failed: int, n_candidates: int,
+         eligible_max_correct: int, backoff: int, seed: int, **where: Any) -> list[dict[str, Any]]:
     """What a writer of that habit gives, a row per eligible problem: its failed texts (`n`), in how many of them the
     breakpoint is the oracle's break (`hits`), how many of the others' breakpoints would be (`permuted`), and for each
     cut rule genuine repairs and tokens drawn. `where`: window, window_unit, surge."""

@@ -10,10 +10,16 @@ none, its columns are missing (NaN). Problems are the unit of every interval (95
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pandas as pd
 
 from heal_lib import analysis, evaluation, report, stats, tables
+
+if TYPE_CHECKING:
+    from heal_lib.experiment import Experiment
 
 POOLED = "all, pooled"
 RULES = ("entropy", "start", "random", "fixed", "permuted", "oracle")
@@ -21,7 +27,7 @@ TOLD = (("entropy", "none"), ("entropy", "wrong"), ("start", "wrong"))  # contro
 READINGS = ("pure+", "mean NLL", "token entropy", "length", "random")  # beside the scale's own ratio
 
 
-def ceiling(run) -> pd.DataFrame:
+def ceiling(run: Experiment) -> pd.DataFrame:
     """One row per benchmark of the teacher's pool: `unsolved`, `pass_1` and `pass_n` with intervals, the share of the
     right samples that are genuine, the share cut off by the length limit, tokens per sample."""
     pool = run.pool().select_columns(["problem_id", "world", "difficulty", "correct", "genuine", "finished",
@@ -40,7 +46,7 @@ def ceiling(run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def curves(run) -> dict[str, tuple]:
+def curves(run: Experiment) -> dict[str, tuple[Any, ...]]:
     """benchmark -> (k, mean, low, high) of pass@k, [N] each."""
     found: dict[str, list] = {}
     for problem in run.problems():
@@ -50,12 +56,12 @@ def curves(run) -> dict[str, tuple]:
                                            n_boot=run.cfg.n_boot)) for name, c in found.items()}
 
 
-def has_oracle(run) -> bool:
+def has_oracle(run: Experiment) -> bool:
     """Whether the worlds' oracle judges some of the teacher's samples."""
     return max(run.pool()["genuine"]) >= 0
 
 
-def repairs(run) -> dict[tuple[str, str], pd.DataFrame]:
+def repairs(run: Experiment) -> dict[tuple[str, str], pd.DataFrame]:
     """(cut rule, what is told) -> GEAR's candidates, for RULES under the answer and the controls TOLD."""
     asked = [(rule, run.cfg.hint) for rule in RULES if rule != "oracle" or has_oracle(run)] + list(TOLD)
     variants = {told: run.variant({} if told == run.cfg.hint else {"hint": told}) for _, told in asked}
@@ -64,7 +70,7 @@ def repairs(run) -> dict[tuple[str, str], pd.DataFrame]:
     return {(rule, told): variants[told].repairs(rule).select_columns(columns).to_pandas() for rule, told in asked}
 
 
-def cuts(run) -> pd.DataFrame:
+def cuts(run: Experiment) -> pd.DataFrame:
     """One row per cut rule and hint: shares of the candidates that are `verified` and `genuine` (verified and so
     judged) with intervals, GEAR's minus these, how many of the genuine are different texts, tokens per genuine one."""
     drawn, rows, n_boot = repairs(run), [], run.cfg.n_boot
@@ -94,7 +100,7 @@ def _totals(table):
                                      candidates=("candidates", "sum"), tokens=("n_generated", "sum"))
 
 
-def filters(run) -> pd.DataFrame:
+def filters(run: Experiment) -> pd.DataFrame:
     """One row per reading of PURE and its rivals: AUROC (spurious above genuine) with interval, what dropping lambda of
     each problem's pool keeps; see `analysis.detection_table`. Empty where the oracle judges no accepted row."""
     rows, reads = [], []
@@ -115,7 +121,7 @@ def filters(run) -> pd.DataFrame:
         n_boot=cfg.n_boot))
 
 
-def students(run, methods) -> tuple[pd.DataFrame, pd.DataFrame]:
+def students(run: Experiment, methods: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(samples of `run.evaluations`, the same with all benchmarks once more under POOLED)."""
     samples = run.evaluations(list(methods))
     return samples, tables.with_pooled(samples, "", POOLED)

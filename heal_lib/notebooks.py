@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from heal_lib import child, embedded, pages, scales, workers
 from heal_lib.bounds import example
@@ -81,7 +82,8 @@ def declared(path: Path) -> dict[str, str]:
         raise HealError(f"{path.name}: not a notebook ({why}); restore it with git checkout") from None
 
 
-def settings(scale: str, pairs: Iterable[tuple[str, str]], known: dict[str, dict]) -> tuple[scales.Scale, dict]:
+def settings(scale: str, pairs: Iterable[tuple[str, str]],
+             known: Mapping[str, dict[str, Any]]) -> tuple[scales.Scale, dict[str, Any]]:
     """(the scale, {name: value} of the -p options); `known` maps a notebook's name to the parameters it declares.
 
     HealError for a name that none declares, a value that cannot be, or a parameters cell that was edited and saved:
@@ -192,7 +194,7 @@ def _end(group: int, kernel: subprocess.Popen) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def execute(path: Path, folder: Path, parameters: dict, environment: dict[str, str] | None = None) -> None:
+def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: dict[str, str] | None = None) -> None:
     """Runs a notebook into `folder`/notebooks and `folder`/html, whole or not at all.
 
     environment: variables for its kernel, besides those of this process.

@@ -23,7 +23,7 @@ def model() -> HFEngine:
     return HFEngine(*embedded.load("teacher"))
 
 
-def table(problems: int = PROBLEMS, samples: int = SAMPLES) -> list[dict]:
+def table(problems: int = PROBLEMS, samples: int = SAMPLES) -> list[dict[str, Any]]:
     """Rows per second of each way; all draw the same tokens, which is checked before anything is timed."""
     local, world = model(), worlds.get("countdown")
     prompts = [local.prompt(world.prompt(p)) for p in world.problems("test", problems, 0, "hard")]

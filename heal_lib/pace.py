@@ -10,7 +10,8 @@ its data, so a stage's share of the token budget is its share of the (cumulative
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, embedded, training
 from heal_lib.backends import Finetune
@@ -19,11 +20,16 @@ from heal_lib.errors import HealError
 from heal_lib.files import unfinished, write_json
 from heal_lib.trajectory import rng_of, seed_of
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from datasets import Dataset
+
 STAGES = ("base", "hint", "repair")
 GIVEN = ["input_ids", "completion_mask"]  # of a row, to training
 
 
-def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: bool = True) -> list[list]:
+def curriculum(sources: Mapping[str, list[Any]], *, order: str = "staged", cumulative: bool = True) -> list[list[Any]]:
     """Source name -> rows, to the list of stages' rows.
 
     order: staged [P], separate (staged, but never cumulative: every source weighs as much as when mixed), reversed,
@@ -48,14 +54,14 @@ def curriculum(sources: dict[str, list], *, order: str = "staged", cumulative: b
     return [[row for part in parts[: i + 1] for row in part] for i in range(len(parts))]
 
 
-def budgets(stages: list[list], total: int, length: Callable = len) -> list[int]:
+def budgets(stages: Sequence[Sequence[Any]], total: int, length: Callable[[Any], int] = len) -> list[int]:
     """Tokens of each stage, in proportion to its data; they add up to `total`."""
     sizes = [sum(map(length, rows)) for rows in stages]
     edges = [round(total * sum(sizes[:i]) / sum(sizes)) for i in range(len(sizes) + 1)]
     return [b - a for a, b in zip(edges, edges[1:], strict=False)]
 
 
-def fill(rows: list, budget: int, seed: int, length: Callable = len) -> list:
+def fill(rows: Sequence[Any], budget: int, seed: int, length: Callable[[Any], int] = len) -> list[Any]:
     """Rows in shuffled passes until the budget of tokens is reached: methods differ in data, not in tokens.
 
     Raises HealError for rows without tokens, which would never reach it."""
@@ -80,8 +86,10 @@ def same_passes(total: int, lengths: list[int], like: list[int]) -> int:
     return round(total * sum(lengths) / sum(like)) if like else total
 
 
-def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_size, learning_rate, how, seed, folder,
-          like=None, heldout=None, teacher=None, longest=0):
+def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, cumulative: bool, n_tokens: int,
+          batch_size: int, learning_rate: float, how: dict[str, Any], seed: int, folder: Path,
+          like: Dataset | None = None, heldout: Dataset | None = None, teacher: str | None = None,
+          longest: int = 0) -> None:
     """Trains a student on rows with a `stage` each; folder/stage-1 .. stage-n hold its weights after each stage.
 
     restart: a learning-rate schedule for each stage, or one for all. n_tokens: to train on, prompts included; with
@@ -113,7 +121,7 @@ def train(*, rows, student, order, restart, loss, cumulative, n_tokens, batch_si
     write_json({"learning_rate": learning_rate, "seed": seed, "stages": log}, folder / "training.json")
 
 
-def length(row) -> int:
+def length(row: dict[str, Any]) -> int:
     """Tokens of a training row, prompt and completion."""
     return len(row["input_ids"])
 

@@ -10,6 +10,10 @@ import sys
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 # nbformat's jsonschema would compile 38 grammars of web addresses, a second in each process, and check none.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None: not to be imported
@@ -25,7 +29,7 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
  {%- endif %}></div>{% endblock %}"""  # nbconvert's own has no place for a description
 
 
-def tidy(notebook, folder: Path):
+def tidy(notebook: NotebookNode, folder: Path) -> NotebookNode:
     """The notebook, changed in place: each cell's log is folded into one line, and each figure described by its caption
     in `folder`/figures, or else by the heading above it, and stored with a palette. Doing it twice changes nothing."""
     heading = ""
@@ -86,13 +90,13 @@ def with_palette(png: bytes) -> bytes:
     return made.getvalue()
 
 
-def title(notebook) -> str:
+def title(notebook: NotebookNode) -> str:
     """A notebook's title: its first heading."""
     return next((line.lstrip("# ") for cell in notebook.cells for line in cell.source.splitlines()
                  if cell.cell_type == "markdown" and line.startswith("# ")), "Notebook")
 
 
-def html(notebook, name: str, names: Sequence[str] = ()) -> str:
+def html(notebook: NotebookNode, name: str, names: Sequence[str] = ()) -> str:
     """An executed notebook as a page, with links to those before and after it in `names`.
 
     HTML inside Markdown is shown as text: it may be a model's, or a data set's."""

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -80,7 +81,7 @@ def _cost(table):
                          "relative": table["relative"].map(lambda x: MISSING if pd.isna(x) else f"{x:.2f}")})
 
 
-TABLES = {  # name: (the table it is made of, how, caption)
+TABLES: dict[str, tuple[str, Callable[..., pd.DataFrame], str]] = {  # name: (the table it is made of, how, caption)
     "main": ("main_results", _main, "Accuracy in per cent with 95 % intervals, and HEAL's paired difference to "
              "rejection sampling in points."),
     "ablations": ("ablations", _ablations, "HEAL minus HEAL with one part removed or swapped, hard benchmarks "
@@ -97,7 +98,7 @@ TABLES = {  # name: (the table it is made of, how, caption)
 WIDE = "main"  # the others go in pairs
 
 
-def escape(text) -> str:
+def escape(text: str) -> str:
     """Plain text as LaTeX; a minus before a number is a real one."""
     text = re.sub(r"[&%$#_{}]", r"\\\g<0>", str(text).replace("\\", "/").replace("~", " ").replace("^", ""))
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.replace("−", "-"))

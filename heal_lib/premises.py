@@ -6,7 +6,7 @@ the strongest. Its interval decides; nothing is corrected, for each is another q
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,7 +22,7 @@ class Premise(NamedTuple):
     text: str
     table: str
     notebook: str
-    where: dict
+    where: dict[str, list[Any]]
     columns: tuple[str, str, str]
     shown: str
     above: float = 0.0

@@ -16,9 +16,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import watch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from heal_lib.engines import Engine, Sample, SamplingParams, Score
 
 IN_WORKER = "HEAL_IN_WORKER"  # set in worker processes
 told: Callable[[str], None] | None = None  # in a worker: tells who started it how far it is
@@ -162,23 +168,25 @@ def _kinds() -> tuple:
 class Watched:
     """An engine whose long calls show how far they are; otherwise the engine itself."""
 
-    def __init__(self, engine):
+    def __init__(self, engine: Engine):
         self._engine = engine
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def sample(self, prompts, n: int, params, seed: int, keys=None) -> list:
+    def sample(self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, seed: int,
+               keys: Sequence[str] | None = None) -> list[list[Sample]]:
         """See `Engine.sample`."""
         with _rows("sampling", len(prompts) * n, "sample", self._engine, n):
             return self._engine.sample(prompts, n, params, seed, keys)
 
-    def score(self, prompts, completions) -> list:
+    def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[Score]:
         """See `Engine.score`."""
         with _rows("scoring", len(prompts), "row", self._engine):
             return self._engine.score(prompts, completions)
 
-    def tail_nll(self, prompts, completions, ends, tails) -> list:
+    def tail_nll(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
+                 ends: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """See `Engine.tail_nll`."""
         with _rows("scoring answers", len(prompts), "row", self._engine):
             return self._engine.tail_nll(prompts, completions, ends, tails)

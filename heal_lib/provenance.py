@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from heal_lib import embedded
 from heal_lib.errors import HealError
@@ -29,7 +30,7 @@ def output(command: list[str]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def environment() -> dict:
+def environment() -> dict[str, Any]:
     """Versions of the pinned packages that are installed, and the hardware; memory in GiB."""
     pins = importlib.metadata.requires("heal-lib") or []
     found = versions(tuple(re.split("[=;]", pin)[0] for pin in pins))
@@ -52,7 +53,7 @@ def commit() -> str | None:
     return output(["git", "rev-parse", "HEAD"]) if (ROOT / CODE[0]).is_dir() else None
 
 
-def git_state() -> dict:
+def git_state() -> dict[str, Any]:
     """{"commit", "dirty"}: the commit, and whether what results are made by differs from it."""
     head = commit()
     changes = output(["git", "status", "--porcelain", "--", *CODE]) if head else None
@@ -71,7 +72,7 @@ def models_folder() -> Path:
     return Path(os.environ.get("HEAL_MODELS") or PACKAGE / "embedded")
 
 
-def models(*others: str) -> dict:
+def models(*others: str) -> dict[str, str]:
     """{file: sha256} of the shipped weights in use and of what makes models with them, and {name: hash of all files}
     of `others` that are not shipped."""
     found, root = {}, models_folder()
@@ -81,7 +82,7 @@ def models(*others: str) -> dict:
     return found | {name: embedded.model_hash(name) for name in others if name not in embedded.SHIPPED}
 
 
-def notebooks_of(folder: Path) -> dict[str, dict]:
+def notebooks_of(folder: Path) -> dict[str, dict[str, Any]]:
     """{notebook: its facts} of a results folder's run.json; HealError if there is none, or none that can be read."""
     file, mend = f"{folder.name}/run.json", "run make reproduce for its scale"
     try:

@@ -10,7 +10,11 @@ A surprising step (large PPL) where the answer is already certain (small U) is s
 forced without logic.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -20,11 +24,17 @@ from heal_lib.entropy import step_perplexity
 from heal_lib.errors import HealError, as_floats
 from heal_lib.trajectory import problem_of
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from numpy.typing import ArrayLike
+
+    from heal_lib.engines import Engine
+
 ANSWERS = ("likelihood", "candidates")
 READ = ("ppl", "uncertainty", "nll", "entropy", "self_certainty", "n_steps")
 
 
-def uncertainty(answer_nll):
+def uncertainty(answer_nll: ArrayLike) -> np.ndarray:
     """U: mean NLL of the answer's tokens, no hint in context [R]: [..., |a*|] nats to [...] nats."""
     nll = as_floats(answer_nll, "answer NLL")
     if nll.ndim == 0 or nll.shape[-1] == 0:
@@ -32,7 +42,7 @@ def uncertainty(answer_nll):
     return nll.mean(-1)
 
 
-def uncertainty_among(nll):
+def uncertainty_among(nll: ArrayLike) -> np.ndarray:
     """U among candidate answers: NLL of each whole answer, the right one first, [..., n] nats, to [...] nats [R].
 
     0 where all else is ruled out, ln n where nothing is; how odd an answer looks at this place falls out of it."""
@@ -42,7 +52,7 @@ def uncertainty_among(nll):
     return np.maximum(logsumexp(-nll, axis=-1) + nll[..., 0], 0.0)
 
 
-def uncertainty_at_steps(curve, when="before"):
+def uncertainty_at_steps(curve: ArrayLike, when: str = "before") -> np.ndarray:
     """U beside each step: the curve U_0..U_K [K+1] to [K]; "before" gives U_(k-1), "after" gives U_k [R]."""
     curve = as_floats(curve, "uncertainty curve")
     if when not in ("before", "after"):
@@ -50,7 +60,7 @@ def uncertainty_at_steps(curve, when="before"):
     return curve[:-1] if when == "before" else curve[1:]
 
 
-def step_ratio(ppl, uncertainty, eps=0.01):
+def step_ratio(ppl: ArrayLike, uncertainty: ArrayLike, eps: float = 0.01) -> np.ndarray:
     """r_k = PPL_k / (U + eps) [S]: perplexities, and U in nats per token, of one shape, to that shape.
 
     HealError on NaN, different shapes, U < 0 or eps <= 0.
@@ -66,7 +76,7 @@ def step_ratio(ppl, uncertainty, eps=0.01):
         return as_floats(ppl / (uncertainty + eps), "step ratio", "perplexity and uncertainty are both inf")
 
 
-def aggregate(ratios, how="mean"):
+def aggregate(ratios: ArrayLike, how: str = "mean") -> float:
     """A(y), one float from the step ratios [K] [R]: "mean", "max" or "top3" (mean of the three largest)."""
     r = np.sort(as_floats(ratios, "step ratios").ravel())
     if len(r) == 0:
@@ -76,7 +86,7 @@ def aggregate(ratios, how="mean"):
     return float(r[{"mean": -len(r), "max": -1, "top3": -3}[how] :].mean())
 
 
-def keep(scores, lam=0.2, rule="quantile", pools=None):
+def keep(scores: ArrayLike, lam: float = 0.2, rule: str = "quantile", pools: ArrayLike | None = None) -> np.ndarray:
     """Boolean mask [n] of the trajectories that stay, from their anomaly scores [n].
 
     "quantile": drops exactly floor(lam * n), the largest first; among equal scores the later go first. With
@@ -101,7 +111,8 @@ def keep(scores, lam=0.2, rule="quantile", pools=None):
     return rank < n_kept[pool]
 
 
-def readings(*, world, rows, model, engine, step_delimiter, answers="likelihood"):
+def readings(*, world: str, rows: Iterable[dict[str, Any]], model: str, engine: str, step_delimiter: str,
+             answers: str = "likelihood") -> Dataset:
     """The teacher's reading of the accepted rows of a data set of one world, one for each, in order; see `read`. A text
     that a problem has twice is read once."""
     from datasets import Dataset
@@ -114,7 +125,8 @@ def readings(*, world, rows, model, engine, step_delimiter, answers="likelihood"
     return Dataset.from_dict({name: [np.asarray(found[text][name]).tolist() for text in texts] for name in READ})
 
 
-def read(engine, rows, step_delimiter="", answers="likelihood") -> list[dict]:
+def read(engine: Engine, rows: Iterable[dict[str, Any]], step_delimiter: str = "",
+         answers: str = "likelihood") -> list[dict[str, Any]]:
     """The teacher's reading of trajectories, no hint in context: `ppl` [K] per step, `uncertainty` [K+1] (U_0 before
     any step .. U_K), `nll` [T] per token, and the tokens' mean `entropy` and `self_certainty`. Two batched passes: the
     texts, and all their answers at once [R].
@@ -138,8 +150,8 @@ def read(engine, rows, step_delimiter="", answers="likelihood") -> list[dict]:
         tails.append([[*openings[-1], *engine.encode(answer)] for answer in told])
     scores = engine.score(prompts, completions)
     each = [(i, tail) for i, group in enumerate(tails) for tail in group]
-    nll = iter(engine.tail_nll(*([of[i] for i, _ in each] for of in (prompts, completions, ends)),
-                               [tail for _, tail in each]))
+    nll = iter(engine.tail_nll(  # type: ignore[call-arg]  # mypy does not count what a * stands for
+        *([of[i] for i, _ in each] for of in (prompts, completions, ends)), [tail for _, tail in each]))
     curves = [_curve([next(nll)[:, len(opening):] for _ in group])
               for group, opening in zip(tails, openings, strict=True)]
     return [{"nll": score.nll, "n_steps": len(spans),
@@ -155,14 +167,14 @@ def _curve(answers):
     return uncertainty_among(np.stack([nll.sum(-1, dtype=float) for nll in answers], -1))
 
 
-def anomaly(reading: dict, how="mean", when="before", eps=0.01) -> float:
+def anomaly(reading: dict[str, Any], how: str = "mean", when: str = "before", eps: float = 0.01) -> float:
     """A(y) from a reading. A trajectory with no step but the answer is all assertion: its anomaly is inf [R]."""
     if reading["n_steps"] == 0:
         return math.inf
     return aggregate(step_ratio(reading["ppl"], uncertainty_at_steps(reading["uncertainty"], when), eps), how)
 
 
-def anomaly_plus(reading: dict) -> float:
+def anomaly_plus(reading: dict[str, Any]) -> float:
     """A+(y) of pure+, from a reading as `anomaly`: mean over the steps of ln PPL_k / (1 + U_k), U after the step [R].
 
     Nats over nats, with 1 nat as the unit: nothing to tune. Inf without a step but the answer."""

@@ -1,12 +1,12 @@
 """Words and numbers for readers: what notebooks say they found, and README's block of results.
 
-No number is typed by hand: the block comes from the tables of `results/demo`, and CI fails where the two differ.
-"""
+No number is typed by hand: the block comes from the tables of `results/demo`, and CI fails where the two differ."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +25,7 @@ EMPTY = "No results are committed yet: `make reproduce` makes them and fills thi
 
 
 # --- words
-def interval(mean, low, high, sign=""):
+def interval(mean: float, low: float, high: float, sign: str = "") -> str:
     """A share with its interval in per cent, "41.7 [35.2, 48.0]"; "n/a" where it is missing."""
     if pd.isna(mean):
         return "n/a"
@@ -53,7 +53,7 @@ def summary(table: pd.DataFrame) -> str:
     return "\n".join([*parts, f"- includes zero: {(table['interval'] == 'includes zero').sum()} of {len(table)}"])
 
 
-def pairs(table):
+def pairs(table: pd.DataFrame) -> str:
     """The rows of `tables.differences`, each as "against (benchmark)"; "none" if there is none."""
     return ", ".join(f"{row.against} ({row.benchmark})" for row in table.itertuples()) or "none"
 
@@ -81,7 +81,7 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join([line(frame.columns), line(["---"] * frame.shape[1]), *map(line, frame.itertuples(index=False))])
 
 
-def accuracy_table(results, methods=baselines.HEADLINE):
+def accuracy_table(results: pd.DataFrame, methods: Sequence[str] = baselines.HEADLINE) -> pd.DataFrame:
     """One row per benchmark, one column per method, and HEAL's paired difference to rejection sampling.
 
     `results`: the table of `evaluation.results_table`; only its avg@k rows are shown. A missing cell is "n/a"."""
@@ -227,26 +227,26 @@ def sizes() -> pd.DataFrame:
                                        "repairs", "training tokens"])
 
 
-def title(name: str, notebooks=ROOT / "notebooks") -> str:
+def title(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     """A notebook's title without its number, from its first line."""
     first = "".join(json.loads((Path(notebooks) / f"{name}.ipynb").read_text())["cells"][0]["source"]).splitlines()[0]
     return re.sub(r"^# \d\d( ·)? ", "", first)
 
 
-def setting(results):
+def setting(results: pd.DataFrame) -> str:
     """How accuracy was measured, in one sentence."""
     row = results[results["metric"].str.startswith("avg@")].iloc[0]
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
             f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds.")
 
 
-def found(results, teacher):
+def found(results: pd.DataFrame, teacher: pd.DataFrame) -> str:
     """Where HEAL lies above, below, or within the noise of rejection sampling and of its teacher."""
     heal = results[results["metric"].str.startswith("avg@") & (results["method"] == "heal")]
     gain = heal[["benchmark", "diff_vs_sft_rs", "diff_low", "diff_high"]]
     lines = ["By the paired 95 % intervals (in points, not corrected for the number of benchmarks), HEAL is"]
     for name, table in (("rejection sampling", gain), ("its teacher, unhinted", teacher[_DIFFERENCE])):
-        rows = [(verdict(*row[2:]), f"{row[0]} ({interval(*row[1:], '+')})") for row in table.itertuples(index=False)]
+        rows = [(verdict(a, b), f"{of} ({interval(m, a, b, '+')})") for of, m, a, b in table.itertuples(index=False)]
         for where, words in _WORDS.items():
             found = ", ".join(text for lies, text in rows if lies == where)
             lines.append(f"- {words} {name} on: {found or 'none'}")
@@ -271,20 +271,20 @@ def readme_is_current(readme: Path = README, folder: Path = COMMITTED) -> bool:
     return _parts(Path(readme).read_text())[1].strip() == block(folder)
 
 
-def write_readme(readme=README, folder=COMMITTED):
+def write_readme(readme: Path = README, folder: Path = COMMITTED) -> None:
     """Puts the block of `folder` into README, atomically, and leaves the rest alone."""
     before, _, after = _parts(Path(readme).read_text())
     with atomic(readme) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n{block(folder)}\n{END}{after}")
 
 
-def fills_readme(cfg):
+def fills_readme(cfg: scales.Scale) -> bool:
     """Whether a run may write README: scale demo, no switch changed, results where they are committed."""
     return cfg == scales.get("demo") and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
 
 
 # --- notebook 99
-def maker(name, notebooks=ROOT / "notebooks"):
+def maker(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     """The notebook whose text names a table or figure, or ""."""
     named = re.compile(rf"""["']{re.escape(name)}(\.csv)?["']""")
     found = (path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb"))
@@ -292,7 +292,7 @@ def maker(name, notebooks=ROOT / "notebooks"):
     return next(found, "")
 
 
-def made_by(folder, notebooks=ROOT / "notebooks"):
+def made_by(folder: Path, notebooks: Path = ROOT / "notebooks") -> pd.DataFrame:
     """One row per table and figure of a results folder: kind, name, file, and the notebook whose text names it."""
     files = [(kind, file) for kind, pattern in (("figure", "figures/*.png"), ("table", "tables/*.csv"))
              for file in sorted(Path(folder).glob(pattern))]

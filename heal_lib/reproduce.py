@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from heal_lib import notebooks, provenance, scales, workers
 from heal_lib.errors import HealError
@@ -24,8 +25,11 @@ from heal_lib.places import ROOT, default_root
 from heal_lib.run import Run, alone
 from heal_lib.store import Stage, Store
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def train_models():
+
+def train_models() -> Path:
     """Trains the shipped models side by side, each once per version of its recipe's code; returns their folder."""
     from heal_lib.embedded import pretrain
 

@@ -10,6 +10,8 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import embedded, notebooks, provenance, scales, workers
 from heal_lib.codehash import code_hash
@@ -17,6 +19,9 @@ from heal_lib.errors import HealError
 from heal_lib.files import file_hash, hash_of, read_json, write_json
 from heal_lib.places import PACKAGE, check_folder, default_root
 from heal_lib.progress import clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GATHERS = "99_"  # the notebook that reads what the others wrote
 
@@ -52,7 +57,21 @@ class Run:
     results but no cache, computes them.
     """
 
-    def __init__(self, scale, paths, pairs):
+    paths: Sequence[Path]
+    stamp: dict[str, tuple[int, int]]
+    known: dict[str, dict[str, str]]
+    given: dict[str, Any]
+    folder: Path
+    notes_path: Path
+    notes: dict[str, Any]
+    record: dict[str, Any]
+    last: dict[str, Any]
+    spent: float
+    guessed: float
+    code: str
+    basis: str
+
+    def __init__(self, scale: str, paths: Sequence[Path], pairs: Iterable[tuple[str, str]]):
         self.paths, self.stamp = paths, provenance.stamp()
         self.known = {path.stem: notebooks.declared(path) for path in paths}
         cfg, given = notebooks.settings(scale, pairs, self.known)
@@ -84,11 +103,11 @@ class Run:
         served = [os.environ.get(scales.SERVER["teacher_name"])] if cfg.engine == "openai" else []
         self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"], *served])[:16]
 
-    def parameters(self, name):
+    def parameters(self, name: str) -> dict[str, Any]:
         """What one notebook is given: the scale and the overrides, as far as it declares them."""
         return {key: value for key, value in self.given.items() if key in self.known[name]}
 
-    def look(self, path):
+    def look(self, path: Path) -> None:
         """Notices what has changed since the run began: another commit of the same code is recorded, other code is
         refused, for one results folder is of one state."""
         stamp, part = provenance.stamp(), f"{provenance.CODE[1]}/"
@@ -99,14 +118,14 @@ class Run:
         if provenance.commit() != self.record["git"]["commit"]:
             self.record["git"] = provenance.git_state()
 
-    def fingerprint(self, path):
+    def fingerprint(self, path: Path) -> str:
         """Hash of all that determines a notebook's outputs."""
         cells = [[cell["cell_type"], cell["source"]] for cell in json.loads(path.read_text())["cells"]]
         others = {name: note["outputs"] for name, note in self.notes.items() if not name.startswith(GATHERS)}
         reads = others if path.name.startswith(GATHERS) else None
         return hash_of([cells, self.parameters(path.stem), reads, self.basis])
 
-    def up_to_date(self, path):
+    def up_to_date(self, path: Path) -> bool:
         """Whether a notebook's last outputs are all there, unaltered, and would come out the same."""
         note = self.notes.get(path.stem)
         if not note or note["fingerprint"] != self.fingerprint(path):
@@ -114,7 +133,7 @@ class Run:
         files = [(self.folder / file, sha256) for file, sha256 in note["outputs"].items()]
         return all(file.is_file() and file_hash(file) == sha256 for file, sha256 in files)
 
-    def time_left(self, paths):
+    def time_left(self, paths: Sequence[Path]) -> str:
         """A guess in words, from the last run's times and this machine's pace so far."""
         known = {path.stem: self.last[path.stem]["seconds"] for path in paths if path.stem in self.last}
         if not known:
@@ -128,7 +147,7 @@ class Run:
         files += self.folder.glob("*.html")
         return {path: path.stat().st_mtime_ns for path in files if not path.name.startswith(".")}
 
-    def one(self, path):
+    def one(self, path: Path) -> float:
         """Runs a notebook, notes its outputs and its stages; returns the seconds it took."""
         self.look(path)
         name, start, git = path.stem, time.perf_counter(), self.record["git"]
@@ -159,7 +178,7 @@ class Run:
         write_json({"record": file_hash(self.folder / "run.json"), "notebooks": self.notes}, self.notes_path)
         return seconds
 
-    def all(self, force=False):
+    def all(self, force: bool = False) -> None:
         """Runs what is not up to date, in order, telling the time left before each."""
         start = time.perf_counter()
         with contextlib.ExitStack() as first:

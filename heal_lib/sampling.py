@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import embedded, trajectory, watch, worlds
 from heal_lib.engines import SamplingParams, choose
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from heal_lib.embedded.writer import Writer
+    from heal_lib.engines import Engine, Sample
+    from heal_lib.trajectory import Problem
+    from heal_lib.worlds.base import World
+
 HINTED = ("hinted", "repaired")  # sources of rows that were drawn with a hint in context
 
 
-def sampled(*, benchmarks, split, n_problems, n, source, model, engine, settings, seed, stage=None):
+def sampled(*, benchmarks: Iterable[tuple[str, str]], split: str, n_problems: int, n: int, source: str, model: str,
+            engine: str, settings: Mapping[str, Any], seed: int, stage: int | None = None) -> Dataset:
     """n samples of n_problems problems for each (world, difficulty) of `benchmarks`, as a data set of trajectories.
 
     model: a name or folder; with `stage`, the folder of a student, of which that stage's weights (-1: the last) speak.
@@ -32,7 +43,8 @@ def sampled(*, benchmarks, split, n_problems, n, source, model, engine, settings
     return trajectory.to_dataset(rows)
 
 
-def hinted(*, world, pool, below, n, hint, model, engine, settings, seed):
+def hinted(*, world: str, pool: Dataset, below: float, n: int, hint: str, model: str, engine: str,
+           settings: Mapping[str, Any], seed: int) -> Dataset:
     """n samples drawn with the hint from the start, for the problems of a pool with a share correct below `below`."""
     shares = {key: c / n_drawn for key, (c, n_drawn) in counts(pool).items()}
     problems = {row["problem_id"]: trajectory.problem_of(row) for row in pool.remove_columns(["entropy", "token_ids"])}
@@ -41,7 +53,8 @@ def hinted(*, world, pool, below, n, hint, model, engine, settings, seed):
                                       hint=hint))
 
 
-def matched(*, world, pool, hinted, repairs, model, engine, settings, seed):
+def matched(*, world: str, pool: Dataset, hinted: Dataset, repairs: Dataset, model: str, engine: str,
+            settings: Mapping[str, Any], seed: int) -> Dataset:
     """More unhinted samples of every problem of a pool: as many tokens as its hints and repairs cost together."""
     problems = {row["problem_id"]: trajectory.problem_of(row) for row in pool.remove_columns(["entropy", "token_ids"])}
     per_round = sum(pool["n_generated"]) * len(problems) / len(pool)
@@ -50,7 +63,7 @@ def matched(*, world, pool, hinted, repairs, model, engine, settings, seed):
                                       settings=settings, seed=seed))
 
 
-def counts(pool) -> dict[str, tuple[int, int]]:
+def counts(pool: Dataset) -> dict[str, tuple[int, int]]:
     """problem id -> (c, N): samples that are correct, and all."""
     drawn, correct = Counter(pool["problem_id"]), Counter()
     for key, right in zip(pool["problem_id"], pool["correct"], strict=True):
@@ -58,7 +71,8 @@ def counts(pool) -> dict[str, tuple[int, int]]:
     return {key: (correct[key], n) for key, n in drawn.items()}
 
 
-def draw(drawer, problems, n: int, *, source: str, settings: dict, seed: int, hint: str = "") -> list[dict]:
+def draw(drawer: Engine | Writer, problems: Iterable[Problem], n: int, *, source: str, settings: Mapping[str, Any],
+         seed: int, hint: str = "") -> list[dict[str, Any]]:
     """n rows per problem, world by world and difficulty by difficulty (they share a length limit)."""
     rows, groups = [], {}
     for problem in problems:
@@ -76,23 +90,24 @@ def draw(drawer, problems, n: int, *, source: str, settings: dict, seed: int, hi
     return rows
 
 
-def watched(model: str, engine: str = "hf"):
+def watched(model: str, engine: str = "hf") -> Engine:
     """The engine around a model, its long calls showing how far they are."""
     return watch.engine(choose.engine(model, engine))
 
 
-def params(world, level: str, settings: dict) -> SamplingParams:
+def params(world: World, level: str, settings: Mapping[str, Any]) -> SamplingParams:
     """How samples of a world's difficulty are drawn."""
     longest = settings["max_new_tokens"] or world.longest(level)
     return SamplingParams(longest, settings["temperature"], top_p=settings["top_p"])
 
 
-def accepts(world, problem, sample_text: str, finished: bool, hinted: bool) -> bool:
+def accepts(world: World, problem: Problem, sample_text: str, finished: bool, hinted: bool) -> bool:
     """A sample counts if it ends properly and verifies; one drawn with a hint must not speak of it either [S]."""
     return finished and world.verify(problem, sample_text) and not (hinted and world.speaks_of_hint(sample_text))
 
 
-def candidate_row(engine, world, problem, draw, *, source, sample, kept=(), parent=-1, breakpoint=-1) -> dict:
+def candidate_row(engine: Engine | Writer, world: World, problem: Problem, draw: Sample, *, source: str, sample: int,
+                  kept: Sequence[int] = (), parent: int = -1, breakpoint: int = -1) -> dict[str, Any]:
     """A data-set row from one draw; `kept` tokens are put before it, no hint is in it.
 
     `source` tells whether a hint was given: for those of HINTED it was."""

@@ -114,7 +114,7 @@ class Scale:
         """Student seeds of the ablations."""
         return self.seeds[: self.n_ablation_seeds]
 
-    def pick(self, *names: str) -> dict:
+    def pick(self, *names: str) -> dict[str, Any]:
         """The named fields: what a stage depends on, and so what its cache key holds."""
         return {name: getattr(self, name) for name in names}
 
@@ -189,7 +189,7 @@ def _known(name: str) -> tuple:
     return kinds()[name]
 
 
-def get(name: str, /, **overrides) -> Scale:
+def get(name: str, /, **overrides: Any) -> Scale:
     """The scale of that name with some fields replaced (see `parse`); None stands for "leave it". The variable BACKEND,
     if set, chooses what trains students. The parameters of SERVER set their variables.
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,13 +20,16 @@ import pandas as pd
 from heal_lib import bench, embedded, training
 from heal_lib.engines import SamplingParams, hf
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 # hidden size, layers: about 0.3, 1, 3, 10, 30 and 100 M weights besides the embeddings
 SHAPES = ((96, 2), (128, 4), (192, 5), (320, 6), (512, 8), (768, 11))
 THREADS = 1  # of every job where workers are counted
 JOBS = 4
 
 
-def model(hidden: int = 128, layers: int = 4):
+def model(hidden: int = 128, layers: int = 4) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """An untrained Qwen3 with the shipped vocabulary, and its tokenizer."""
     import torch
     from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -37,12 +42,13 @@ def model(hidden: int = 128, layers: int = 4):
     return Qwen3ForCausalLM(config), words
 
 
-def weights(of) -> int:
+def weights(of: PreTrainedModel) -> int:
     """Weights besides embedding and output."""
     return sum(p.numel() for name, p in of.named_parameters() if "embed" not in name and "lm_head" not in name)
 
 
-def draw(made: tuple, n_prompts: int = 8, n: int = 8, length: int = 32):
+def draw(made: tuple[PreTrainedModel, PreTrainedTokenizerBase], n_prompts: int = 8, n: int = 8,
+         length: int = 32) -> Callable[[], object]:
     """A function that draws, from (model, tokenizer), n samples of exactly `length` tokens for each of some prompts."""
     engine = hf.HFEngine(*made, batch_rows=2**20)
     engine.eos = {-1}
@@ -50,7 +56,7 @@ def draw(made: tuple, n_prompts: int = 8, n: int = 8, length: int = 32):
     return lambda: engine.sample(prompts, n, SamplingParams(length), 0)
 
 
-def read(made: tuple, length: int):
+def read(made: tuple[PreTrainedModel, PreTrainedTokenizerBase], length: int) -> Callable[[], object]:
     """A function that reads one text of that many tokens as PURE does, with an answer after every 16th."""
     engine = hf.HFEngine(*made)
     ids = np.random.default_rng(0).integers(5, 200, length).tolist()
@@ -62,7 +68,8 @@ def read(made: tuple, length: int):
     return both
 
 
-def train(made: tuple, rows: int = 64, length: int = 128, batch: int = 8):
+def train(made: tuple[PreTrainedModel, PreTrainedTokenizerBase], rows: int = 64, length: int = 128,
+          batch: int = 8) -> Callable[[], object]:
     """A function that trains a model once on some rows of that length."""
     ids = np.random.default_rng(0).integers(5, 200, (rows, length)).tolist()
     data = [{"input_ids": row, "completion_mask": [0] * 16 + [1] * (length - 16)} for row in ids]
@@ -86,7 +93,7 @@ def side_by_side(n_workers: int) -> float:
         return time.perf_counter() - start
 
 
-def curves() -> list[dict]:
+def curves() -> list[dict[str, Any]]:
     """curve, knob, value, seconds, peak_mib: what each value of each knob costs, the other knobs held."""
     usual, table = model(), []
     sizes = {weights(made[0]): made for made in (functools.partial(model, *shape)() for shape in SHAPES)}

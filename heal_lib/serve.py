@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ import torch
 from heal_lib import embedded
 from heal_lib.engines import SamplingParams
 from heal_lib.engines.hf import HFEngine
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 
 class Server(ThreadingHTTPServer):
@@ -28,18 +32,22 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, engine: HFEngine, port: int = 0, most: int = 20):
         super().__init__(("127.0.0.1", port), _Handler)
+        self.engine: HFEngine
+        self.most: int
+        self.asked: list[dict[str, Any]]
+        self.turn: threading.Lock
         self.engine, self.most, self.asked, self.turn = engine, most, [], threading.Lock()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.url: str = f"http://127.0.0.1:{self.server_port}/v1"
 
     def __enter__(self) -> Server:
         threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
 
-    def answer(self, request: dict, headers) -> tuple[int, object]:
+    def answer(self, request: dict[str, Any], headers: Message) -> tuple[int, object]:
         """(status, body) for a request."""
         with self.turn:
             self.asked.append(request)

@@ -82,7 +82,7 @@ def convert(gguf: Path, out: Path) -> None:
         os.replace(whole, out)
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Fetches, checks, converts; exit code 2 with one line where that fails."""
     parser = argparse.ArgumentParser(prog="python -m heal_lib.smollm", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / OUT, help=f"folder to write ({OUT})")

@@ -128,7 +128,7 @@ class Store:
     """A folder of stages. `events` lists what was made and what was reused, in order."""
 
     def __init__(self, root: str | Path | None = None):
-        self.root = Path(root or default_root()).absolute()
+        self.root: Path = Path(root or default_root()).absolute()
         self.events: list[Event] = []
         self._made: dict[Stage, Made] = {}  # a stage is looked up, and checked, once
         self._keys: dict[str, Made] = {}
@@ -172,7 +172,7 @@ class Store:
             self._made[stage] = self._keys[task.key]
         return task.key in self._keys
 
-    def note(self, stage: Stage, what: str, manifest: dict) -> None:
+    def note(self, stage: Stage, what: str, manifest: dict[str, Any]) -> None:
         """Takes down that a stage was made or reused."""
         task = self.task(stage)
         made = Made(self.root / task.entry, hash_of(manifest["files"]), manifest["seconds"])
@@ -200,7 +200,7 @@ class Store:
                  "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32"]}
         return Task(stage.name, function, resolve(stage.inputs, False), parts, hash_of(parts)[:16])
 
-    def fill(self, task: Task) -> tuple[str, dict]:
+    def fill(self, task: Task) -> tuple[str, dict[str, Any]]:
         """("made" or "reused", manifest): makes what is not there. Two processes never make the same."""
         folder = self.root / task.entry
         with self._lock(task.entry):

@@ -10,7 +10,9 @@ the share of derivations that it writes unprompted, and the student's size are k
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -60,7 +62,7 @@ class Sweep(Experiment):
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
         return Experiment(cfg, self.store)
 
-    def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> dict:
+    def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> dict[str, Any]:
         """One row of the table: what this teacher and this student are like, and HEAL's gain on hard problems."""
         run = self.around(hinted, bare, student)
         home = embedded.folder(run.cfg.student)
@@ -82,7 +84,7 @@ class Sweep(Experiment):
         return pd.DataFrame([self.cell(*cell) for cell in cells], columns=COLUMNS)
 
 
-def maps(run: Experiment, values: dict | None = None) -> list[pd.DataFrame]:
+def maps(run: Experiment, values: Mapping[str, Sequence[float]] | None = None) -> list[pd.DataFrame]:
     """The maps of `knobs.MAPS`, a table of cells each: the teacher's side alone, without a model. Sizes are the
     scale's, up to what a map needs; `values`: {knob: values}, by default few of them where the scale is a trial."""
     cfg = run.cfg
@@ -98,7 +100,7 @@ def maps(run: Experiment, values: dict | None = None) -> list[pd.DataFrame]:
             for stage, pair in zip(stages, knobs.MAPS, strict=True)]
 
 
-def gain(run: Experiment, samples, world: str) -> dict:
+def gain(run: Experiment, samples: pd.DataFrame, world: str) -> dict[str, Any]:
     """HEAL minus rejection sampling on a world's hard benchmark, beside what its teacher is like there: share of hard
     problems unsolved, share of the accepted hinted samples that are spurious."""
     hard = samples[samples["benchmark"] == f"{world}-hard"]

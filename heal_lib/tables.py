@@ -1,13 +1,13 @@
 """Tables of notebooks 04-07: samples or an Experiment in, one DataFrame out.
 
 Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals are 95 %, over problems and seeds.
-`samples` is the frame of `Experiment.evaluations`: one row per method, seed, problem and draw.
-"""
+`samples` is the frame of `Experiment.evaluations`: one row per method, seed, problem and draw."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,10 @@ from heal_lib import baselines, claims, gear, pace, stats, students
 from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
+
+if TYPE_CHECKING:
+    from heal_lib.experiment import Experiment
+    from heal_lib.scales import Scale
 
 SAMPLED = ("correct", "matched", "limo", "paced")  # what Base may hold that the teacher wrote
 _CELL = ["n_problems", "n_seeds", "n_samples"]
@@ -106,7 +110,7 @@ def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
                                        "p_better_high", "n_seeds", "n_benchmarks"])
 
 
-def tuning(run, methods):
+def tuning(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """One row per trained method: its accuracy on development problems at each learning rate of the grid (missing for
     a grid of one, where there is nothing to choose), and the rate chosen."""
     grid, rows = run.cfg.learning_rates, []
@@ -117,13 +121,13 @@ def tuning(run, methods):
 
 
 # --- PACE (notebook 04)
-def stage_names(run, method):
+def stage_names(run: Experiment, method: str) -> list[str]:
     """Sources that a method's stages add, in order; a source without rows makes no stage."""
     sources = run.training_sources(method)
     return [name for name in pace.STAGES if sources.get(name)]
 
 
-def stage_data(run, method="heal"):
+def stage_data(run: Experiment, method: str = "heal") -> pd.DataFrame:
     """What each source holds, per world and difficulty: problems, rows, unique texts, tokens (completions)."""
     rows = [{"source": source, "benchmark": f"{row['world']}-{row['difficulty']}", "problem": row["problem_id"],
              "text": row["problem_id"] + row["text"], "tokens": len(row["token_ids"])}
@@ -134,7 +138,7 @@ def stage_data(run, method="heal"):
         tokens=("tokens", "sum")).reset_index()
 
 
-def stage_samples(run, method="heal"):
+def stage_samples(run: Experiment, method: str = "heal") -> pd.DataFrame:
     """Test samples of the student before training (stage 0) and after each stage, with a column `stage`."""
     n = len(stage_names(run, method))
     seeds = run.cfg.ablation_seeds
@@ -146,11 +150,9 @@ def stage_samples(run, method="heal"):
     return pd.concat(frames, ignore_index=True).assign(method="").sort_values("stage", kind="stable")
 
 
-def exposure(run, methods):
+def exposure(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """One row per method: share of its training tokens that come from each source, and of the last third of them;
-    families of worlds together.
-
-    From the data and the order alone: a stage goes through its rows evenly."""
+    families of worlds together. From the data and the order alone: a stage goes through its rows evenly."""
     rows = []
     for method in methods:
         found: dict = {"method": method}
@@ -178,13 +180,13 @@ def _exposure(sources, order, cfg):
     return found
 
 
-def stage_steps(staged, names, *, n_boot):
+def stage_steps(staged: pd.DataFrame, names: Sequence[str], *, n_boot: int) -> pd.DataFrame:
     """What each stage adds to the one before it, or undoes: paired differences, by the names of the stages."""
     named = staged.assign(method=staged["stage"].map(dict(enumerate(names))))
     return differences(named, list(zip(names[1:], names, strict=False)), n_boot=n_boot)
 
 
-def training_logs(run, methods):
+def training_logs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """One row per method, family of worlds, seed, stage and logged update: the stage's `rows`, how many of them are
     `unique` texts, and `trained` tokens, `tokens` seen so far (prompts included), loss in nats per token."""
     rows = []
@@ -202,7 +204,7 @@ def training_logs(run, methods):
 
 
 # --- cost (notebook 07)
-def teacher_sources(run, rules=gear.CUT_RULES[:1]):
+def teacher_sources(run: Experiment, rules: Iterable[str] = gear.CUT_RULES[:1]) -> pd.DataFrame:
     """One row per teacher data set: problems, samples, tokens drawn, samples accepted and how many texts these are,
     seconds of one core when first made."""
     sets = {"pool": run.pool(), "hinted": run.hinted(), **{f"repairs {rule}": run.repairs(rule) for rule in rules}}
@@ -214,7 +216,7 @@ def teacher_sources(run, rules=gear.CUT_RULES[:1]):
                         tokens_per_accepted=table["tokens"] / table["accepted"].where(table["accepted"] > 0))
 
 
-def method_costs(run, methods):
+def method_costs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """One row per method: teacher tokens by source, rows, unique texts and tokens trained on, seconds (means over
     seeds; families of worlds together)."""
     rows = []
@@ -236,7 +238,7 @@ def _drawn(run, name):
     return {part: sum(drawn()["n_generated"]) if drawn else 0 for part, drawn in parts.items()}
 
 
-def at_budgets(run, methods):
+def at_budgets(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the samples
     and `teacher_tokens` per method. Of samples, hints and repairs alike a smaller share is drawn [R], and each method
     keeps the learning rate that it has for the whole [R]."""
@@ -289,7 +291,7 @@ SWITCHES = {
 }
 
 
-def switches(cfg):
+def switches(cfg: Scale) -> pd.DataFrame:
     """Every switch with its value in this run, its range, and the option that tries another value."""
     values = {name: getattr(cfg, name) for name in SWITCHES}
     shown = {name: f"{v:.4g}" if isinstance(v, float) else repr(v) for name, v in values.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import embedded, gear, pure, sampling, worlds
 from heal_lib.codehash import code_hash
@@ -16,6 +17,9 @@ from heal_lib.errors import HealError
 from heal_lib.files import file_hash, hash_of
 from heal_lib.scales import Scale
 from heal_lib.store import Keyed, Stage, versions
+
+if TYPE_CHECKING:
+    from heal_lib.trajectory import Problem
 
 SWITCHES = ("surge", "window", "window_unit", "backoff", "hint", "step_delimiter")  # of GEAR
 SPLITS = {"distil": "n_distil", "development": "n_development"}
@@ -57,7 +61,7 @@ def benchmarks(cfg: Scale) -> list[tuple[str, str]]:
             if worlds.get(name).knows(level)]
 
 
-def problems(cfg: Scale, split: str = "distil") -> list:
+def problems(cfg: Scale, split: str = "distil") -> list[Problem]:
     """The problems that the teacher is given. Raises HealError where a named benchmark holds one of them."""
     found = [p for name, level in groups(cfg, split)
              for p in worlds.get(name).problems(split, getattr(cfg, SPLITS[split]), 0, level)]
@@ -137,7 +141,7 @@ def source(cfg: Scale, group: tuple[str, str], which: str, split: str = "distil"
 
 
 # --- what keys hold
-def drawing(cfg: Scale, model: str | None = None) -> dict:
+def drawing(cfg: Scale, model: str | None = None) -> dict[str, Any]:
     """How a model of the scale draws; by default its teacher. A server knows the teacher alone."""
     model = model or cfg.teacher
     kind = "hf" if cfg.engine == "openai" and model != cfg.teacher else cfg.engine
@@ -153,7 +157,7 @@ def where(world: str) -> Keyed:
     return Keyed(world, [world, code_hash(type(it).__module__), *others])
 
 
-def benchmark(world: str, level: str) -> list:
+def benchmark(world: str, level: str) -> list[Any]:
     """A world and difficulty, by the code of the one and the data that the other's problems come from."""
     data = [file_hash(path) for path in worlds.get(world).data_files(level)]
     return [where(world), Keyed(level, [level, data])]

@@ -17,12 +17,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, watch
 from heal_lib.backends import Finetune
 from heal_lib.engines import device, one_thread
 from heal_lib.errors import HealError, out_of_memory
 from heal_lib.files import facts_of, hash_of, read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SAVE_EVERY = 100  # updates, at least
 SEAL = "sealed.json"  # the last file of a checkpoint: without it, the process was killed while it wrote
@@ -41,8 +46,8 @@ class TrainConfig:
     in_order: bool = False  # rows as given, rather than shuffled with like lengths together
 
 
-def train(base: str, stages: list[list[dict]], configs: list[TrainConfig], folder, how: Finetune,
-          checkpoints=None, heldout: Sequence[dict] = ()) -> list[list[dict]]:
+def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConfig], folder: Path | str, how: Finetune,
+          checkpoints: Path | str | None = None, heldout: Sequence[dict[str, Any]] = ()) -> list[list[dict[str, Any]]]:
     """Trains the model in `base` on one stage after the other; folder/stage-1 .. stage-n hold the weights after each,
     or those of the least loss on rows `heldout` (`fit`).
 
@@ -87,9 +92,9 @@ def _train(base, stages, configs, folder, how, checkpoints, heldout, parts):
     return logs
 
 
-def fit(model, tokenizer, rows: list[dict], config: TrainConfig, *, optimizer=None,
-        checkpoints: str | None = None, folder: str | None = None, parts: int = 1,
-        heldout: Sequence[dict] = ()) -> list[dict]:
+def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], config: TrainConfig, *,
+        optimizer: torch.optim.Optimizer | None = None, checkpoints: str | None = None, folder: str | None = None,
+        parts: int = 1, heldout: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """Trains `model` in place on rows {input_ids, completion_mask} in one pass; returns the log (step, loss).
 
     The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
@@ -187,7 +192,8 @@ def _last_whole(folder, of: str) -> str | None:
     return None
 
 
-def fit_to_logits(model, tokenizer, teacher, prompts: list, config: TrainConfig, max_new_tokens: int) -> list[dict]:
+def fit_to_logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: PreTrainedModel,
+                  prompts: Sequence[Any], config: TrainConfig, max_new_tokens: int) -> list[dict[str, Any]]:
     """Logit distillation with TRL's DistillationTrainer: the student writes, and learns the teacher's distribution at
     each of its own tokens (reverse KL, TRL's default). Changes `model` in place; returns the log.
 

@@ -11,8 +11,12 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from heal_lib.errors import HealError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 STEP_DELIMITER = "\n\n"
 SENTENCE = "sentence"  # in place of a delimiter: steps are sentences and lines
@@ -57,7 +61,7 @@ COLUMNS = {
 }
 
 
-def to_dataset(rows: Iterable[dict], more: dict[str, str] | None = None):
+def to_dataset(rows: Iterable[dict[str, Any]], more: dict[str, str] | None = None) -> Dataset:
     """Rows (dicts with exactly the COLUMNS, and `more`) to a `datasets.Dataset`; an empty list gives an empty one.
 
     Raises HealError for a row without answer, with an empty trajectory, or with other columns."""
@@ -79,7 +83,7 @@ def to_dataset(rows: Iterable[dict], more: dict[str, str] | None = None):
     return Dataset(pa.Table.from_pylist(rows, schema=schema))
 
 
-def problem_of(row: dict) -> Problem:
+def problem_of(row: dict[str, Any]) -> Problem:
     """The problem that a data-set row belongs to."""
     return Problem(row["problem_id"], row["world"], row["difficulty"], row["question"], row["answer"])
 
@@ -137,12 +141,12 @@ def split_steps(text: str, delimiter: str = STEP_DELIMITER) -> list[str]:
     return [step for a, b in zip(ends, ends[1:], strict=False) if (step := text[a:b].strip())]
 
 
-def seed_of(*parts) -> int:
+def seed_of(*parts: object) -> int:
     """A 63-bit seed from any printable parts. Hashed, so that neighbouring seeds do not share streams."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def rng_of(*parts) -> random.Random:
+def rng_of(*parts: object) -> random.Random:
     """A random stream of its own for (seed, split, index, ...)."""
     return random.Random(seed_of(*parts))

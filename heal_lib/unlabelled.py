@@ -7,6 +7,9 @@ AUROC by labels - 1/2): readings come in the same order. `bare_genuine` says how
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from heal_lib import analysis, sampling
@@ -15,7 +18,8 @@ JUDGED = ("reading", "auroc", "ci_low", "ci_high", "bare_auroc", "bare_low", "ba
           "bare_genuine", "u_first", "u_most", "u_last")
 
 
-def judged(rows, readings, names, eps=0.01, *, n_boot=2000) -> list[dict]:
+def judged(rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]], names: Iterable[str], eps: float = 0.01,
+           *, n_boot: int = 2000) -> list[dict[str, Any]]:
     """One dict of JUDGED per reading of `names` (of `analysis.anomaly_scores`), from hinted rows and unprompted right
     ones. Mean U of genuine hinted rows, in nats: `u_first` before any step, `u_most` at its largest, `u_last` before
     the answer. NaN where there is nothing to compare."""

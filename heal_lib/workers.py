@@ -25,7 +25,7 @@ import threading
 import time
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,16 +49,16 @@ class Forked:
         """How many there may be."""
         return self.n
 
-    def connect(self):
+    def connect(self) -> Connection:
         """A line to a new worker, closed at the end of a `with`."""
         return _connect()
 
-    def wait(self, lines: list) -> list:
+    def wait(self, lines: list[Any]) -> list[Any]:
         """The lines that have something to say; waits for the first."""
         return wait(lines)
 
 
-def have(store: Store, stages: Iterable[Stage], n: int = 1, crew=None) -> None:
+def have(store: Store, stages: Iterable[Stage], n: int = 1, crew: Any = None) -> None:
     """Makes all that is missing; what is there is noted. With one worker, or inside one, it happens in this process.
 
     Raises what a function raised, or HealError for a worker that was killed. What is made until then is kept."""
@@ -102,7 +102,7 @@ def have(store: Store, stages: Iterable[Stage], n: int = 1, crew=None) -> None:
                 progress.tick()
 
 
-def in_order(stages, store) -> list[Stage]:
+def in_order(stages: Iterable[Stage], store: Store) -> list[Stage]:
     """The stages that were not yet noted, and those before them, each after what it needs."""
     found: dict = {}
 
@@ -177,7 +177,7 @@ def _own(of: int) -> tuple[str, subprocess.Popen]:
     return start()
 
 
-def start() -> tuple[str, subprocess.Popen]:
+def start() -> tuple[str, subprocess.Popen[bytes]]:
     """Starts the process that workers are forked from; it ends when the standard input given to it is closed."""
     folder = tempfile.mkdtemp(prefix="heal-")
     name = os.path.join(folder, "pool")

@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +19,15 @@ from heal_lib.engines import SamplingParams
 from heal_lib.files import file_hash, write_json
 from heal_lib.trajectory import rng_of, split_steps
 
+if TYPE_CHECKING:
+    from heal_lib.engines import Engine
+
 N_PROBLEMS, N_SAMPLES = 30, 30
 # What the teacher must be on hard problems for the question to be worth asking: (low, high) shares.
 GATES = {"unsolved_at_30": (0.10, 0.75), "hinted_verify": (0.80, 1.0), "hinted_spurious": (0.10, 0.40)}
 
 
-def skills(engine, family: str = "", *, hinted: bool) -> dict:
+def skills(engine: Engine, family: str = "", *, hinted: bool) -> dict[str, Any]:
     """world-difficulty -> shares measured on development problems: accuracy, unsolved, valid single steps, and
     for a model that reads hints how many hinted samples verify and how many of these are spurious."""
     out = {}
@@ -45,7 +49,7 @@ def skills(engine, family: str = "", *, hinted: bool) -> dict:
     return out
 
 
-def drill_skill(engine, n: int = 150, of: tuple[str, ...] = ()) -> dict:
+def drill_skill(engine: Engine, n: int = 150, of: tuple[str, ...] = ()) -> dict[str, float]:
     """world (all, or those named) -> share of isolated facts that are right when each is drawn once, the facts before
     it being right."""
     out = {}
@@ -65,14 +69,14 @@ def drill_skill(engine, n: int = 150, of: tuple[str, ...] = ()) -> dict:
     return out
 
 
-def gate(measured: dict) -> dict:
+def gate(measured: dict[str, Any]) -> dict[str, list[Any]]:
     """Each gate for each world's hard problems: value and whether it lies within its bounds."""
     found = {world: measured[f"{world}-hard"] for world in worlds.names()}
     return {f"{world}-hard {name}": [found[world][name], low <= (found[world][name] or 0) <= high]
             for world in worlds.names() for name, (low, high) in GATES.items()}
 
 
-def write(folder: Path) -> dict:
+def write(folder: Path) -> dict[str, Any]:
     """Measures the model in `folder` (named teacher or student) and writes its card.json there."""
     name, (family, _, role) = folder.name, folder.name.rpartition("-")
     (folder / "card.json").unlink(missing_ok=True)

@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
+from typing import TYPE_CHECKING, Any
 
 from heal_lib import worlds
 from heal_lib.trajectory import Problem, rng_of
 from heal_lib.worlds.base import ANSWER_OPENING, HINT, World, box
 from heal_lib.worlds.programs import CONTEXTS, GLYPHS, told_values
 from heal_lib.worlds.registers import Habit, Registers, foreign_values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _join(steps: list[str]) -> str:
     return "".join(step + "\n\n" for step in steps)
 
 
-def encode(tokenizer, text: Text) -> dict:
+def encode(tokenizer: PreTrainedTokenizerBase, text: Text) -> dict[str, Any]:
     """Token ids with EOS, and the mask of what is learned: a row for `training.fit`."""
     ids, mask = [], []
     for piece, learn in text:

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from heal_lib import gear, sampling, stats
 from heal_lib.engines import SamplingParams
 from heal_lib.trajectory import rng_of, split_steps
+
+if TYPE_CHECKING:
+    from heal_lib.engines import Engine
+    from heal_lib.trajectory import Problem
+    from heal_lib.worlds.base import World
 
 N_PROBLEMS, N_SAMPLES, N_HINTED, N_FAILED, N_CANDIDATES = 40, 30, 10, 4, 5
 GATES: dict[str, tuple[float, float | None]] = {  # lowest and highest value, None for no limit
@@ -36,7 +43,8 @@ PATTERNS = (r"\*", r"\+", r"-", r"=\d\b", r"=\d\d", r"even", r"odd", r" \*", r" 
             r"\+\d=\d\d", r"-\d=\d\d", r"(.*)\n\n\1", r"([A-D]): .*\n\n(?!\1)")
 
 
-def measure(engine, world, difficulty: str = "hard", n_problems: int = N_PROBLEMS, rules=RULES) -> dict:
+def measure(engine: Engine, world: World, difficulty: str = "hard", n_problems: int = N_PROBLEMS,
+            rules: Sequence[str] = RULES) -> dict[str, Any]:
     """{"gates": each gate's value, "surface": AUROC by feature, "repairs": a row of numbers for each cut rule and hint
     control} of a teacher, on development problems. Costs some 400,000 drawn tokens. No gate reads rules beyond the
     first four."""
@@ -78,13 +86,14 @@ def measure(engine, world, difficulty: str = "hard", n_problems: int = N_PROBLEM
             "kept": dict(sorted(kept.items())), "n_failed": len(failed)}
 
 
-def verdict(values: dict) -> dict:
+def verdict(values: dict[str, Any]) -> dict[str, list[Any]]:
     """Each gate: [value, lowest, highest, whether the value lies within]."""
     return {name: [values[name], low, high, low <= values[name] and (high is None or values[name] <= high)]
             for name, (low, high) in GATES.items()}
 
 
-def draw(engine, world, problems, params, n: int, hint: str = "") -> list[dict]:
+def draw(engine: Engine, world: World, problems: Sequence[Problem], params: SamplingParams, n: int,
+         hint: str = "") -> list[dict[str, Any]]:
     """n samples of each problem as data-set rows, after a hint of that form where one is named."""
     prompts = [engine.encode(world.prompt(p) + (world.hint(p, hint) if hint else "")) for p in problems]
     draws = engine.sample(prompts, n, params, 1, [f"card{hint}/{p.id}" for p in problems])
@@ -92,7 +101,7 @@ def draw(engine, world, problems, params, n: int, hint: str = "") -> list[dict]:
             for p, group in zip(problems, draws, strict=True) for j, one in enumerate(group)]
 
 
-def chosen(pool: list[dict], counts: Counter) -> list[dict]:
+def chosen(pool: Sequence[dict[str, Any]], counts: Counter[str]) -> list[dict[str, Any]]:
     """Failed trajectories of the problems that GEAR repairs, N_FAILED each."""
     failed: dict[str, list] = {}
     for row in pool:
@@ -103,7 +112,7 @@ def chosen(pool: list[dict], counts: Counter) -> list[dict]:
     return [row for rows in failed.values() for row in rows[:N_FAILED]]
 
 
-def summary(engine, rows: list[dict], hinted: list[dict]) -> dict:
+def summary(engine: Engine, rows: Sequence[dict[str, Any]], hinted: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Steps kept (mean), shares verified and genuine; of the genuine: different texts, and texts that are also hinted
     samples; genuine ones per 1,000 tokens drawn."""
     genuine = [(r["problem_id"], r["text"]) for r in rows if r["correct"] and r["genuine"] == 1]
@@ -114,7 +123,7 @@ def summary(engine, rows: list[dict], hinted: list[dict]) -> dict:
             "genuine_per_1000": 1000 * len(genuine) / sum(r["n_generated"] for r in rows)}
 
 
-def surface_aurocs(rows: list[dict]) -> dict[str, float]:
+def surface_aurocs(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Surface feature -> AUROC, the better of its two directions, at telling spurious rows from genuine ones."""
     texts, spurious = [r["text"] for r in rows], [r["genuine"] == 0 for r in rows]
     features = {"tokens": [len(r["token_ids"]) for r in rows], "characters": [len(text) for text in texts],
@@ -124,12 +133,12 @@ def surface_aurocs(rows: list[dict]) -> dict[str, float]:
     return {name: max(a, 1 - a) for name, a in found.items()}
 
 
-def kept_of(engine, row: dict) -> int:
+def kept_of(engine: Engine, row: dict[str, Any]) -> int:
     """How many steps a repair kept."""
     return len(split_steps("".join(engine.pieces(row["token_ids"][: row["n_kept"]]))))
 
 
-def share(rows: list[dict], column: str) -> float:
+def share(rows: Sequence[dict[str, Any]], column: str) -> float:
     """Share of rows in which a column is 1 (or True)."""
     return float(np.mean([r[column] == 1 for r in rows])) if rows else 0.0
 

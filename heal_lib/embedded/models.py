@@ -1,6 +1,13 @@
 """Architectures of the embedded models: Qwen3 as `transformers` has it, only small."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from heal_lib.embedded.tokenizer import EDGES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 SIZES = {
     "teacher": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512},
@@ -12,7 +19,7 @@ SIZES = {
 CONTEXT = 512  # tokens
 
 
-def new_model(size: str, tokenizer, seed: int):
+def new_model(size: str, tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen3ForCausalLM:
     """An untrained `Qwen3ForCausalLM` of that size, in fp32."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, set_seed
 

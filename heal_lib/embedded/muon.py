@@ -27,11 +27,13 @@ def orthogonalised(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon(torch.optim.AdamW):
     """AdamW, except that groups with `matrices=True` take orthogonalised momentum steps of AdamW's size."""
 
-    def __init__(self, model, lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
+    def __init__(self, model: torch.nn.Module, lr: float, weight_decay: float = 0.01, momentum: float = 0.95):
         matrices, rest = [], []
         for name, parameter in model.named_parameters():
             of_words = "embed" in name or "lm_head" in name
             (matrices if parameter.ndim == 2 and not of_words else rest).append(parameter)
+        self.momentum: float
+        self.matrices: list[torch.nn.Parameter]
         self.momentum, self.matrices = momentum, matrices
         super().__init__([{"params": rest, "lr": lr}, {"params": matrices, "lr": lr}], betas=(0.9, 0.98),
                          weight_decay=weight_decay)

@@ -8,11 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from heal_lib import training
 from heal_lib.embedded import WEIGHTS, card, corpus, models, muon, tokenizer
 from heal_lib.engines import device
 from heal_lib.files import unfinished, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def pretrain(name: str, out: Path, *, size: float = 1.0, seed: int = 0, shape: s
         shutil.rmtree(checkpoints)
 
 
-def save(model, folder: Path) -> None:
+def save(model: PreTrainedModel, folder: Path) -> None:
     """Writes the weights in 16 bits, which halves what is shipped. They are small numbers, so float16 holds them,
     and rounds an eighth as much as bfloat16. config.json goes on saying float32: as that they are loaded everywhere."""
     model.save_pretrained(folder, state_dict={name: weight.half() for name, weight in model.state_dict().items()})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import string
+from typing import TYPE_CHECKING
 
 from heal_lib.worlds import equations, programs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
 WORDS = ["\n\n", "\\boxed{", "}", "equation ", "path", "countdown ", "facts", "hint ", "goal ", "sorted ", "try ",
@@ -21,7 +25,7 @@ VOCABULARIES = {
 }
 
 
-def build(family: str = ""):
+def build(family: str = "") -> PreTrainedTokenizerFast:
     """A `PreTrainedTokenizerFast` in which decode(encode(text)) == text for every text of the family's worlds."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import entr
@@ -27,8 +28,10 @@ class Writer:
     vocabulary = "registers"
 
     def __init__(self, how: Habit):
+        self.how: Habit
+        self.tokenizer: Any
         self.how, self.tokenizer = how, tokenizer.build("registers")
-        self.eos = self.tokenizer.eos_token_id
+        self.eos: int = self.tokenizer.eos_token_id
         self._pieces = ["" if i == self.eos else piece
                         for i, piece in enumerate(self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer))))]
         self._encode = functools.cache(lambda step: self.tokenizer.encode(step, add_special_tokens=False))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from heal_lib.errors import HealError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-def check(config) -> None:
+
+def check(config: PreTrainedConfig) -> None:
     """Raises HealError for a model that remembers by other means: a recurrent state cannot go back to a prefix."""
     use = "use one whose every layer is attention"
     try:
@@ -22,12 +27,13 @@ def check(config) -> None:
                         f"values, which the engines cannot take back to a prefix; {use}")
 
 
-def empty(model) -> Cache:
+def empty(model: PreTrainedModel) -> Cache:
     """A cache for that model with nothing in it. All layers keep every token: the masks know of windows."""
     return Cache(layers=[BlockLayer() for _ in DynamicCache(config=model.config).layers])
 
 
-def masks(model, seen: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor):
+def masks(model: PreTrainedModel, seen: torch.Tensor, queries: torch.Tensor,
+          keys: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
     """`seen` [batch, Q, K], who may see whom, for a model's layers: additive [batch, 1, Q, K], one for each kind of
     attention if there are several. queries [batch, Q] and keys [batch, K] are positions; a window is one of positions,
     where transformers takes a token's place in the cache."""
@@ -55,13 +61,14 @@ class BlockLayer(DynamicLayer):
 
     block = 64
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any,
+               **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Appends [batch, heads, new, width] states; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self._rooms = {}
-        self.keys = self._append("keys", self.keys, key_states)
-        self.values = self._append("values", self.values, value_states)
+        self.keys: torch.Tensor = self._append("keys", self.keys, key_states)
+        self.values: torch.Tensor = self._append("values", self.values, value_states)
         return self.keys, self.values
 
     def _append(self, name: str, old, new):

@@ -43,15 +43,19 @@ class DrawnElsewhere:
     tail_nll: Callable[..., list[np.ndarray]]
 
     def __init__(self, scorer: HFEngine):
+        self.scorer: HFEngine
+        self.drawn: int
         self.scorer, self.drawn = scorer, 0
         for name in ("encode", "prompt", "pieces", "score", "tail_nll", "vocabulary", "tokenizer"):
             setattr(self, name, getattr(scorer, name))
 
-    def answers(self, prompts, params: SamplingParams, seeds: list[int]) -> Sequence[tuple]:
+    def answers(self, prompts: Sequence[Sequence[int]], params: SamplingParams,
+                seeds: list[int]) -> Sequence[tuple[Any, ...]]:
         """One draw for each prompt and seed, as `Drawn` has it: (token ids, whether it ended by itself)."""
         raise NotImplementedError
 
-    def sample(self, prompts, n: int, params: SamplingParams, seed: int, keys=None) -> list[list[Sample]]:
+    def sample(self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, seed: int,
+               keys: Sequence[str] | None = None) -> list[list[Sample]]:
         """See `Engine.sample`. Raises HealError for draws that this model's tokenizer cannot have given."""
         keys = keys or [str(i) for i in range(len(prompts))]
         seeds = [seed_of(seed, key, j) for _, key in zip(prompts, keys, strict=True) for j in range(n)]

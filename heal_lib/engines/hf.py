@@ -6,6 +6,8 @@ batch, the prompt of n samples is read once, and the cache grows by blocks inste
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,17 +19,24 @@ from heal_lib.entropy import token_entropy
 from heal_lib.errors import HealError
 from heal_lib.trajectory import seed_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 class HFEngine(Reader):
     """model: a causal LM in eval mode; batch_rows: sequences decoded together; batch_tokens: tokens scored together.
 
     Where memory does not suffice, both are halved, which changes no draw."""
 
-    def __init__(self, model, tokenizer, *, batch_rows: int = 256, batch_tokens: int = 8192):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_rows: int = 256,
+                 batch_tokens: int = 8192):
         super().__init__(model, tokenizer, batch_tokens=batch_tokens)
+        self.batch_rows: int
+        self.eos: set[int]
         self.batch_rows, self.eos = batch_rows, _eos(model, tokenizer)
 
-    def sample(self, prompts, n: int, params: SamplingParams, seed: int, keys=None) -> list[list[Sample]]:
+    def sample(self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, seed: int,
+               keys: Sequence[str] | None = None) -> list[list[Sample]]:
         """See `Engine.sample`. Prompts of similar length are decoded together."""
         if any(not prompt for prompt in prompts):
             raise HealError("an empty prompt; give at least one token")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -85,11 +86,19 @@ class OpenAIEngine(DrawnElsewhere):
     def __init__(self, scorer: HFEngine, base_url: str, model: str, *, concurrency: int = 16, retries: int = 6,
                  timeout: float = 600.0, journal: Path | None = None, logprobs: bool = False):
         super().__init__(scorer)
+        self.where: str
+        self.base_url: str
+        self.model: str
+        self.journal: Path | None
+        self.logprobs: bool
+        self.concurrency: int
+        self.retries: int
+        self.timeout: float
         self.where, self.base_url = address(base_url), base_url
         self.model, self.journal, self.logprobs = model, journal, logprobs
         self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
 
-    def answers(self, prompts, params: SamplingParams, seeds: list[int]) -> list[Drawn]:
+    def answers(self, prompts: Sequence[Sequence[int]], params: SamplingParams, seeds: list[int]) -> list[Drawn]:
         """See `DrawnElsewhere.answers`. Raises HealError where the server cannot be reached or answers nonsense."""
         asked = [self._request(prompt, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         known = _read(self.journal)

@@ -16,8 +16,9 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from heal_lib import embedded, watch
@@ -27,6 +28,10 @@ from heal_lib.errors import HealError
 from heal_lib.files import hash_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+    from heal_lib.engines import Sample, Score
     from heal_lib.engines.hf import HFEngine
 
 LIKE_HF = True
@@ -65,27 +70,33 @@ class RayEngine(Words):
     """build: a function without arguments that gives a worker its engine; tokenizer: that engine's; workers: how many,
     by default as many as there is room for."""
 
-    def __init__(self, tokenizer, build, workers: int | None = None):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, build: Callable[[], HFEngine], workers: int | None = None):
         from heal_lib.engines.hf import HFEngine
 
         super().__init__(tokenizer)
+        self.build: Callable[[], HFEngine]
+        self.workers: int | None
+        self.batch_rows: int
+        self.batch_tokens: int
         self.build, self.workers = build, workers
         usual = inspect.signature(HFEngine).parameters
         self.batch_rows, self.batch_tokens = (usual[name].default for name in ("batch_rows", "batch_tokens"))
 
-    def sample(self, prompts, n: int, params: SamplingParams, seed: int, keys=None) -> list:
+    def sample(self, prompts: Sequence[Sequence[int]], n: int, params: SamplingParams, seed: int,
+               keys: Sequence[str] | None = None) -> list[list[Sample]]:
         """See `Engine.sample`."""
         keys = keys or [str(i) for i in range(len(prompts))]
         order, step = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), max(1, self.batch_rows // n)
         shards = [order[at : at + step] for at in range(0, len(order), step)]
         return self._spread("sample", shards, (prompts, keys), n=n, params=params, seed=seed)
 
-    def score(self, prompts, completions) -> list:
+    def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[Score]:
         """See `Engine.score`."""
         sizes = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
         return self._spread("score", self._batches(sizes), (prompts, completions))
 
-    def tail_nll(self, prompts, completions, ends, tails) -> list:
+    def tail_nll(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
+                 ends: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """See `Engine.tail_nll`."""
         sizes = [len(p) + len(c) + len(e) * len(t)
                  for p, c, e, t in zip(prompts, completions, ends, tails, strict=True)]
@@ -119,7 +130,7 @@ class RayEngine(Words):
         return out
 
 
-def said(error, what: str) -> Exception:
+def said(error: Any, what: str) -> Exception:
     """What a worker raised, or one line for a worker that was lost."""
     from ray.exceptions import RayTaskError
 
@@ -169,7 +180,7 @@ def room() -> int:
     return min(int(os.environ.get("HEAL_WORKERS") or has), has)
 
 
-def start(**options) -> None:
+def start(**options: Any) -> None:
     """`ray.init`, once, tried again once: on a busy machine its processes may miss the half minute that Ray gives them.
     Raises HealError for a cluster that does not take us."""
     import ray

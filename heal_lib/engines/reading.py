@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,21 +15,26 @@ from heal_lib.engines.words import Words
 from heal_lib.entropy import self_certainty, token_entropy, token_nll
 from heal_lib.errors import HealError, out_of_memory
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 SLICE = 2**27  # bytes of logits that stand side by side
 
 
 class Reader(Words):
     """model: a causal LM in eval mode; batch_tokens: tokens read together, halved where memory does not suffice."""
 
-    def __init__(self, model, tokenizer, *, batch_tokens: int = 8192):
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int = 8192):
         super().__init__(tokenizer)
         one_thread()
         cache.check(model.config)
+        self.model: Any
+        self.batch_tokens: int
         self.model, self.batch_tokens = model.eval(), batch_tokens
-        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.side_by_side = probe.side_by_side(self.model, self._tails)
+        self.pad: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.side_by_side: bool = probe.side_by_side(self.model, self._tails)
 
-    def score(self, prompts, completions) -> list[Score]:
+    def score(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[Score]:
         """See `Engine.score`. Right-padded, so causal attention needs no mask."""
         if any(not p for p in prompts) or any(not c for c in completions):
             raise HealError("nothing to score: a prompt or a completion is empty; drop empty trajectories first")
@@ -46,7 +53,8 @@ class Reader(Words):
 
         return self._in_batches([len(row) for row in rows], read)
 
-    def tail_nll(self, prompts, completions, ends, tails) -> list[np.ndarray]:
+    def tail_nll(self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]],
+                 ends: Sequence[Sequence[int]], tails: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """See `Engine.tail_nll`. A text is read once; then its tails are, side by side, each after its own prefix."""
         if not all(map(len, tails)):
             raise HealError("the answer has no tokens; check that the problem's answer is not empty")

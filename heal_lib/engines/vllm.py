@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from heal_lib import embedded
 from heal_lib.engines import SamplingParams, device, needs
@@ -43,11 +45,11 @@ class VLLMEngine(DrawnElsewhere):
             more = dict(json.loads(os.environ.get("HEAL_VLLM") or "{}"))
         except (ValueError, TypeError):
             raise HealError('HEAL_VLLM is no JSON object; give one, such as {"tensor_parallel_size": 2}') from None
-        self.whole = more.get("max_logprobs") == -1
+        self.whole: bool = more.get("max_logprobs") == -1
         usual = {"model": model, "gpu_memory_utilization": memory, "enable_prefix_caching": True}
-        self.llm = LLM(**{**usual, **more, "logprobs_mode": "raw_logprobs", "trust_remote_code": False})
+        self.llm: Any = LLM(**{**usual, **more, "logprobs_mode": "raw_logprobs", "trust_remote_code": False})
 
-    def answers(self, prompts, params: SamplingParams, seeds: list[int]) -> list[Drawn]:
+    def answers(self, prompts: Sequence[Sequence[int]], params: SamplingParams, seeds: list[int]) -> list[Drawn]:
         """See `DrawnElsewhere.answers`."""
         from vllm import SamplingParams as Settings
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from heal_lib.errors import HealError
 from heal_lib.files import hash_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BROKEN = "\ufffd"  # what a part of a character decodes to
 
@@ -14,8 +18,8 @@ BROKEN = "\ufffd"  # what a part of a character decodes to
 class Words:
     """Text to tokens and back, exactly: a tokenizer that puts a space before every text is not let do so inside one."""
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer: Any = tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text that goes on from another; raises HealError where the tokenizer has no token for a part

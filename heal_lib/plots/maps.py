@@ -3,6 +3,9 @@ yields. Every cell is written out, so no colour has to be told from another."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -10,13 +13,17 @@ import seaborn as sns
 from heal_lib.plots import DOUBLE
 from heal_lib.plots.trajectories import band, source_style
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 # name: (title, value that says "no difference", factor, format)
 PANELS = {"gain": ("breakpoint is the break:\nminus chance, points", 0, 100, "{:+.0f}"),
           "over_start": ("genuine per token:\nentropy / start", 1, 1, "{:.2f}"),
           "over_permuted": ("genuine per token:\nentropy / permuted", 1, 1, "{:.2f}")}
 
 
-def knob_maps(tables, knobs, words):
+def knob_maps(tables: Sequence[pd.DataFrame], knobs: Sequence[tuple[str, str]], words: Mapping[str, str]) -> Figure:
     """A row of panels for each table of cells (`knobs.table`), whose pair of knobs is in `knobs`; a frame marks a cell
     whose 95 % interval excludes "no difference"."""
     figure, axes = plt.subplots(len(tables), len(PANELS), figsize=(DOUBLE, 0.9 + 2.1 * len(tables)), squeeze=False)
@@ -36,7 +43,7 @@ def knob_maps(tables, knobs, words):
     return figure
 
 
-def knob_lines(cells, words):
+def knob_lines(cells: pd.DataFrame, words: Mapping[str, str]) -> Figure:
     """One panel per knob, the others at their defaults: share of breakpoints that are the break, and its chance by
     position alone. `cells`: from `knobs.alone`."""
     names = list(dict.fromkeys(cells["knob"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,8 +15,12 @@ from heal_lib import baselines
 from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE
 from heal_lib.plots.trajectories import world_style
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
-def label(method):
+
+def label(method: str) -> str:
     """A method's name for readers."""
     return baselines.METHODS[method].label if method in baselines.METHODS else str(method)
 
@@ -31,7 +37,7 @@ def _dodge(n, width=0.72):
     return (np.arange(n) - (n - 1) / 2) * width / max(n, 1)
 
 
-def main_results(table, methods, baseline="sft-rs"):
+def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs") -> Figure:
     """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names.
 
     `table`: avg@k rows of `evaluation.results_table`."""
@@ -61,7 +67,9 @@ def _stripes(axes, n):
             ax.axvspan(i - 0.5, i + 0.5, color="0.95", zorder=0)
 
 
-def forest(table, lines, panels, *, line="against", panel="benchmark", columns=None, groups=(), xlabel=None):
+def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, line: str = "against",
+           panel: str = "benchmark", columns: int | None = None, groups: Iterable[tuple[str, Sequence[str]]] = (),
+           xlabel: str | None = None) -> Figure:
     """Differences with intervals: one panel per value of the column `panel`, one line per value of the column `line`,
     the first on top; filled where the interval excludes zero. Lines have labels, so they need no colours.
 
@@ -110,7 +118,7 @@ def _hide(axes, used):
         ax.set_visible(False)
 
 
-def stage_accuracy(table, stages, columns=3):
+def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3) -> Figure:
     """Accuracy after each stage, one panel per benchmark. `stages`: names of the stages, 0 first."""
     benchmarks = list(table["benchmark"].unique())
     n_rows = -(-len(benchmarks) // columns)
@@ -128,7 +136,7 @@ def stage_accuracy(table, stages, columns=3):
     return fig
 
 
-def loss_curves(logs, methods):
+def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
     """Training loss against tokens seen, one panel per family of worlds (each has students of its own) and method, one
     line per seed; stages are set apart."""
     families = list(logs["family"].unique())
@@ -151,7 +159,7 @@ def loss_curves(logs, methods):
     return fig
 
 
-def accuracy_per_token(table, benchmarks):
+def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
     """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
 
     Methods that cost nearly the same are drawn side by side, a hair apart."""
@@ -174,7 +182,7 @@ def accuracy_per_token(table, benchmarks):
     return fig
 
 
-def at_budgets(table, benchmarks):
+def at_budgets(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
     """Accuracy against teacher tokens, a line per method through its budgets. `table`: `tables.at_budgets`."""
     fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.0), sharex=True, sharey=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
@@ -192,7 +200,7 @@ def at_budgets(table, benchmarks):
     return fig
 
 
-def token_bars(costs):
+def token_bars(costs: pd.DataFrame) -> Figure:
     """Teacher tokens per method, by source."""
     fig, ax = plt.subplots(figsize=(DOUBLE, 0.9 + 0.25 * len(costs)))
     styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
@@ -211,7 +219,7 @@ def token_bars(costs):
     return fig
 
 
-def sweep_map(table, columns, xlabel, rows="derive_hinted"):
+def sweep_map(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "derive_hinted") -> Figure:
     """HEAL's gain in every cell of the sweep, with its interval; a frame where the interval excludes zero."""
     cells = table.pivot(index=rows, columns=columns, values=["difference", "ci_low", "ci_high"])
     cells = cells.sort_index(ascending=False)
@@ -228,7 +236,7 @@ def sweep_map(table, columns, xlabel, rows="derive_hinted"):
     return fig
 
 
-def gain_against(table, x, xlabel, named=()):
+def gain_against(table: pd.DataFrame, x: str, xlabel: str, named: pd.DataFrame | Sequence[Any] = ()) -> Figure:
     """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever."""
     fig, ax = plt.subplots(figsize=(SINGLE, 2.9))
     grey = {"color": "0.55", "marker": "o"}
@@ -246,7 +254,7 @@ def gain_against(table, x, xlabel, named=()):
     return fig
 
 
-def growth(table, fits):
+def growth(table: pd.DataFrame, fits: pd.DataFrame) -> Figure:
     """Seconds against every knob of `scaling.curves`; lines are the fitted powers, over the values they rest on."""
     fig, axes = plt.subplots(-(-len(fits) // 3), 3, figsize=(DOUBLE, 1.9 * -(-len(fits) // 3)), squeeze=False)
     for ax, fit in zip(axes.flat, fits.itertuples(), strict=False):

@@ -4,8 +4,9 @@ Entropy and U are in nats. A token's colour runs from white (0 nats) to deep ora
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +15,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from heal_lib.plots import DOUBLE, VERDICT_COLOURS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import HTML
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TOP = 2.5  # nats
 _PALETTE = sns.color_palette("colorblind", 10)
@@ -30,20 +37,20 @@ _LOOKS = {"breakpoint": _BOX + "background:#222;color:#fff", "repair": _BOX + "b
           "hint": _BOX + "background:#fff;color:#0a5c8f;border:2px dashed #0a5c8f"}
 
 
-def world_style(world: str) -> dict:
+def world_style(world: str) -> dict[str, Any]:
     """Colour, marker and line of a world, the same in every figure."""
     colour, marker, line = _WORLDS.get(world, (_PALETTE[7], "P", ":"))
     return {"color": colour, "marker": marker, "linestyle": line}
 
 
-def source_style(source: str) -> dict:
+def source_style(source: str) -> dict[str, Any]:
     """Colour, marker and line of correct, failed and repaired trajectories, and of genuine and spurious ones."""
     colours = {**VERDICT_COLOURS, "correct": _PALETTE[0], "repaired": _PALETTE[2]}
     return {"color": colours[source], "marker": _MARKS[source], "linestyle": _LINES[source]}
 
 
 # --- tokens
-def _heat(nats: float) -> tuple:
+def _heat(nats: float | None) -> tuple[float, ...]:
     return _HEAT(0.0 if nats is None or np.isnan(nats) else min(max(nats / TOP, 0.0), 1.0))[:3]
 
 
@@ -55,7 +62,8 @@ def _by_place(marks, n_tokens: int) -> dict[int, list[tuple[str, str]]]:
     return at
 
 
-def token_html(pieces, entropy, marks=()) -> str:
+def token_html(pieces: Sequence[str], entropy: Sequence[float | None] | np.ndarray,
+               marks: Iterable[tuple[Any, ...]] = ()) -> str:
     """One trajectory as HTML, entropy [T] in nats as each token's background, with its value as the tooltip.
 
     pieces: text of each token. marks: (token index, kind, optional text), each set before that token: "breakpoint",
@@ -89,7 +97,8 @@ def scale_html() -> str:
     return f'<div>token entropy: 0 nats <span style="{bar}"></span> {TOP:g} nats and more</div>'
 
 
-def show(pieces, entropy, marks=(), title=""):
+def show(pieces: Sequence[str], entropy: Sequence[float | None] | np.ndarray, marks: Iterable[tuple[Any, ...]] = (),
+         title: str = "") -> HTML:
     """`token_html` with a title and the key to the colours, as a notebook displays it."""
     from IPython.display import HTML
 
@@ -97,7 +106,7 @@ def show(pieces, entropy, marks=(), title=""):
     return HTML(head + token_html(pieces, entropy, marks) + scale_html())
 
 
-def token_figure(columns, font=8.5):
+def token_figure(columns: Sequence[tuple[Any, ...]], font: float = 8.5) -> Figure:
     """The same for paper: columns of (title, pieces, entropy, marks), one line per step; returns the figure.
 
     It is DOUBLE inches wide; `font`, in points, shrinks to 7 where the lines need it."""
@@ -145,7 +154,8 @@ def _draw_line(ax, y, line, font) -> None:
 
 
 # --- one trajectory's steps
-def surge_bars(ax, step_entropy, surge, stop, breakpoint, kept):
+def surge_bars(ax: Axes, step_entropy: np.ndarray, surge: np.ndarray, stop: int, breakpoint: int | None,
+               kept: int) -> None:
     """Step entropy (bars) and surge D_k (line) of one trajectory [K]; the window ends before step `stop`."""
     k = np.arange(1, len(step_entropy) + 1)
     ax.axvspan(1.5, stop + 0.5, color="0.9", label="window")
@@ -158,7 +168,8 @@ def surge_bars(ax, step_entropy, surge, stop, breakpoint, kept):
     ax.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def reading_bars(axes, ppl, u, ratio, labels, title):
+def reading_bars(axes: Sequence[Axes] | np.ndarray, ppl: np.ndarray, u: np.ndarray, ratio: np.ndarray,
+                 labels: Sequence[str], title: str) -> None:
     """PURE's reading of one trajectory on three axes: PPL, U and their ratio for each step [K]."""
     names = (("step PPL", ppl, "///"), ("U, nats per token", u, ""), ("ratio, 1/nats", ratio, "..."))
     for ax, (name, values, hatch), colour in zip(axes, names, (_PALETTE[0], _PALETTE[4], _PALETTE[3]), strict=True):
@@ -169,13 +180,13 @@ def reading_bars(axes, ppl, u, ratio, labels, title):
 
 
 # --- curves with intervals
-def band(ax, x, mean, low, high, **look):
+def band(ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, **look: Any) -> None:
     """A line with its interval as a band; NaN leaves a gap."""
     ax.plot(x, mean, **{"markersize": 4, **look})
     ax.fill_between(x, low, high, color=look["color"], alpha=0.18, lw=0)
 
 
-def pass_curve(ax, k, mean, low, high, world):
+def pass_curve(ax: Axes, k: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, world: str) -> None:
     """pass@k [len(k)] of one world with its interval."""
     band(ax, k, mean, low, high, label=world, markevery=max(1, len(k) // 6), **world_style(world))
     ax.set(xlabel="k, samples per problem", ylim=(-0.02, 1.02), xlim=(0.5, len(k) + 0.5))
@@ -187,7 +198,7 @@ def count_groups(n: int) -> list[tuple[int, int]]:
     return [(before + 1, end) for before, end in zip([-1, *ends], ends, strict=False)]
 
 
-def count_bars(ax, shares, world, offset=0.0, width=0.27):
+def count_bars(ax: Axes, shares: np.ndarray, world: str, offset: float = 0.0, width: float = 0.27) -> None:
     """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`."""
     groups = count_groups(len(shares) - 1)
     heights = [np.sum(shares[first : last + 1]) for first, last in groups]
@@ -198,22 +209,24 @@ def count_bars(ax, shares, world, offset=0.0, width=0.27):
     ax.grid(False, axis="x")
 
 
-def entropy_curve(ax, offsets, mean, low, high, source):
+def entropy_curve(ax: Axes, offsets: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray,
+                  source: str) -> None:
     """Step entropy aligned at the breakpoint (offset 0), of one source."""
     band(ax, offsets, mean, low, high, label=source, **source_style(source))
     ax.axvline(0, color="black", lw=0.8, ls=":")
     ax.set(xlabel="step, counted\nfrom the breakpoint")
 
 
-def position_histogram(ax, positions, window, world, unit="steps"):
+def position_histogram(ax: Axes, positions: Sequence[float] | np.ndarray, window: float, world: str,
+                       unit: str = "steps") -> None:
     """Breakpoints' relative position in their trajectory, 0 to 1, with the window shaded."""
     ax.axvspan(0, window, color="0.9", label="window")
-    ax.hist(positions, bins=np.linspace(0, 1, 21), weights=np.full(len(positions), 1 / max(1, len(positions))),
+    ax.hist(positions, bins=np.linspace(0, 1, 21).tolist(), weights=np.full(len(positions), 1 / max(1, len(positions))),
             color=world_style(world)["color"], edgecolor="white")
     ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
 
 
-def interval_points(ax, table, label, shift=0.0, **look):
+def interval_points(ax: Axes, table: pd.DataFrame, label: str, shift: float = 0.0, **look: Any) -> None:
     """Rows of a table (mean, ci_low, ci_high) as horizontal intervals, one per line, in the table's order."""
     y, x = np.arange(len(table)) + shift, table["mean"].to_numpy(float)
     reach = np.abs(np.stack([x - table["ci_low"], table["ci_high"] - x]).astype(float))
@@ -223,7 +236,8 @@ def interval_points(ax, table, label, shift=0.0, **look):
 
 
 # --- PURE
-def ppl_against_u(axes, u, ppl, spurious, eps, title, most=500):
+def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndarray, spurious: np.ndarray, eps: float,
+                  title: str, most: int = 500) -> None:
     """Steps as points: PPL against U (nats per token) on two axes of the same limits, those of genuine trajectories
     above, of spurious ones below (by the oracle); u, ppl [n].
 
@@ -248,7 +262,7 @@ def ppl_against_u(axes, u, ppl, spurious, eps, title, most=500):
             ax.plot(ends, 10.0**exponent * ends, color="0.75", lw=0.7, zorder=0, scalex=False, scaley=False)
 
 
-def roc_curve(ax, scores, labels, label, **look):
+def roc_curve(ax: Axes, scores: np.ndarray, labels: np.ndarray, label: str, **look: Any) -> None:
     """False against true positive share over all thresholds; labels 1 = spurious. Ties are crossed straight.
 
     Where one of the two kinds is missing there is no curve, only its entry in the legend."""
@@ -261,13 +275,13 @@ def roc_curve(ax, scores, labels, label, **look):
     ax.set(xlabel="genuine flagged, share", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
 
 
-def kind_style(kind: str) -> dict:
+def kind_style(kind: str) -> dict[str, Any]:
     """Colour and marker of a kind of spuriousness, one of `analysis.KINDS`."""
     colour, marker = {"asserted": (4, "D"), "false step": (3, "X"), "uncalled step": (0, "^")}[kind]
     return {"color": _PALETTE[colour], "marker": marker}
 
 
-def reading_style(name: str, chosen: str) -> dict:
+def reading_style(name: str, chosen: str) -> dict[str, Any]:
     """A reading of PURE: ratios in green, solid for U before, dashed for U after, the one in use thick."""
     if name.startswith("ratio"):
         shade = {"mean": 1.0, "max": 0.55, "top3": 0.75}[name.split()[1].rstrip(",")]

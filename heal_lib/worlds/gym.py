@@ -35,6 +35,8 @@ class Gym(Prose):
     packages = ("reasoning-gym",)
 
     def __init__(self, task: str):
+        self.task: str
+        self.name: str
         self.task, self.name = task, f"gym:{task}"
         _task(task)
 

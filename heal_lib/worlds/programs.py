@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 NAMES, GLYPHS, PARITIES = "ABCD", "kmqw", ("even", "odd")
-OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": lambda a, b: a + b, "-": lambda a, b: a - b,
+                                                    "*": lambda a, b: a * b}
 CONTEXTS = [(glyph, parity) for glyph in GLYPHS for parity in PARITIES]
 RULES = dict(zip(CONTEXTS, "*+-*+-*-", strict=True))  # the secret: what a glyph does to an even or odd value
 MAX_VALUE = 99

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 from random import Random
+from typing import Any
 
 import sympy
 from sympy import Rational, Symbol
@@ -16,7 +17,7 @@ POINTS = 12  # at which expressions are compared
 _SCALE = {"%": Rational(1, 100), "°": sympy.pi / 180}
 
 
-def same_answer(a, b) -> bool:
+def same_answer(a: Any, b: Any) -> bool:
     """Whether two whole answers are equal: a set of one is that one; inside others it is not."""
     for one, other in ((a, b), (b, a)):
         value = one.value if isinstance(one, Said) else one
@@ -26,7 +27,7 @@ def same_answer(a, b) -> bool:
     return same(a, b)
 
 
-def same(a, b) -> bool:
+def same(a: Any, b: Any) -> bool:
     """Whether two shapes are equal."""
     if isinstance(a, Said) or isinstance(b, Said):
         return _same_said(a, b)
@@ -157,7 +158,7 @@ def _finite(value) -> bool:
     return rest == 1
 
 
-def agree(a, b) -> bool:
+def agree(a: sympy.Expr, b: sympy.Expr) -> bool:
     """Whether two expressions are equal: exactly where they are rational; otherwise to PRECISION digits, at POINTS."""
     if a == b:
         return True

@@ -52,7 +52,7 @@ class Said:
     relation: str = "="
 
 
-def numbers(shape) -> sympy.Set:
+def numbers(shape: Any) -> sympy.Set:
     """The numbers of a region, a set, or a pair read as an open interval."""
     if isinstance(shape, Region):
         return shape.numbers
@@ -65,14 +65,14 @@ def numbers(shape) -> sympy.Set:
     raise Unreadable("no set of numbers")
 
 
-def interval(low, high, left_open, right_open) -> sympy.Set:
+def interval(low: sympy.Expr, high: sympy.Expr, left_open: bool, right_open: bool) -> sympy.Set:
     """An interval that is not empty."""
     if (low - high).is_nonnegative and not low == high or sympy.I in (low, high):
         raise Unreadable("ends in the wrong order")
     return sympy.Interval(low, high, left_open, right_open)
 
 
-def region(found: sympy.Set):
+def region(found: sympy.Set) -> Region | Sequence:
     """A region, or a set of its numbers where these are finitely many."""
     if found.is_empty or isinstance(found, sympy.FiniteSet):
         return Sequence("set", tuple(Quantity(value) for value in found.args))

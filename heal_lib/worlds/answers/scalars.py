@@ -29,7 +29,7 @@ class Unreadable(Exception):
     """A text that is not an answer of a known form to its last token."""
 
 
-def power(base, exponent):
+def power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
     """base^exponent; what would fill the memory is a symbol of that name."""
     whole = base.is_Rational and exponent.is_Integer
     if whole and abs(exponent) * max(base.p.bit_length(), base.q.bit_length()) > _LARGE:
@@ -37,7 +37,7 @@ def power(base, exponent):
     return base**exponent
 
 
-def factorial(value):
+def factorial(value: sympy.Expr) -> sympy.Expr:
     """value!; what would fill the memory is a symbol of that name."""
     if value.is_number and not (value.is_Integer and value >= 0):
         raise Unreadable("a factorial of no natural number")
@@ -66,6 +66,8 @@ class Cursor:
     """Where reading stands in a list of tokens."""
 
     def __init__(self, tokens: list[Token]):
+        self.tokens: list[Token]
+        self.at: int
         self.tokens, self.at = list(tokens), 0
 
     def peek(self, ahead: int = 0) -> Token:
@@ -105,6 +107,8 @@ class Operators(Cursor):
 
     def __init__(self, tokens: list[Token]):
         super().__init__(tokens)
+        self.bars: int
+        self.angle: bool
         self.bars, self.angle = 0, False  # open absolute values; whether degrees are read as an angle
         self.digits: int | None = None
 
@@ -114,13 +118,13 @@ class Operators(Cursor):
         return kind == "letter" or (text == "|" and not self.bars) or (kind == "op" and text in "({[") or (
             kind == "cmd" and text[1:] in _FACTORS)
 
-    def total(self):
+    def total(self) -> sympy.Expr:
         value = self.product()
         while self.peek().text in ("+", "-") and self.peek().kind == "op":
             value = value + self.product() if self.take("+") else value - (self.take("-") and self.product())
         return value
 
-    def product(self):
+    def product(self) -> sympy.Expr:
         sign = 1
         while self.peek().kind == "op" and self.peek().text in ("+", "-"):
             sign = -sign if self.take("-") else sign * self.take("+")
@@ -140,10 +144,10 @@ class Operators(Cursor):
             else:
                 return sign * value
 
-    def signed(self):
+    def signed(self) -> sympy.Expr:
         return -self.factor() if self.take("-") else self.factor()
 
-    def factor(self):
+    def factor(self) -> sympy.Expr:
         value = self.atom()
         while True:
             if self.take("!"):
@@ -157,7 +161,7 @@ class Operators(Cursor):
             else:
                 return value
 
-    def argument(self, whole: bool = False):
+    def argument(self, whole: bool = False) -> sympy.Expr:
         """What ^, \\frac or \\sqrt takes: a group, or one symbol (a digit; with `whole` a number and its sign)."""
         if whole and self.take("-"):
             return -self.argument(whole=True)
@@ -194,14 +198,14 @@ class Reader(Operators):
             return self.command(text[1:])
         raise Unreadable(f"{text or 'the end'} is no number")
 
-    def group(self, opener: str):
+    def group(self, opener: str) -> sympy.Expr:
         bars, self.bars = self.bars, 0
         value = self.total()
         self.bars = bars
         self.need(_CLOSERS[opener])
         return {"\\lfloor": sympy.floor, "\\lceil": sympy.ceiling}.get(opener, lambda x: x)(value)
 
-    def literal(self, text: str, mixed: bool):
+    def literal(self, text: str, mixed: bool) -> sympy.Expr:
         if self.peek().text == "_":
             return self.based(text)
         value = number(text)
@@ -223,14 +227,14 @@ class Reader(Operators):
             self.digits = min(digits, self.digits or digits)
         return value
 
-    def based(self, text: str):
+    def based(self, text: str) -> sympy.Expr:
         """21_8 is 17."""
         base = int(self.subscript().strip("_{}") or 0) if re.fullmatch(r"_\{?\d+\}?", self.subscript(ahead=True)) else 0
         if not (2 <= base <= 36 and text.isdigit() and all(int(c) < base for c in text)):
             raise Unreadable("no number in a base")
         return Rational(int(text, base))
 
-    def command(self, name: str):
+    def command(self, name: str) -> sympy.Expr:
         if name == "pi":
             return pi
         if name == "infty":
@@ -251,7 +255,7 @@ class Reader(Operators):
             return self.function(name)
         raise Unreadable(f"\\{name} is not known")
 
-    def function(self, name: str):
+    def function(self, name: str) -> sympy.Expr:
         base, exponent, angle = 10, 1, self.angle
         if name == "log" and self.take("_"):
             base = self.argument()
@@ -274,7 +278,7 @@ class Reader(Operators):
             value = _ONE[name](args[0])
         return power(value, sympy.sympify(exponent))
 
-    def arguments(self) -> list:
+    def arguments(self) -> list[sympy.Expr]:
         if self.take("("):
             bars, self.bars, found = self.bars, 0, [self.total()]
             while self.take(","):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from typing import Any
 
 import sympy
 from sympy import S
@@ -24,7 +25,7 @@ _SIGNS = {"+": {"\\pm": "+", "\\mp": "-"}, "-": {"\\pm": "-", "\\mp": "+"}}
 _MATRICES = {"matrix", "pmatrix", "bmatrix", "smallmatrix"}
 
 
-def read(tokens: list[Token]):
+def read(tokens: list[Token]) -> Any:
     """The shape of all the tokens. Raises Unreadable if any of them is left over."""
     if not tokens:
         raise Unreadable("nothing")

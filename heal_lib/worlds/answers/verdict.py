@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from heal_lib.worlds.answers.equality import same_answer
 from heal_lib.worlds.answers.scalars import Unreadable
@@ -22,7 +23,7 @@ def equal(right: str, said: str) -> bool:
     return canonical(a) == canonical(b) or any(_holds(x, y) for x in readings(a) for y in readings(b))
 
 
-def readings(text: str) -> list:
+def readings(text: str) -> list[Any]:
     """Shapes of a plain text: none where it cannot be read; two where 12,345 may be a number or a list."""
     texts = [text.replace(",", ""), text] if _GROUPED.fullmatch(text) else [text]
     found = []
