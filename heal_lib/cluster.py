@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 from heal_lib import progress, workers
 from heal_lib.codehash import code_hash
@@ -63,15 +64,16 @@ class Tasks:
 class _Line:
     """One task after another. What a task raised is raised; a worker that was lost too often is a HealError."""
 
-    task, name = None, ""
+    task: Any = None
+    name: str = ""
 
-    def __init__(self, remote):
-        self.remote = remote
+    def __init__(self, remote: Any):
+        self.remote: Any = remote
 
     def __enter__(self) -> _Line:
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         import ray
 
         if self.task is not None:  # nobody wants it any more
@@ -81,7 +83,7 @@ class _Line:
         """Sends (the store's folder, what there is to make)."""
         self.task, self.name = self.remote.remote(*work), work[1].name
 
-    def recv(self) -> tuple[str, dict | Exception]:
+    def recv(self) -> tuple[str, dict[str, Any] | Exception]:
         """Waits for the task: ("made" or "reused", manifest), or ("error", what it raised)."""
         import ray
 

@@ -145,11 +145,12 @@ class Kernel:
 
     It says its number and nothing else: when there is more to read on its line, it has ended."""
 
-    stdin = stdout = stderr = returncode = None
+    stdin = stdout = stderr = None
+    returncode: int | None = None
 
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: str):
-        self.line = _connect({**environment, "HEAL_POOL": address()}, (arguments, folder))
-        self.pid = self.line.recv()
+        self.line: Connection = _connect({**environment, "HEAL_POOL": address()}, (arguments, folder))
+        self.pid: int = self.line.recv()
 
     def poll(self) -> int | None:
         """None as long as it runs."""
