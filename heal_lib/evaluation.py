@@ -75,7 +75,7 @@ def _share(mask, name):
 
 
 def score_matrix(samples: pd.DataFrame, method: str, benchmark: str, value: str = "correct",
-                 reduce: Callable = avg_at_k) -> np.ndarray:
+                 reduce: Callable[..., Any] = avg_at_k) -> np.ndarray:
     """[n_problems, n_seeds] scores of one method on one benchmark, problems in a fixed order.
 
     `samples`: the DataFrame of `Experiment.evaluations`. `reduce`: [..., n_samples] to [...]. HealError if a

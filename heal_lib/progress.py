@@ -23,6 +23,7 @@ from heal_lib import watch
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import Trainer
 
     from heal_lib.engines import Engine, Sample, SamplingParams, Score
 
@@ -42,7 +43,7 @@ def clock(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int, unit: str) -> Iterator:
+def bar(what: str, total: int, unit: str) -> Iterator[Any]:
     """A bar, as tqdm has it; `unit` in the singular. Inside another one it tells that one's place, and is shown instead
     of it."""
     if told:
@@ -215,7 +216,7 @@ def _rows(what: str, total: int, unit: str, engine, each: int = 1) -> Iterator[N
 
 
 @contextlib.contextmanager
-def updates(trainer, what: str, tokens: int = 0) -> Iterator[None]:
+def updates(trainer: Trainer, what: str, tokens: int = 0) -> Iterator[None]:
     """A bar over the updates of a `transformers` trainer; `tokens`: of its whole data set, for the rate."""
     from transformers import TrainerCallback
 

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from heal_lib import notebooks, provenance, scales, workers
@@ -40,7 +41,7 @@ def train_models() -> Path:
 
 
 @contextlib.contextmanager
-def interruptible():
+def interruptible() -> Iterator[None]:
     """A polite kill, or a terminal that goes away, is an interrupt. Only the first counts: a second one (`timeout`
     sends two) would break off the ending of kernels, or this process's. What nohup ignores stays ignored."""
     def stop(number, frame):

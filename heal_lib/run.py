@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heal_lib import embedded, notebooks, provenance, scales, workers
@@ -202,19 +202,18 @@ class Run:
 
 
 @contextlib.contextmanager
-def pool():
+def pool() -> Iterator[None]:
     """The process that the workers of all notebooks are forked from: what they need is imported once for a run."""
     os.environ["HEAL_POOL"], process = workers.start()
     try:
         yield
     finally:
         del os.environ["HEAL_POOL"]
-        process.stdin.close()  # it ends with that, and so with this process
-        process.wait()
+        process.communicate()  # closes its input: it ends with that, and so with this process
 
 
 @contextlib.contextmanager
-def alone(run):
+def alone(run: Run) -> Iterator[None]:
     """Keeps a second driver, whatever its cache, out of the same results folder."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with open(run.folder / ".lock", "w") as handle:

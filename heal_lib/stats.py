@@ -114,7 +114,7 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
     return float(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
 
 
-def stratified_bootstrap(measure: Callable, *scores: ArrayLike, n_boot: int = 2000, seed: int = 0,
+def stratified_bootstrap(measure: Callable[..., float], *scores: ArrayLike, n_boot: int = 2000, seed: int = 0,
                          level: float = 0.95) -> tuple[float, float, float]:
     """(value, low, high) of measure(*scores), each [n_runs, n_tasks]; runs are drawn again within each task.
 

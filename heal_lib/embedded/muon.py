@@ -6,6 +6,8 @@ this is the same update (Jordan et al. 2024) in fp32. Only the pretraining of th
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -39,7 +41,7 @@ class Muon(torch.optim.AdamW):
                          weight_decay=weight_decay)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One update; gradients of the matrices are spent here, so that AdamW sees only the others.
 
         Matrices of one shape are turned together: a GPU would take longer to be told of each than to compute it."""

@@ -4,16 +4,22 @@ A class of models may ignore positions, build its own masks, or look at what com
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 
 from heal_lib.engines import cache
 from heal_lib.errors import HealError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 TOKENS, CUT = 12, 5
 
 
 @torch.inference_mode()
-def side_by_side(model, tails) -> bool:
+def side_by_side(model: PreTrainedModel, tails: Callable[..., torch.Tensor]) -> bool:
     """Whether answers can be read side by side (`tails` does so, see `Reader.tail_nll`); if not, one by one is right.
 
     Raises HealError for a model that would be drawn from, or scored, wrongly."""
