@@ -69,8 +69,8 @@ def given(configs: dict[str, Scale]) -> pd.DataFrame:
                                        *(f"{name} rows" for name in found), "genuine share"])
 
 
-def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame]:
-    """Runs a sweep and writes its tables and figure; returns their folder and the table."""
+def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
+    """Runs a sweep and writes its tables and figure; returns their folder, accuracies, and what students are given."""
     configs = settings(scale, switch, tried)
     folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
     table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
@@ -80,7 +80,7 @@ def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame]:
     write_table(rows, folder / "tables" / f"ablate_{switch}_data.csv")
     print(rows.round(2).to_string(index=False), end="\n\n")
     print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
-    return folder, table
+    return folder, table, rows
 
 
 def side_by_side(table: pd.DataFrame, default: str, tried: str) -> pd.DataFrame:
@@ -125,9 +125,9 @@ def main(arguments: list[str] | None = None) -> int:
     it.add_argument("--scale", default="demo")
 
     def command(args):
-        folder, table = run(args.scale, args.switch, values(args.values))
+        folder, table, rows = run(args.scale, args.switch, values(args.values))
         print(f"results are in {folder.relative_to(ROOT)}")
-        return {"folder": folder, "switch": args.switch, "table": table}, 0
+        return {"folder": folder, "switch": args.switch, "table": table, "given": rows}, 0
 
     return console.run(it, command, arguments)
 

@@ -36,13 +36,15 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
                              for name, cfg in configs.items() for i in range(3) for seed in (0, 1)])
 
     monkeypatch.setattr(ablate, "sweep", sweep)
-    monkeypatch.setattr(ablate, "given", lambda configs: pd.DataFrame({"setting": configs}))
+    monkeypatch.setattr(ablate, "given", lambda configs: pd.DataFrame({"setting": list(configs), "rows": range(3)}))
     monkeypatch.setattr(ablate, "ROOT", tmp_path)
     assert ablate.main(["--scale", "smoke", "window", "0.5,1.0", "--json"]) == 0
     found = json.loads((said := capsys.readouterr()).out)
     folder = Path(found["folder"])
     table = pd.read_csv(folder / "tables" / "ablate_window.csv")
     assert [row["method"] for row in found["table"]] == list(table["method"])
+    assert found["given"] == pd.read_csv(folder / "tables" / "ablate_window_data.csv").to_dict("records")
+    assert [row["rows"] for row in found["given"]] == [0, 1, 2]
     pooled = table[table["benchmark"] == tables.POOLED]
     assert list(pooled["method"]) == ["window=0.3333 (default)", "window=0.5", "window=1.0"]
     assert list(pooled["mean"]) == [0, 0, 1] and list(pooled["minus_default"])[1:] == [0, 1]
