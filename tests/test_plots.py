@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heal_lib import plots
+from heal_lib import baselines, plots
 from heal_lib.plots import results
 from heal_lib.plots import trajectories as figures
 
@@ -142,3 +142,26 @@ def test_losses_of_two_families_are_no_single_line():
     axes = results.loss_curves(logs, ["heal"]).axes
     assert [[line.get_xdata().tolist() for line in ax.get_lines()] for ax in axes] == [[[0, 0.9]], [[0, 0.3]]]
     assert [ax.get_ylabel() for ax in axes] == ["a\nb", "c"]
+
+
+def grey(colour):
+    return float(np.dot(colour, (0.2126, 0.7152, 0.0722)))
+
+
+def test_rationalisation_with_and_without_pure_are_told_apart_without_colour():
+    star, filtered = (plots.COLOURS[name] for name in ("star", "star-pure"))
+    assert abs(grey(star) - grey(filtered)) > 0.2 and plots.MARKERS["star"] != plots.MARKERS["star-pure"]
+
+
+def test_stages_have_a_scale_for_each_row_of_panels():
+    means = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.02}
+    table = pd.DataFrame([[stage, name, mean, mean, mean] for name, mean in means.items() for stage in (0, 1)],
+                         columns=["stage", "benchmark", "mean", "ci_low", "ci_high"])
+    axes = results.stage_accuracy(table, ["untrained", "+ base"]).axes
+    assert axes[0].get_ylim() == axes[2].get_ylim() and axes[3].get_ylim()[1] < 10
+
+
+def test_names_on_an_axis_are_short_and_still_one_method_each():
+    names = [results.label(name) for name in baselines.ABLATIONS]
+    assert len(set(names)) == len(names) and max(map(len, names)) <= 52
+    assert results.label("heal-fixed-cut").startswith("GEAR: cut at the median") and results.label("hard") == "hard"

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_SHORT = {"heal-fixed-cut": "GEAR: cut at the median breakpoint"}
+
 
 def label(method: str) -> str:
-    """A method's name for readers."""
-    return baselines.METHODS[method].label if method in baselines.METHODS else str(method)
+    """A method's name for readers, as short as an axis needs it."""
+    return _SHORT.get(method) or (baselines.METHODS[method].label if method in baselines.METHODS else str(method))
 
 
 def _points(ax, x, mean, low, high, method, **more):
@@ -119,10 +121,10 @@ def _hide(axes, used):
 
 
 def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3) -> Figure:
-    """Accuracy after each stage, one panel per benchmark. `stages`: names of the stages, 0 first."""
+    """Accuracy after each stage, one panel per benchmark; a row has its own scale. `stages`: their names, 0 first."""
     benchmarks = list(table["benchmark"].unique())
     n_rows = -(-len(benchmarks) // columns)
-    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 1.7 * n_rows), sharex=True, sharey=True, squeeze=False)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 1.7 * n_rows), sharex=True, sharey="row", squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=False):
         rows = table[table["benchmark"] == benchmark].sort_values("stage")
         ax.plot(rows["stage"], 100 * rows["mean"], color=COLOURS["heal"], linewidth=1, zorder=1)
