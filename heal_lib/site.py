@@ -15,12 +15,14 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from nbformat.v4 import new_code_cell
 
 from heal_lib import console, notebooks, pages, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
 WIDE = 720  # pixels across: a figure of two columns, which has to scroll on a phone, and none of one column
+UNSEEN = "# shown by the cell above"  # MyST-NB leaves out cells without code, whatever their outputs
 INTRO_ENDS = "## Two commands"
 
 
@@ -54,16 +56,33 @@ def sources(results: Path, folder: Path) -> None:
 
 def _dressed(notebook):
     """The notebook as MyST-NB wants it: figures described in their cells' metadata, all code folded but the knobs."""
+    notebook.cells = [part for cell in notebook.cells for part in _one_image_each(cell)]
     for cell in notebook.cells:
         tags = cell.metadata.setdefault("tags", [])
-        if cell.cell_type == "code" and "parameters" not in tags:
+        if cell.cell_type == "code" and not {"parameters", "remove-input"} & {*tags}:
             tags.append("hide-input")
-        images = [output for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})]
-        about = [output.get("metadata", {}).get("image/png", {}).get("alt") for output in images]
-        if words := " ".join(filter(None, about)):
-            wide = any(_width(output["data"]["image/png"]) > WIDE for output in images)
-            cell.metadata["mystnb"] = {"image": {"alt": words, **({"classes": "wide"} if wide else {})}}
+        for image in filter(_is_image, cell.get("outputs", ())):
+            wide = {"classes": "wide"} if _width(image["data"]["image/png"]) > WIDE else {}
+            if words := image.get("metadata", {}).get("image/png", {}).get("alt"):
+                cell.metadata["mystnb"] = {"image": {"alt": words, **wide}}
     return notebook
+
+
+def _one_image_each(cell):
+    """A cell in parts of one image: MyST-NB describes all images of a cell alike. Only the first has the code."""
+    parts = [[]]
+    for output in cell.get("outputs", ()):
+        if _is_image(output) and any(map(_is_image, parts[-1])):
+            parts.append([])
+        parts[-1].append(output)
+    if len(parts) > 1:
+        cell.outputs = parts[0]
+    return [cell, *(new_code_cell(UNSEEN, outputs=part, id=f"{cell.id}-{i}", metadata={"tags": ["remove-input"]})
+                    for i, part in enumerate(parts[1:], 2))]
+
+
+def _is_image(output) -> bool:
+    return "image/png" in output.get("data", {})
 
 
 def _width(png: str) -> int:

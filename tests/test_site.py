@@ -1,5 +1,6 @@
 """The site: laid out from committed results, every link leads somewhere, nothing is fetched, it fits a phone."""
 
+import base64
 import importlib.util
 import re
 import shutil
@@ -7,6 +8,8 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from nbformat import validate
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from test_explorer import CONTRAST
 
 from heal_lib import site
@@ -33,6 +36,18 @@ def test_links_to_executed_notebooks_lead_to_their_pages():
     row = "[a](../notebooks/00_tour.ipynb) [page](../html/00_tour.html) [t](../tables/x.csv) [n](02_gear.ipynb)"
     page = "../notebooks/00_tour.html"
     assert site._linked(row) == f"[a]({page}) [page]({page}) [t](../tables/x.csv) [n](02_gear.ipynb)"
+
+
+def test_each_of_a_cell_s_images_has_its_own_description():
+    png = base64.b64encode(bytes(16) + (900).to_bytes(4) + bytes(4)).decode()
+    outputs = [output for words in ("One.", "Two.") for output in (
+        new_output("display_data", {"text/markdown": f"### {words}"}),
+        new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": words}}))]
+    book = site._dressed(new_notebook(cells=[new_code_cell("draw()", outputs=outputs, id="a"), new_code_cell("no()")]))
+    assert [cell.source for cell in book.cells] == ["draw()", site.UNSEEN, "no()"] and validate(book) is None
+    assert [cell.metadata["mystnb"]["image"]["alt"] for cell in book.cells[:2]] == ["One.", "Two."]
+    assert [output for cell in book.cells for output in cell.outputs] == outputs
+    assert "remove-input" in book.cells[1].metadata["tags"] and "mystnb" not in book.cells[2].metadata
 
 
 class Page(HTMLParser):
@@ -98,6 +113,8 @@ def test_tables_among_outputs_are_tables_and_wide_figures_are_marked(built):
     for name in ("05_main_results", "99_report"):
         text = (built / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
         assert "| --" not in text and "| —" not in text and re.search(r"<th[^>]*><p>(benchmark|claim)</p></th>", text)
+    described = re.findall('<img [^>]*?alt="([^"]+)"', text)  # of the report, in which one cell shows all figures
+    assert len(described) > 9 and len(set(described)) == len(described)
     figures = re.findall("<img [^>]*>", (built / "notebooks" / "09_when.html").read_text(encoding="utf-8"))
     assert {'class="wide"' in figure for figure in figures} == {True, False}  # two columns of a paper, and one
 
