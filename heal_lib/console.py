@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heal_lib.errors import HealError
-from heal_lib.files import disk_error
+from heal_lib.files import ROOT, disk_error
 
 Command = Callable[[argparse.Namespace], tuple[Any, int]]
 
@@ -56,16 +56,24 @@ def _tried(it, command, given) -> tuple[Any, int, str | None]:
     try:
         return *command(it.parse_args(given)), None
     except (HealError, _Usage) as error:
-        return None, 2, str(error)
+        return None, 2, words(error)
     except (KeyboardInterrupt, BrokenPipeError):  # nobody reads on: `heal reproduce | head`
         return None, 130, "interrupted; the same command goes on from here"
     except OSError as error:
         trouble = disk_error(error, error.filename or "results")
         if trouble is None:
             raise
-        return None, 2, str(trouble)
+        return None, 2, words(trouble)
     except importlib.import_module("heal_lib.notebooks").NotebookFailed as error:
         return None, 1, str(error)
+
+
+def words(error: Exception) -> str:
+    """What an error says. Where it is the results that have no room, moving the cache would be of no use."""
+    said, own = str(error), os.environ.get("HEAL_RESULTS")
+    folder = own or str(ROOT / "results")
+    mend = "point HEAL_RESULTS to another disk" if own else f"make {folder} a link to a folder on another disk"
+    return said.replace("move the cache with HEAL_CACHE", mend) if f"{folder}/" in said else said
 
 
 @contextlib.contextmanager

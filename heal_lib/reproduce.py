@@ -19,7 +19,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from heal_lib import notebooks, provenance, scales, workers
+from heal_lib import console, notebooks, provenance, scales, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error
 from heal_lib.places import ROOT, default_root
@@ -130,12 +130,12 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _say(trouble, 2)
     except (KeyboardInterrupt, BrokenPipeError):  # nobody reads on: `make reproduce | head`
-        return _say("interrupted; the same command goes on from here", 130)
+        return _say(KeyboardInterrupt("interrupted; the same command goes on from here"), 130)
 
 
 def _say(error, code):
     with contextlib.suppress(OSError):  # the terminal may be gone
-        print(f"heal: {error}", file=sys.stderr, flush=True)
+        print(f"heal: {console.words(error)}", file=sys.stderr, flush=True)
     return code
 
 
