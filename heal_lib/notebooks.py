@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import functools
 import json
+import logging
 import os
 import re
 import shutil
@@ -167,6 +168,7 @@ def _kernels():
         async def start_kernel(self, **options):
             if os.environ.get("DEVICE") != "cuda":  # there Unsloth has to be imported before anything else
                 self.provisioner = Forked(kernel_spec=self.kernel_spec, parent=self)
+            self.log = logging.Logger("kernels", logging.CRITICAL)  # what is raised is told once, by who catches it
             await super().start_kernel(**options)
             self.group, self.process = self.provisioner.pgid, self.provisioner.process
 

@@ -133,8 +133,13 @@ def _received(line, name):
 # --- the process that workers are forked from
 def _connect(environment: dict[str, str] | None = None, kernel: tuple | None = None) -> Connection:
     """A line to a new worker, or kernel; it has this process's environment unless another is given."""
+    from heal_lib.errors import HealError
+
     end = socket.socket(socket.AF_UNIX)
-    end.connect(address())
+    try:
+        end.connect(address())
+    except OSError:
+        raise HealError("the pool of workers was killed; run the same command again, or restart the kernel") from None
     line = Connection(end.detach())
     line.send((environment or dict(os.environ), sys.path, kernel))
     return line
@@ -179,7 +184,7 @@ def _own(of: int) -> tuple[str, subprocess.Popen]:
 
 
 def start() -> tuple[str, subprocess.Popen[bytes]]:
-    """Starts the process that workers are forked from; it ends when the standard input given to it is closed."""
+    """Starts what workers are forked from: it ends when its standard input is closed, and no interrupt reaches it."""
     folder = tempfile.mkdtemp(prefix="heal-")
     name = os.path.join(folder, "pool")
     here = str(Path(__file__).resolve().parents[1])
@@ -187,8 +192,7 @@ def start() -> tuple[str, subprocess.Popen[bytes]]:
                    **dict.fromkeys(ONE_THREAD, "1")}
     left_out = NOT_ON_GPU if os.environ.get("DEVICE") == "cuda" else ()
     command = [sys.executable, "-m", "heal_lib.workers", name, *(m for m in PRELOADED if m not in left_out)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment,
-                               start_new_session=True)  # an interrupt is for who started it
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     while not os.path.exists(name) and process.poll() is None:
         time.sleep(0.01)
     return name, process
