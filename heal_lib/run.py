@@ -168,6 +168,7 @@ class Run:
         written = [file for file, when in self._written().items() if before.get(file) != when]
         written += [self.folder / "notebooks" / path.name, self.folder / "html" / f"{name}.html"]
         outputs = {file.relative_to(self.folder).as_posix(): file_hash(file) for file in sorted(written)}
+        self._drop_stale(name, outputs)
         finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         facts = {"seconds": seconds, "finished": finished, "stages": stages}
         own = {key: text for key, text in self.known[name].items() if key not in scales.kinds()}
@@ -177,6 +178,17 @@ class Run:
         write_json(self.record, self.folder / "run.json")
         write_json({"record": file_hash(self.folder / "run.json"), "notebooks": self.notes}, self.notes_path)
         return seconds
+
+    def _drop_stale(self, name, outputs):
+        """Deletes what the notebook wrote in its last run and does not write any more: only files of the folder that
+        are as they were recorded then, and that no other notebook wrote."""
+        others = {key: facts for key, facts in {**self.last, **self.record["notebooks"]}.items() if key != name}
+        kept = set(outputs).union(*(facts["outputs"] for facts in others.values()))
+        for file, sha256 in self.last.get(name, {"outputs": {}})["outputs"].items():
+            path = self.folder / file
+            own = path.is_file() and path.resolve().is_relative_to(self.folder.resolve()) and file not in kept
+            if own and file_hash(path) == sha256:
+                path.unlink()
 
     def all(self, force: bool = False) -> None:
         """Runs what is not up to date, in order, telling the time left before each."""

@@ -127,6 +127,22 @@ def test_a_failing_cell_stops_the_run_and_is_named(project, capsys, body, code, 
     assert left == ["02_gear.failed.ipynb"] and not (project / "results" / "s" / "run.json").exists()
 
 
+def test_a_pool_of_workers_that_was_killed_between_notebooks_is_one_line(project, capsys, monkeypatch):
+    monkeypatch.setenv("HEAL_POOL", str(project / "gone"))
+    assert drive("--only", "01") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("heal: the pool of workers was killed; run the same command again")
+
+
+def test_a_table_that_a_notebook_does_not_write_any_more_goes_with_its_next_run(project):
+    tables = project / "results" / "s" / "tables"
+    (tables / "mine.csv").write_text("no notebook's")
+    assert drive("--only", "02") == 0 and (tables / "gear.csv").exists()
+    notebook(project / "notebooks" / "02_gear.ipynb", BODIES["02_gear"].replace("gear.csv", "cut.csv"), 'scale = "s"')
+    assert drive("--only", "02") == 0
+    assert sorted(path.name for path in tables.iterdir()) == ["cut.csv", "mine.csv"]
+
+
 def test_notebooks_run_in_order_without_the_gpu_one(project, executed):
     assert drive() == 0
     assert names(executed) == ["00_tour", "01_ceiling", "02_gear", "99_report"]
