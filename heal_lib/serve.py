@@ -33,7 +33,8 @@ class Server(ThreadingHTTPServer):
 
     most: log-probabilities that it tells of a token, at most. `asked` keeps the requests."""
 
-    daemon_threads, request_queue_size = True, 128
+    daemon_threads: bool = True
+    request_queue_size: int = 128
 
     def __init__(self, engine: HFEngine, port: int = 0, most: int = 20):
         super().__init__(("127.0.0.1", port), _Handler)
