@@ -13,7 +13,7 @@ import pytest
 
 from heal_lib.engines import Sample, Score
 
-pytest_plugins = ("micro",)  # the fixtures of a tiny run
+pytest_plugins = ("micro", "driven")  # the fixtures of a tiny run, and of the driver's
 
 sys.modules.setdefault("rfc3987_syntax", None)  # a second of grammar, which nbformat imports and never asks
 

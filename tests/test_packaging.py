@@ -12,7 +12,7 @@ import zipfile
 import nbformat
 import pytest
 import yaml
-from test_reproduce import notebook
+from driven import notebook
 
 from heal_lib import embedded
 from heal_lib.files import ROOT

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_reproduce import notebook
+from driven import notebook
 
 # The notebook starts a worker, notes both their numbers, and both go on for a minute.
 BODY = """
