@@ -7,6 +7,8 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
+# A shell that forbids Python to keep what it compiles (many containers do) would have every process compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup test test-all verify torture kills damage fuzz mutate coverage audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
