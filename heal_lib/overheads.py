@@ -15,7 +15,7 @@ from heal_lib.engines import SamplingParams, openai, ray
 from heal_lib.engines.hf import HFEngine
 
 WORKERS = (1, 2)
-PROBLEMS, SAMPLES = 64, 16  # four batches of the engine
+PROBLEMS, SAMPLES = 32, 16  # two batches of the engine
 
 
 def model() -> HFEngine:
@@ -30,7 +30,7 @@ def table(problems: int = PROBLEMS, samples: int = SAMPLES) -> list[dict]:
     params = SamplingParams(world.longest("hard"))
     os.environ.setdefault("HEAL_WORKERS", str(max(WORKERS)))
     with serve.Server(local) as server:
-        asked = openai.OpenAIEngine(model(), server.url, "teacher")
+        asked = openai.OpenAIEngine(model(), server.url, "teacher", concurrency=local.batch_rows)
         spread = {f"ray, {n} worker{'s' * (n > 1)}": ray.RayEngine(local.tokenizer, model, n) for n in WORKERS}
         ways: dict[str, Any] = {"hf": local, **spread, "openai over loopback": asked}
         drawn = {name: [[one.token_ids for one in group] for group in it.sample(prompts, samples, params, 0)]

@@ -7,28 +7,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import sys
 import threading
+import time
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import torch
 
 from heal_lib import embedded
-from heal_lib.engines import SamplingParams
+from heal_lib.engines import Sample, SamplingParams
 from heal_lib.engines.hf import HFEngine
+
+GATHER = 0.01  # seconds: answers to a batch bring the next requests, one after the other
 
 
 class Server(ThreadingHTTPServer):
-    """engine: a local `HFEngine`; port 0 is any free one, see `url`. One request is worked on at a time.
+    """engine: a local `HFEngine`; port 0 is any free one, see `url`. Requests that wait are worked on together.
 
     most: log-probabilities that it tells of a token, at most. `asked` keeps the requests."""
 
-    daemon_threads = True
+    daemon_threads, request_queue_size = True, 128
 
     def __init__(self, engine: HFEngine, port: int = 0, most: int = 20):
         super().__init__(("127.0.0.1", port), _Handler)
-        self.engine, self.most, self.asked, self.turn = engine, most, [], threading.Lock()
+        self.engine, self.most, self.asked = engine, most, []
+        self.waiting, self.turn = queue.SimpleQueue(), threading.Lock()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
 
     def __enter__(self) -> Server:
@@ -41,19 +47,43 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, request: dict, headers) -> tuple[int, object]:
         """(status, body) for a request."""
-        with self.turn:
-            self.asked.append(request)
-            params = SamplingParams(request["max_tokens"], request["temperature"], request.get("top_k", 0),
-                                    request["top_p"])
-            noise = np.random.default_rng(request["seed"]).random((1, params.max_new_tokens))
-            (draw,) = self.engine._decode([request["prompt"]], 1, noise, params)
-            told = self._logprobs(request, draw.token_ids) if request.get("logprobs") else None
+        params = SamplingParams(request["max_tokens"], request["temperature"], request.get("top_k", 0),
+                                request["top_p"])
+        self.asked.append(request)
+        self.waiting.put((request, params, body := Future()))
+        with self.turn:  # whoever comes first answers all that wait
+            taken = []
+            if not body.done():
+                time.sleep(GATHER)
+            while not body.done():
+                try:
+                    taken.append(self.waiting.get_nowait())
+                except queue.Empty:
+                    self._draw(taken)
+        return 200, body.result()
+
+    def _draw(self, taken: list[tuple]) -> None:
+        """Answers requests, those with the same parameters in one batch; an error goes to all that wait for it."""
+        for params in dict.fromkeys(params for _, params, _ in taken):
+            alike = [(request, body) for request, its, body in taken if its == params]
+            try:
+                noise = [np.random.default_rng(request["seed"]).random(params.max_new_tokens) for request, _ in alike]
+                draws = self.engine._decode([request["prompt"] for request, _ in alike], 1, np.stack(noise), params)
+                for (request, body), draw in zip(alike, draws, strict=True):
+                    body.set_result(self._body(request, draw))
+            except Exception as error:
+                for _, body in alike:
+                    if not body.done():
+                        body.set_exception(error)
+
+    def _body(self, request: dict, draw: Sample) -> dict:
+        told = self._logprobs(request, draw.token_ids) if request.get("logprobs") else None
         choice = {"index": 0, "text": draw.text, "finish_reason": "stop" if draw.finished else "length",
                   "logprobs": told, "token_ids": draw.token_ids}
         usage = {"prompt_tokens": len(request["prompt"]), "completion_tokens": len(draw.token_ids)}
         usage["total_tokens"] = sum(usage.values())
-        return 200, {"id": "1", "object": "text_completion", "created": 0, "model": request["model"],
-                     "choices": [choice], "usage": usage}
+        return {"id": "1", "object": "text_completion", "created": 0, "model": request["model"], "choices": [choice],
+                "usage": usage}
 
     @torch.inference_mode()
     def _logprobs(self, request, ids) -> dict:

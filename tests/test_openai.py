@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -74,6 +76,28 @@ def test_the_same_seeds_give_the_same_draws_as_here(server, local, prompts):
     assert there.drawn == sum(len(d.token_ids) for group in here for d in group)
     server.hides = ("token_ids", "usage")  # a server that tells the text only
     assert same(there.sample(prompts, 3, PARAMS, 5, ["a", "b"]), here)
+
+
+def test_requests_that_wait_are_drawn_together_and_none_waits_for_ever(server, local, prompts, monkeypatch):
+    """In batches of those alike; an error in one goes to all of its requests, and to no other."""
+    sizes, decode = [], HFEngine._decode
+
+    def counted(engine, asked, n, noise, params):
+        sizes.append(len(asked))
+        if params.temperature == 2:
+            raise ValueError("no room")
+        return decode(engine, asked, n, noise, params)
+
+    monkeypatch.setattr(HFEngine, "_decode", counted)
+    request = {"model": "m", "prompt": prompts[0], "max_tokens": 9, "top_p": 1.0, "temperature": 1.0}
+    asked = [{**request, "seed": i, "temperature": 1.0 + (i == 3)} for i in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        with server.turn:  # somebody else's turn, in which all five come to wait
+            answers = [pool.submit(serve.Server.answer, server, each, {}) for each in asked]
+            while server.waiting.qsize() < 5:
+                time.sleep(0.001)
+        assert isinstance(answers[3].exception(timeout=60), ValueError) and sorted(sizes) == [1, 4]
+        assert all(answers[i].result(timeout=60)[0] == 200 for i in (0, 1, 2, 4))
 
 
 def test_busy_and_broken_servers_are_asked_again(server, local, prompts):
