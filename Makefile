@@ -17,10 +17,12 @@ help:  ## this list
 setup: $(READY)  ## the virtual environment (GPU=1 adds Unsloth; PIP_ARGS=... goes to pip)
 
 # torch stands first and pinned, so that nothing else chooses another build of it. What is never imported is not compiled.
+# The pip of Python 3.11 looks three times as long for what fits together; where no other can be had, it will do.
 $(READY): pyproject.toml
 	@$(PY) -c '$(FITS)' 2>/dev/null || '$(PYTHON)' -c '$(FITS)' 2>/dev/null || \
 	  { echo "heal: needs Python 3.11 or 3.12; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PY) -c '$(FITS)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@$(PY) -m pip install -q --no-compile $(PIP_ARGS) pip==26.3 || true
 	$(PY) -m pip install -q --no-compile $(PIP_ARGS) $(TORCH) -e '.[dev$(if $(GPU),$(,)gpu)]'
 	@touch .venv/.ready $@
 
