@@ -7,6 +7,8 @@ READY := .venv/.ready$(if $(GPU),-gpu)
 FITS   := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3; do $$p -c '$(FITS)' 2>/dev/null && echo $$p; done))
 TORCH  := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
+# A shell that forbids Python to keep what it compiles (many containers do) would have every process compile torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup test test-all verify torture kills damage fuzz mutate coverage audit reproduce ablate site site-serve paper lab lint teacher student registers-teacher registers-student bench smollm test-unsloth test-vllm gpu-check clean
 
 help:  ## this list
@@ -15,15 +17,18 @@ help:  ## this list
 setup: $(READY)  ## the virtual environment (GPU=1 adds Unsloth; PIP_ARGS=... goes to pip)
 
 # torch stands first and pinned, so that nothing else chooses another build of it. What is never imported is not compiled.
+# The pip of Python 3.11 looks three times as long for what fits together; where no other can be had, it will do.
 $(READY): pyproject.toml
 	@$(PY) -c '$(FITS)' 2>/dev/null || '$(PYTHON)' -c '$(FITS)' 2>/dev/null || \
 	  { echo "heal: needs Python 3.11 or 3.12; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PY) -c '$(FITS)' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@$(PY) -m pip install -q --no-compile $(PIP_ARGS) pip==26.3 || true
 	$(PY) -m pip install -q --no-compile $(PIP_ARGS) $(TORCH) -e '.[dev$(if $(GPU),$(,)gpu)]'
 	@touch .venv/.ready $@
 
-# A worker takes a file at a time, in the order of tests/conftest.py: what a file's tests share is made once.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A worker takes a file at a time, in the order of tests/conftest.py: what a file's tests share is made once. Three, for a
+# test often waits for a process that it has started.
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(READY)  ## the test suite (ARGS=... goes to pytest)
 	$(PYTEST) -m 'not slow' $(ARGS)
 

@@ -32,7 +32,7 @@ class Method:
     filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | regex | random | oracle | None
     order: str = "mixed"
     restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
-    loss: str = "tokens"  # or "logits": TRL's DistillationTrainer, on the student's own samples
+    loss: str = "tokens"  # or "logits": the teacher's distribution at each of them
     passes: str = ""  # of this method: as many passes over the own rows as it makes, rather than as many tokens
     early: bool = False  # the weights of the least loss on held-out rows, rather than the last
     trained: bool = True
@@ -54,7 +54,7 @@ METHODS = {
     "sft-rs-early": Method("rejection sampling, stopped early", early=True),
     "limo": Method("LIMO: few, hard, clean", "limo"),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
-    "logits": Method("logit distillation, on-policy", "prompts", loss="logits"),
+    "logits": Method("logit distillation on verified samples", loss="logits"),
     "star": Method("STaR rationalisation: hints from the start, unfiltered", hint=True),
     "star-pure": Method("STaR rationalisation, filtered by PURE", hint=True, filter="pure"),
     "heal": _heal("HEAL"),
@@ -184,15 +184,13 @@ def _base(kind: str | Callable, pool, rivals, settings, seed, student) -> list[l
 
     matched: from as many teacher tokens as HEAL draws in all. limo: the hardest quarter of the solved problems, of each
     the sample of lowest mean entropy. paced: drawn in proportion to p(1-p), p the student's smoothed pass rate on the
-    problem. answers: every problem's answer, and no reasoning. prompts: samples right or wrong, for their prompts. A
-    function is given the pool's rows, and what it returns is capped."""
+    problem. answers: every problem's answer, and no reasoning. A function is given the pool's rows, and what it
+    returns is capped."""
     every, cap = [row for part in pool for row in part], settings["per_problem_cap"]
     if callable(kind):
         return [capped(kind(every), cap, seed)]
     if kind == "answers":
         return [[_answer(row, choose.engine(student)) for row in {row["problem_id"]: row for row in every}.values()]]
-    if kind == "prompts":
-        return [capped(every, cap, seed)]
     solved = [row for row in every if row["correct"]] + _accepted(rivals if kind == "matched" else ())
     if settings["deduplicate"] and kind != "limo":
         (solved,) = unique(solved)

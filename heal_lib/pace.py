@@ -88,15 +88,14 @@ def same_passes(total: int, lengths: list[int], like: list[int]) -> int:
 
 def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, cumulative: bool, n_tokens: int,
           batch_size: int, learning_rate: float, how: dict[str, Any], seed: int, folder: Path,
-          like: Dataset | None = None, heldout: Dataset | None = None, teacher: str | None = None,
-          longest: int = 0) -> None:
+          like: Dataset | None = None, heldout: Dataset | None = None, teacher: str | None = None) -> None:
     """Trains a student on rows with a `stage` each; folder/stage-1 .. stage-n hold its weights after each stage.
 
     restart: a learning-rate schedule for each stage, or one for all. n_tokens: to train on, prompts included; with
     `like`, another method's rows, as many as make the passes that it makes with n_tokens. heldout: rows on which the
     loss is measured in each stage, to keep the weights of the least; without any the last are kept. loss: "tokens", or
-    "logits": the `teacher`'s distribution on what the student writes, up to `longest` tokens. how: the fields of
-    `backends.Finetune`. Leaves training.json: per stage its rows, unique texts, tokens, losses and held-out losses."""
+    "logits": the `teacher`'s distribution at each of them. how: the fields of `backends.Finetune`.
+    Leaves training.json: per stage its rows, unique texts, tokens, losses and held-out losses."""
     of: dict[str, list] = {name: [] for name in STAGES}
     for row in rows.select_columns(["stage", *GIVEN]):
         of[row.pop("stage")].append(row)
@@ -110,7 +109,7 @@ def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, 
     configs = [training.TrainConfig(learning_rate, batch_size, in_order=not restart,
                                     seed=seed_of(seed, "stage", i) % 2**31) for i in range(1, len(filled) + 1)]
     if loss == "logits":
-        losses = [_to_logits(filled[0], configs[0], student, teacher, longest, folder / "stage-1")]
+        losses = [_to_logits(filled[0], configs[0], student, teacher, folder)]
     else:
         losses = training.train(str(embedded.folder(student)), filled, configs, folder, Finetune(**how),
                                 unfinished(folder), list(heldout.select_columns(GIVEN)) if heldout else [])
@@ -126,14 +125,13 @@ def length(row: dict[str, Any]) -> int:
     return len(row["input_ids"])
 
 
-def _to_logits(rows, config, student, teacher, longest, folder) -> list[dict]:
-    """Trains a student on its own samples of the rows' prompts, towards the teacher's distribution."""
+def _to_logits(rows, config, student, teacher, folder) -> list[dict]:
+    """Trains a student towards the teacher's distribution at each token of the rows."""
     if choose.engine(student).vocabulary != choose.engine(teacher).vocabulary:
         raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
                         "student of the same family, or leave the method out")
     model, tokenizer = backends.load(str(embedded.folder(student)), Finetune())
-    prompts = [[token for token, learned in zip(row["input_ids"], row["completion_mask"], strict=True) if not learned]
-               for row in rows]
-    log = training.fit_to_logits(model, tokenizer, embedded.load(teacher)[0], prompts, config, longest)
-    backends.save(model, tokenizer, folder, Finetune())
+    log = training.fit(model, tokenizer, rows, config, checkpoints=str(unfinished(folder) / "stage-1"),
+                       teacher=embedded.load(teacher)[0])
+    backends.save(model, tokenizer, str(folder / "stage-1"), Finetune())
     return log

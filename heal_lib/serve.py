@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
         self.url: str = f"http://127.0.0.1:{self.server_port}/v1"
 
     def __enter__(self) -> Server:
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()  # how soon it can be ended
         return self
 
     def __exit__(self, *_: object) -> None:

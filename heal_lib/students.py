@@ -77,7 +77,7 @@ def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
     libraries = versions(("peft", "accelerate", "unsloth", "unsloth_zoo")) if finetune(cfg) != Finetune() else {}
     limits = {"like": training_rows(cfg, spec.passes)} if spec.passes else {}
     limits |= {"heldout": heldout(cfg)} if spec.early else {}
-    to_logits = {"teacher": _model(cfg.teacher), "longest": _longest(cfg)} if spec.loss == "logits" else {}
+    to_logits = {"teacher": _model(cfg.teacher)} if spec.loss == "logits" else {}
     return Stage(f"student {method} {_worlds(cfg)} seed {seed} rate {rate:g}", pace.train, {
         "rows": training_rows(cfg, method), "student": _model(cfg.student), "order": spec.order,
         "restart": spec.restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
@@ -111,11 +111,6 @@ def finetune(cfg: Scale) -> Finetune:
 
 def _model(name: str) -> Keyed:
     return Keyed(name, embedded.model_hash(name))
-
-
-def _longest(cfg: Scale) -> int:
-    """Tokens that a sample of the scale's problems may have."""
-    return max(cfg.max_new_tokens or worlds.get(world).longest(level) for world, level in teacher.groups(cfg))
 
 
 def _worlds(cfg: Scale) -> str:

@@ -28,6 +28,7 @@ from heal_lib.files import facts_of, hash_of, read_json, write_json
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from trl import SFTTrainer
 
 SAVE_EVERY = 100  # updates, at least
 SEAL = "sealed.json"  # the last file of a checkpoint: without it, the process was killed while it wrote
@@ -94,14 +95,16 @@ def _train(base, stages, configs, folder, how, checkpoints, heldout, parts):
 
 def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], config: TrainConfig, *,
         optimizer: torch.optim.Optimizer | None = None, checkpoints: str | None = None, folder: str | None = None,
-        parts: int = 1, heldout: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+        parts: int = 1, heldout: Sequence[dict[str, Any]] = (),
+        teacher: PreTrainedModel | None = None) -> list[dict[str, Any]]:
     """Trains `model` in place on rows {input_ids, completion_mask} in one pass; returns the log (step, loss).
 
     The mask decides what is learned: prompts and hints carry 0. `optimizer` replaces AdamW; `checkpoints` is a folder
     to save to, about ten times, and resume from: on a CPU the weights are the same, bit by bit, as without a break;
     `folder` is written by the trainer, which knows how to gather what processes share. A batch is read in `parts`.
     With rows `heldout` their loss is measured about twelve times and at the end (`eval_loss` in the log: nats per
-    token, mean of batches), and `model` ends with the weights of the least, of equal ones the first.
+    token, mean of batches), and `model` ends with the weights of the least, of equal ones the first. With a `teacher`
+    its distribution at each token is learned, rather than the token (`_towards`): one vocabulary is asked for.
     Raises HealError for no rows, a row that teaches nothing, where the pad token would be learned as the end of text,
     and for a NaN loss."""
     _check(rows)
@@ -117,9 +120,10 @@ def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[d
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts, bool(heldout))
-        trainer = SFTTrainer(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
-                             eval_dataset=Dataset.from_list(list(heldout)) if heldout else None,
-                             processing_class=tokenizer, optimizers=(optimizer, None))
+        kind = _towards(teacher.to(model.device)) if teacher is not None else SFTTrainer
+        trainer = kind(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
+                       eval_dataset=Dataset.from_list(list(heldout)) if heldout else None,
+                       processing_class=tokenizer, optimizers=(optimizer, None))
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_finite())
         if heldout:
@@ -192,40 +196,26 @@ def _last_whole(folder, of: str) -> str | None:
     return None
 
 
-def fit_to_logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, teacher: PreTrainedModel,
-                  prompts: Sequence[Any], config: TrainConfig, max_new_tokens: int) -> list[dict[str, Any]]:
-    """Logit distillation with TRL's DistillationTrainer: the student writes, and learns the teacher's distribution at
-    each of its own tokens (reverse KL, TRL's default). Changes `model` in place; returns the log.
+def _towards(teacher: PreTrainedModel) -> type[SFTTrainer]:
+    """SFTTrainer whose loss is KL(teacher || student) over the vocabulary at each token that a row teaches, rather than
+    the token's NLL: logit distillation at temperature 1 (Hinton et al. 2015, arXiv 1503.02531)."""
+    import torch
+    from torch.nn.functional import kl_div
+    from trl import SFTTrainer
 
-    prompts: token ids, as `Engine.prompt` gives them, or texts that hold their BOS and other marks already."""
-    ids = [tokenizer.encode(p, add_special_tokens=False) if isinstance(p, str) else list(p) for p in prompts]
-    if not ids or not all(ids):
-        raise HealError("nothing to train on: no prompts, or an empty one; check the stage before")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from datasets import Dataset
-    from transformers import PrinterCallback, set_seed
-    from trl import DistillationConfig, DistillationTrainer
+    class Towards(SFTTrainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            learned = inputs.pop("labels")[:, 1:] != -100
+            outputs = model(**inputs)
+            with torch.no_grad():
+                wanted = teacher(**inputs).logits
+            told, wanted = (torch.log_softmax(logits[:, :-1][learned].float(), -1)
+                            for logits in (outputs.logits, wanted))
+            loss = kl_div(told, wanted, reduction="sum", log_target=True) / (num_items_in_batch or learned.sum())
+            return (loss, outputs) if return_outputs else loss
 
-    class OnTokens(DistillationTrainer):
-        def _tokenize_prompts(self, prompts):
-            return prompts, None, {}  # TRL would put another BOS before a text
-
-    one_thread()
-    set_seed(config.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = DistillationConfig(
-            output_dir=scratch, per_device_train_batch_size=config.batch_size, num_train_epochs=1,
-            learning_rate=config.learning_rate, lr_scheduler_type=config.schedule, warmup_steps=config.warmup,
-            weight_decay=config.weight_decay, max_grad_norm=1.0, seed=config.seed, data_seed=config.seed,
-            max_completion_length=max_new_tokens, save_strategy="no",
-            **_common(-(-len(ids) // config.batch_size)))
-        trainer = OnTokens(model=model, teacher_model=teacher, args=arguments, processing_class=tokenizer,
-                           train_dataset=Dataset.from_dict({"prompt": ids}))
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_finite())
-        with watch.updates(trainer, "training"):
-            trainer.train()
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    teacher.eval()
+    return Towards
 
 
 def _finite():
@@ -257,16 +247,12 @@ def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts:
         data_seed=config.seed, completion_only_loss=True,
         train_sampling_strategy="sequential" if config.in_order else "group_by_length",
         max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save or early else "no",
-        save_steps=every, save_total_limit=2, **(measured if early else {}), **_common(updates),
+        save_steps=every, save_total_limit=2, **(measured if early else {}), bf16=False, gradient_checkpointing=False,
+        use_cpu=device() == "cpu", logging_steps=_every(updates), report_to="none", disable_tqdm=True,
+        dataloader_pin_memory=False, logging_nan_inf_filter=False,
     )
 
 
 def _every(updates: int) -> int:
     """Updates between two entries of the log. A checkpoint must not part those that one is the mean of."""
     return max(1, updates // 50)
-
-
-def _common(updates: int) -> dict:
-    return {"bf16": False, "gradient_checkpointing": False, "use_cpu": device() == "cpu",
-            "logging_steps": _every(updates), "report_to": "none", "disable_tqdm": True,
-            "dataloader_pin_memory": False, "logging_nan_inf_filter": False}

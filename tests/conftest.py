@@ -17,12 +17,15 @@ pytest_plugins = ("micro", "driven")  # the fixtures of a tiny run, and of the d
 
 sys.modules.setdefault("rfc3987_syntax", None)  # a second of grammar, which nbformat imports and never asks
 
+os.fsync = lambda handle: None  # what a test writes need not outlast the machine, and a busy disk takes its time
+
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 
 
-LONGEST = ("engines_elsewhere", "experiment", "training", "llm", "site", "torture", "packaging", "keys", "sweep",
-           "reproduce", "fuzz", "distributed", "backends", "rivals", "processes", "openai", "bits", "choose")
+LONGEST = ("llm", "engines_elsewhere", "damage", "torture", "processes", "experiment", "site", "training", "cli",
+           "packaging", "keys", "reproduce", "sweep", "fuzz", "openai", "backends", "rivals", "paper", "architectures",
+           "distributed", "tables", "choose", "pages", "workers", "embedded", "mathematics", "bits", "security")
 
 
 def pytest_collection_modifyitems(items):

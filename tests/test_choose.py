@@ -129,4 +129,4 @@ def test_a_student_with_other_words_is_given_the_text():
 def test_logits_do_not_cross_vocabularies(monkeypatch, tmp_path):
     monkeypatch.setattr(choose, "engine", lambda name, kind="hf": speaker(name))
     with pytest.raises(HealError, match="one vocabulary"):
-        pace._to_logits([], None, "student", "teacher", 9, tmp_path)
+        pace._to_logits([], None, "student", "teacher", tmp_path)

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+from micro import micro
 
 from heal_lib import ablate, baselines, scales, stats, tables
 from heal_lib.errors import HealError
@@ -196,9 +197,7 @@ def test_a_method_that_was_not_tested_on_every_hard_benchmark_is_not_pooled():
     assert table["benchmark"].tolist() == ["b-hard"]
 
 
-def test_a_smaller_budget_draws_less_for_every_method(capsys):
-    from micro import micro
-
+def test_a_smaller_budget_draws_less_for_every_method(says):
     run = Experiment(micro(budgets=(0.5,), n_ablation_seeds=1))
     table = tables.at_budgets(run, ["sft-rs", "heal"])
     tokens = table.groupby(["method", "share"])["teacher_tokens"].first().unstack()

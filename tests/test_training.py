@@ -9,7 +9,7 @@ import torch
 from heal_lib import training
 from heal_lib.embedded import models, tokenizer
 from heal_lib.errors import HealError
-from heal_lib.training import SEAL, TrainConfig, fit, fit_to_logits
+from heal_lib.training import SEAL, TrainConfig, fit
 
 TEXT = ("equation x*3+2=23\n\n", "23-2=21\n\n21/3=7\n\n\\boxed{7}")
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=8)
@@ -209,46 +209,21 @@ def test_rows_in_order_are_trained_on_in_order(model, words):
 
 
 def test_logit_distillation_brings_the_student_to_its_teacher(words):
-    """Reverse KL on the student's own samples: their distributions meet."""
+    """KL(teacher || student) at the tokens that a row teaches, and at no others: the loss is that."""
     torch.set_num_threads(1)
     student, teacher = (models.new_model("student", words, seed) for seed in (0, 1))
-    with torch.no_grad():  # a nearly uniform teacher
-        teacher.model.norm.weight.fill_(0.1)
-    prompt = TEXT[0]
-    ids = words.encode(prompt, add_special_tokens=False)
+    first, second = row(words, {3}), row(words, {5, 6})
 
-    def distance():
+    def distances(each, at):
         with torch.inference_mode():
-            p, q = (torch.log_softmax(m.eval()(input_ids=torch.tensor([ids])).logits[0, -1], -1)
-                    for m in (student, teacher))
-        return float((p.exp() * (p - q)).sum())
+            p, q = (torch.log_softmax(m.eval()(input_ids=torch.tensor([each["input_ids"]])).logits[0], -1)
+                    for m in (teacher, student))
+        return [float((p[i - 1].exp() * (p[i - 1] - q[i - 1])).sum()) for i in at]
 
-    before = distance()
-    log = fit_to_logits(student, words, teacher, [prompt] * 64, CONFIG, max_new_tokens=4)
-    assert len(log) == 8 and distance() < 0.5 * before
-    with pytest.raises(HealError, match="no prompts"):
-        fit_to_logits(student, words, teacher, [], CONFIG, max_new_tokens=4)
-
-
-def test_the_prompts_of_logit_distillation_begin_with_one_bos(words, monkeypatch):
-    """As token ids, or as a text that holds it already; TRL would add another."""
-    from tokenizers.processors import TemplateProcessing
-
-    adds = tokenizer.build()
-    adds.add_special_tokens({"bos_token": "<bos>"})
-    adds.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A",
-                                                               special_tokens=[("<bos>", adds.bos_token_id)])
-    model, teacher = (models.new_model("student", adds, seed) for seed in (0, 1))
-    asked = adds.encode(TEXT[0])
-    assert asked[0] == adds.bos_token_id
-    seen, generate = [], model.generate
-
-    def listen(*given, **more):
-        seen.extend(more["input_ids"].tolist())
-        return generate(*given, **more)
-
-    monkeypatch.setattr(model, "generate", listen)
-    fit_to_logits(model, adds, teacher, [asked, adds.decode(asked)] * 4, CONFIG, max_new_tokens=2)
-    assert seen == [asked] * 8
-    with pytest.raises(HealError, match="an empty one"):
-        fit_to_logits(model, adds, teacher, [asked, []], CONFIG, max_new_tokens=2)
+    still = TrainConfig(learning_rate=1e-12, batch_size=2, in_order=True)
+    by_hand = sum([*distances(first, [3]), *distances(second, [5, 6])]) / 3
+    for parts in (1, 2):
+        (told,) = fit(student.train(), words, [first, second], still, teacher=teacher, parts=parts)
+        assert told["loss"] == pytest.approx(by_hand, rel=1e-4)
+    log = fit(student.train(), words, [first, second] * 64, CONFIG, teacher=teacher)
+    assert log[-1]["loss"] < 0.1 * by_hand and distances(first, [3])[0] < 0.1 * by_hand
