@@ -26,7 +26,7 @@ class Method:
     """One row of the tables. `label` is for readers; `cut`, `filter` and `order` are the three modules."""
 
     label: str
-    base: str | Callable = "correct"  # what Base holds; see `_base`
+    base: str | Callable[..., Any] = "correct"  # what Base holds; see `_base`
     hint: bool = False  # hinted samples, for problems below the share correct
     cut: str | None = None  # GEAR's cut rule, or None for no repair
     filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | regex | random | oracle | None
@@ -36,7 +36,7 @@ class Method:
     passes: str = ""  # of this method: as many passes over the own rows as it makes, rather than as many tokens
     early: bool = False  # the weights of the least loss on held-out rows, rather than the last
     trained: bool = True
-    switches: tuple = ()  # ((switch, value), ...): assumption switches other than the run's
+    switches: tuple[tuple[str, Any], ...] = ()  # ((switch, value), ...): assumption switches other than the run's
 
 
 def _heal(label: str, *, hint=True, cut="entropy", filter="pure", order="staged", **other) -> Method:

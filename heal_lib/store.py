@@ -64,8 +64,8 @@ class Stage:
     among the inputs arrives as its data set if it returned one, else as its folder. What it returns is saved."""
 
     name: str
-    function: Callable
-    inputs: dict = field(default_factory=dict)
+    function: Callable[..., Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     def before(self) -> list[Stage]:
         """The stages among the inputs."""
@@ -92,9 +92,9 @@ class Task(NamedTuple):
     """A stage whose inputs are there: all that a worker needs to make it."""
 
     name: str
-    function: Callable
-    inputs: dict  # stages replaced by their folders
-    parts: dict  # all that determines it
+    function: Callable[..., Any]
+    inputs: dict[str, Any]  # stages replaced by their folders
+    parts: dict[str, Any]  # all that determines it
     key: str
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from heal_lib.errors import HealError
 from heal_lib.trajectory import STEP_DELIMITER, Problem, rng_of, seed_of, split_steps, step_spans
@@ -60,7 +60,7 @@ class World:
     name: ClassVar[str]
     family: ClassVar[str] = ""  # of the embedded models that know it: "" for `teacher` and `student`
     judges: ClassVar[bool] = False  # whether cut, hint and filter can be told apart in it (`embedded.gates`)
-    difficulties: ClassVar[dict[str, dict]]
+    difficulties: ClassVar[dict[str, dict[str, Any]]]
     max_new_tokens: ClassVar[dict[str, int]]
     answer_opening: ClassVar[str] = ANSWER_OPENING
     answer_closing: ClassVar[str] = "}"  # so that the answer 6 is not the beginning of 64

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from random import Random
+from typing import Any, ClassVar
 
 from heal_lib.trajectory import Problem
 from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, evaluate_chain, split_steps
@@ -40,8 +41,8 @@ def parse_expression(text: str) -> tuple[int, list[tuple[str, int]]] | None:
 
 class Countdown(World):
     name = "countdown"
-    difficulties = {"easy": {"n": 3}, "hard": {"n": 4}}
-    max_new_tokens = {"easy": 112, "hard": 144}
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {"easy": {"n": 3}, "hard": {"n": 4}}
+    max_new_tokens: ClassVar[dict[str, int]] = {"easy": 112, "hard": 144}
 
     def _draw(self, rng: Random, n):
         while True:

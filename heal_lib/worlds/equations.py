@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from random import Random
+from typing import Any, ClassVar
 
 from heal_lib.trajectory import Problem
 from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, evaluate_chain, split_steps
@@ -62,12 +63,12 @@ def fact_holds(a: str, op: str, b: str, c: str) -> bool:
 
 class Equations(World):
     name = "equations"
-    difficulties = {
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {
         "easy": {"n_moves": (2, 2), "n_splits": (1, 1), "max_x": 20},
         "hard": {"n_moves": (3, 3), "n_splits": (1, 2), "max_x": 49},
     }
     shortcut_pattern = r"(?m)^(\d+)=\1$"  # a try that fits, "46=46"
-    max_new_tokens = {"easy": 128, "hard": 144}
+    max_new_tokens: ClassVar[dict[str, int]] = {"easy": 128, "hard": 144}
 
     def _draw(self, rng: Random, n_moves, n_splits, max_x):
         x = rng.randint(1, max_x)

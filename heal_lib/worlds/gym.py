@@ -16,7 +16,7 @@ import textwrap
 from dataclasses import fields
 from functools import cache, lru_cache
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of, seed_of
@@ -31,8 +31,8 @@ RUNS_CODE = {"eval", "exec", "parse_expr", "sympify"}  # sympy's parser evaluate
 class Gym(Prose):
     """The world of one task. Raises HealError for a task that is not there or not to be had."""
 
-    difficulties = {DEFAULT: {}}
-    packages = ("reasoning-gym",)
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {DEFAULT: {}}
+    packages: ClassVar[tuple[str, ...]] = ("reasoning-gym",)
 
     def __init__(self, task: str):
         self.task: str

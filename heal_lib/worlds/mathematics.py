@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of, seed_of
@@ -65,7 +66,7 @@ TEST = {
 
 class Mathematics(World):
     name = "math"
-    difficulties = {name: {} for name in ("own", *DISTIL, *TEST)}
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {name: {} for name in ("own", *DISTIL, *TEST)}
 
     def knows(self, difficulty: str) -> bool:
         return difficulty in self.difficulties or Path(difficulty).suffix in FILES

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import string
 from random import Random
+from typing import Any, ClassVar
 
 from heal_lib.trajectory import Problem
 from heal_lib.worlds.base import StepReport, StepVerdict, World, box, boxed, split_steps
@@ -47,9 +48,9 @@ def path_to(edges: list[str], start: str, target: str) -> str:
 
 class Paths(World):
     name = "paths"
-    difficulties = {"easy": {"depth": (4, 4)}, "hard": {"depth": (5, 6)}}
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {"easy": {"depth": (4, 4)}, "hard": {"depth": (5, 6)}}
     shortcut_pattern = r"(?m)^guess "
-    max_new_tokens = {"easy": 112, "hard": 144}
+    max_new_tokens: ClassVar[dict[str, int]] = {"easy": 112, "hard": 144}
 
     def _draw(self, rng: Random, depth):
         letters = rng.sample(string.ascii_uppercase, 26)

@@ -18,6 +18,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any, ClassVar
 
 from heal_lib.trajectory import Problem, split_steps
 from heal_lib.worlds.base import HINT, StepReport, StepVerdict, World, box, boxed
@@ -64,16 +65,17 @@ class Plan:
 
 
 class Registers(World):
-    name, family = "registers", "registers"
+    name: ClassVar[str] = "registers"
+    family: ClassVar[str] = "registers"
     judges = True
-    difficulties = {
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {
         "easy": {"registers": (2, 2), "forks": (1, 1), "glyphs": "km", "known": (1, 3)},
         "medium": {"registers": (3, 3), "forks": (2, 2), "glyphs": "kmq", "known": (1, 3)},
         "hard": {"registers": (3, 4), "forks": (2, 3), "glyphs": GLYPHS, "known": (2, 4)},
     }
     # A register goes on after its glyph's calculation. False calculations look like any other.
     shortcut_pattern = r"(?s)([A-D]): \d+[kmqw].*\n\1: \d+[-+*]\d=.*\n\1: "
-    max_new_tokens = {"easy": 96, "medium": 144, "hard": 224}
+    max_new_tokens: ClassVar[dict[str, int]] = {"easy": 96, "medium": 144, "hard": 224}
 
     def _draw(self, rng: Random, registers, forks, glyphs, known):
         n = rng.randint(*registers)

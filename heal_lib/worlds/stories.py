@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from random import Random
+from typing import Any, ClassVar
 
 from heal_lib.trajectory import Problem
 from heal_lib.worlds import calculator
@@ -48,8 +49,9 @@ _SIGNS = [(sign, re.compile(re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(_SENTENCES
 
 class Stories(Prose):
     name = "stories"
-    difficulties = {word: {"n": i} for i, word in enumerate(("one", "two", "three", "four"), 1)}
-    max_new_tokens = {"one": 128, "two": 192, "three": 256, "four": 256}
+    difficulties: ClassVar[dict[str, dict[str, Any]]] = {
+        word: {"n": i} for i, word in enumerate(("one", "two", "three", "four"), 1)}
+    max_new_tokens: ClassVar[dict[str, int]] = {"one": 128, "two": 192, "three": 256, "four": 256}
     answer_opening = "The answer is "
 
     def _draw(self, rng: Random, n):

@@ -29,7 +29,7 @@ class Sequence:
     """kind: list (bare commas) | set | tuple | vector | row | square | ratio | matrix | dotted | congruence."""
 
     kind: str
-    items: tuple
+    items: tuple[Any, ...]
     unit: str = ""
 
 
