@@ -65,7 +65,7 @@ PROMISES = (
       "test_keys::test_another_version_of_a_library_makes_all_keys_new",
       "test_keys::test_other_models_make_everything_again",
       "test_keys::test_problems_of_a_file_are_known_by_what_it_holds",
-      "test_codehash::test_comments_and_docstrings_do_not_count"), ""),
+      "test_codehash::test_comments_docstrings_and_types_do_not_count"), ""),
     ("Equal seeds give equal weights and tables, whatever the batch, the number of threads and the order of stages.",
      ("test_experiment::test_students_are_reproducible_and_differ_by_seed",
       "test_training::test_the_same_seed_gives_the_same_weights",
