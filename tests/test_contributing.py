@@ -30,7 +30,7 @@ def checkout(tmp_path_factory):
     folder, written = tmp_path_factory.mktemp("checkout"), []
     shutil.copytree(ROOT / "heal_lib", folder / "heal_lib", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/micro.py", "tests/test_protocols.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/micro.py", "tests/driven.py", "tests/test_protocols.py"):
         shutil.copy(ROOT / name, folder / name)
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
         path = folder / re.match(r"# (\S+\.py)\n", block)[1]
