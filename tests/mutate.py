@@ -26,9 +26,10 @@ import torch
 import transformers  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = {"entropy": "entropy", "gear": "gear repair", "pure": "pure repair", "pace": "pace", "stats": "stats",
-         "evaluation": "evaluation", "worlds/base": "worlds", "worlds/equations": "worlds", "worlds/paths": "worlds",
-         "worlds/countdown": "worlds", "worlds/programs": "registers worlds", "worlds/registers": "registers worlds"}
+TESTS = {"entropy": "entropy", "gear": "gear repair hints", "pure": "pure repair readings", "pace": "pace",
+         "stats": "stats", "evaluation": "evaluation", "worlds/base": "worlds oracles hints",
+         "worlds/equations": "worlds oracles", "worlds/paths": "worlds oracles", "worlds/countdown": "worlds oracles",
+         "worlds/programs": "registers worlds oracles", "worlds/registers": "registers worlds oracles"}
 SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
          ast.Mod: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
          ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
