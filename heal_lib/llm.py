@@ -3,7 +3,7 @@
     ceiling(run)        what the teacher solves unprompted
     cuts(run)           repair by cut rule and by what the teacher is told, each against GEAR's
     filters(run)        PURE and its rivals against the calculator
-    found(...)          what these say in words, whichever way they fall
+    said_...(table)     what these say in words, whichever way they fall; `first_page` picks from them for README
 
 "genuine" is the world's oracle: for prose the calculator, which judges calculations and not words. Where a world has
 none, its columns are missing (NaN). Problems are the unit of every interval (95 %); shares lie between 0 and 1."""
@@ -11,12 +11,15 @@ none, its columns are missing (NaN). Problems are the unit of every interval (95
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from heal_lib import analysis, evaluation, report, stats, tables
+from heal_lib.files import read_json
+from heal_lib.progress import clock
 
 if TYPE_CHECKING:
     from heal_lib.experiment import Experiment
@@ -190,3 +193,24 @@ def said_students(gains: pd.DataFrame) -> list[str]:
 def bullets(*groups: list[str]) -> str:
     """Sentences as a list."""
     return "\n".join(f"- {line}" for group in groups for line in group)
+
+
+def first_page(folder: Path) -> list[str]:
+    """A paragraph for README on a run of notebook 08; nothing where there is none."""
+    if not (folder / "run.json").is_file():
+        return []
+    ceilings, cut, breaks, filters, gains = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
+        "ceiling", "cuts", "breakpoints", "filters", "differences"))
+    record, told = read_json(folder / "run.json"), cut[cut["cut"] == "entropy"].set_index("told").to_dict("index")
+    stages = [stage for facts in record["notebooks"].values() for stage in facts["stages"].values()]
+    unsolved = ", ".join(f"{_said(row, 'unsolved')} % of `{row['benchmark']}`" for row in ceilings.to_dict("records"))
+    verified, where = {name: _said(row, "verified") for name, row in told.items()}, f"results/{folder.name}"
+    return [" ".join([
+        f"**On a pretrained model**, {record['config']['teacher']} as teacher and student "
+        f"([executed]({where}/notebooks/08_llm_single_gpu.ipynb), [explorer]({where}/explorer.html); "
+        f"{ceilings['n_problems'].sum()} word problems, one draw of the teacher, "
+        f"{clock(sum(stage['seconds_to_make'] for stage in stages))} of a core): unsolved in "
+        f"{record['config']['n_samples']} samples are {unsolved}. Of GEAR's candidates {verified['answer']} % verify, "
+        f"{verified['none']} % without a hint, {verified['wrong']} % with a wrong one; genuine are "
+        f"{_said(told['answer'], 'genuine')} %.", said_cuts(cut)[1].replace("genuine,", "Genuine,"),
+        *said_breaks(breaks)[:1], *said_filters(filters), *said_students(gains)[:1]])]

@@ -1,5 +1,4 @@
 """Words and numbers for readers: what notebooks say they found, and README's block of results.
-
 No number is typed by hand: the block comes from the tables of `results/demo`, and CI fails where the two differ."""
 
 from __future__ import annotations
@@ -159,6 +158,7 @@ CORRECTED = (
 # --- README
 def block(folder: Path = COMMITTED) -> str:
     """README's generated text for a results folder; says so if there is nothing yet."""
+    from heal_lib import llm  # which words its findings with this module
     folder = Path(folder)
     if not (folder / "tables" / "main_results.csv").is_file():
         return EMPTY
@@ -171,6 +171,7 @@ def block(folder: Path = COMMITTED) -> str:
         origin(folder, where, "05_main_results"), setting(results), markdown(accuracy_table(results)), CORRECTED,
         markdown(claimed.assign(command=commands)),
         "What the parts do:\n\n" + parts(folder),
+        *(llm.first_page(ROOT / "results" / "llm") if folder == COMMITTED else ()),
         *took(folder, where), markdown(sizes())])
 
 
@@ -189,7 +190,6 @@ def beside(text: str, folder: Path) -> str:
 
 def took(folder: Path, where: str) -> list[str]:
     """On what the results were made and in what time, and a table of the executed notebooks; nothing without run.json.
-
     Notebook 99 writes README before its own time is known, so it is listed without one."""
     if not (folder / "run.json").is_file():
         return []

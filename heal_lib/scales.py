@@ -141,7 +141,7 @@ SCALES = {
                   learning_rates=(2.5e-3, 5e-3, 1e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),
-    # A pretrained model (`make smollm`), sized by count for an hour on two cores; not run yet. With more time:
+    # A pretrained model (`make smollm`), two core-hours. With more time:
     # -p n_distil 34 -p n_test 50 -p k_eval 4 -p seeds '[0,1,2]' -p train_tokens 60000. For larger models,
     # `plan.preset` replaces most of it.
     "llm": Scale("llm", teacher="smollm2-135m-instruct", student="smollm2-135m-instruct", worlds=("stories",),

@@ -147,3 +147,33 @@ def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys, tmp_pa
 def test_every_parameter_of_a_preset_is_declared_by_the_notebook():
     (path,) = notebooks.FOLDER.glob("08_*.ipynb")
     assert set(plan.preset(24)) <= set(notebooks.declared(path))
+
+
+def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_its_run(tmp_path):
+    assert llm.first_page(tmp_path / "llm") == []
+    home = tmp_path / "llm"
+    (home / "tables").mkdir(parents=True)
+    share = {"verified_low": 0.0, "verified_high": 1.0, "genuine": 0.125, "genuine_low": 0.0, "genuine_high": 0.5,
+             "genuine_gain": 0.25, "genuine_gain_low": 0.125, "genuine_gain_high": 0.5, "n_candidates": 8}
+    cut = [{"cut": at, "told": told, "verified": verified, **share} for at, told, verified in (
+        ("entropy", "answer", 0.75), ("start", "answer", 0.5), ("entropy", "none", 0.25), ("entropy", "wrong", 0.0))]
+    given = {
+        "ceiling": [{"benchmark": "stories-one", "n_problems": 7, "unsolved": 0.5, "unsolved_low": 0.25,
+                     "unsolved_high": 0.75}],
+        "cuts": cut, "filters": [{"reading": name, "auroc": 0.25, "ci_low": 0.125, "ci_high": 0.375, "n": 9,
+                                  "n_problems": 7, "genuine_before": 0.5} for name in ("ratio", "mean NLL")],
+        "breakpoints": [{"world": "stories", "slack": 0, "mean": 0.5, "ci_low": 0.25, "ci_high": 0.75,
+                         "n_trajectories": 8, "gain_window": 0.0, "gain_low_window": -0.5, "gain_high_window": 0.5}],
+        "differences": [{"method": "heal", "against": "sft-rs", "benchmark": llm.POOLED, "difference": -0.25,
+                         "ci_low": -0.5, "ci_high": -0.125, "interval": "below zero", "detectable": 0.125}]}
+    for name, each in given.items():
+        pd.DataFrame(each).to_csv(home / "tables" / f"llm_{name}.csv", index=False)
+    stages = {"pool": {"seconds_to_make": 3000.0}, "hinted": {"seconds_to_make": 665.0}}
+    (home / "run.json").write_text(json.dumps({"config": {"teacher": "some-model", "n_samples": 30},
+                                               "notebooks": {"08_llm_single_gpu": {"stages": stages}}}))
+    (said,) = llm.first_page(home)
+    for part in ("some-model as teacher", "7 word problems", "1:01:05 of a core", "50.0 [25.0, 75.0] % of `stor",
+                 "candidates 75.0 [0.0, 100.0] % verify, 25.0", "0.0 [0.0, 100.0] % with a wrong one",
+                 "genuine are 12.5 [0.0, 50.0] %", "Genuine, minus cut `start`: +25.0 [+12.5, +50.0] points",
+                 "AUROC 0.25 [0.12, 0.38] over 9 rows", "-25.0 [-50.0, -12.5] points: below zero"):
+        assert part in said
