@@ -44,8 +44,7 @@ def found(folder):
     stages = collections.defaultdict(list)
     for path in (folder / "cache").glob("*/manifest.json"):
         manifest = read_json(path)
-        stages[manifest["name"]].append({file: facts["sha256"] for file, facts in manifest["files"].items()
-                                         if file != "training.json"})  # its losses are in tables, its times in none
+        stages[manifest["name"]].append({file: facts["sha256"] for file, facts in manifest["files"].items()})
     intervals = {" ".join(row[:3]): [row[3], row[4]] for row in frames["main_results.csv"][
         ["method", "benchmark", "metric", "ci_low", "ci_high"]].itertuples(index=False)}
     return {"versions": store.versions(), "intervals": intervals,
