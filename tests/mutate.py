@@ -26,7 +26,7 @@ import torch
 import transformers  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = {"entropy": "entropy", "gear": "gear repair hints", "pure": "pure repair readings", "pace": "pace",
+TESTS = {"entropy": "entropy", "gear": "gear repair hints", "pure": "pure repair readings", "pace": "pace rivals",
          "stats": "stats", "evaluation": "evaluation", "worlds/base": "worlds oracles hints",
          "worlds/equations": "worlds oracles", "worlds/paths": "worlds oracles", "worlds/countdown": "worlds oracles",
          "worlds/programs": "registers worlds oracles", "worlds/registers": "registers worlds oracles"}
