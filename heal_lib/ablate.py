@@ -13,17 +13,21 @@ from typing import TYPE_CHECKING, Any
 from heal_lib import console, notebooks, scales, tables
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_table
+from heal_lib.places import check_folder, default_root
+from heal_lib.run import alone
 from heal_lib.scales import Scale
 
 if TYPE_CHECKING:
     import pandas as pd
+
+EXAMPLE = "make ablate SWITCH=window VALUES=0.33,0.5,1.0"
 
 
 def values(text: str) -> list[Any]:
     """Comma-separated values of a switch as Python data; HealError if there is none."""
     found = [notebooks.parse_value(part.strip()) for part in text.split(",") if part.strip()]
     if not found:
-        raise HealError("VALUES is empty; give at least one, such as VALUES=0.33,0.5,1.0")
+        raise HealError(f"VALUES is empty; give at least one, such as {EXAMPLE}")
     return found
 
 
@@ -72,7 +76,15 @@ def given(configs: dict[str, Scale]) -> pd.DataFrame:
 def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
     """Runs a sweep and writes its tables and figure; returns their folder, accuracies, and what students are given."""
     configs = settings(scale, switch, tried)
-    folder, n_boot = ROOT / "results" / f"{scale}+{switch}=sweep", next(iter(configs.values())).n_boot
+    folder = ROOT / "results" / f"{scale}+{switch}=sweep"
+    check_folder(folder, "results")
+    check_folder(default_root(), "HEAL_CACHE")
+    with alone(folder):
+        return folder, *_run(configs, switch, folder)
+
+
+def _run(configs, switch, folder):
+    n_boot = next(iter(configs.values())).n_boot
     table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
     write_table(table, folder / "tables" / f"ablate_{switch}.csv")
     draw(table, folder, switch)
@@ -80,7 +92,7 @@ def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame, 
     write_table(rows, folder / "tables" / f"ablate_{switch}_data.csv")
     print(rows.round(2).to_string(index=False), end="\n\n")
     print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
-    return folder, table, rows
+    return table, rows
 
 
 def side_by_side(table: pd.DataFrame, default: str, tried: str) -> pd.DataFrame:
@@ -125,6 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     it.add_argument("--scale", default="demo")
 
     def command(args):
+        if not args.switch.strip():
+            raise HealError(f"SWITCH is empty; give a switch and values to try, such as {EXAMPLE}")
+        notebooks.prepare_kernels(offline=args.scale != "llm")  # and no progress bars here
         folder, table, rows = run(args.scale, args.switch, values(args.values))
         print(f"results are in {folder.relative_to(ROOT)}")
         return {"folder": folder, "switch": args.switch, "table": table, "given": rows}, 0

@@ -110,7 +110,7 @@ def command(args: argparse.Namespace) -> int:
         Run(args.scale, paths, args.pairs)  # bad input is found before an hour of training, not after
         os.environ["HEAL_MODELS"] = str(train_models())
     run = Run(args.scale, paths, args.pairs)
-    with alone(run):
+    with alone(run.folder):
         run.all(args.force)
     return 0
 

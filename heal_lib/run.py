@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from heal_lib import embedded, notebooks, provenance, scales, workers
 from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
-from heal_lib.files import file_hash, hash_of, read_json, write_json
+from heal_lib.files import disk_error, file_hash, hash_of, read_json, write_json
 from heal_lib.places import PACKAGE, check_folder, default_root
 from heal_lib.progress import clock
 
@@ -225,12 +225,17 @@ def pool() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """Keeps a second driver, whatever its cache, out of the same results folder."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    with open(run.folder / ".lock", "w") as handle:
+def alone(folder: Path) -> Iterator[None]:
+    """Keeps a second driver, whatever its cache, out of the same results folder; HealError if nobody can write there,
+    before any work is done."""
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = held.enter_context(open(folder / ".lock", "w"))
+        except OSError as error:
+            raise disk_error(error, folder) or error from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HealError(f"{run.folder.name}: another run writes there; wait for it or stop it") from None
+            raise HealError(f"{folder.name}: another run writes there; wait for it or stop it") from None
         yield

@@ -6,8 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from heal_lib import ablate, tables
+from heal_lib import ablate, notebooks, run, tables
 from heal_lib.errors import HealError
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in (*notebooks.QUIET, "JUPYTER_PATH", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is undone
 
 
 def test_values_are_read_as_data():
@@ -60,3 +66,22 @@ def test_what_a_strong_knob_changes_shows_before_any_student_is_trained(says):
     rows = table["hint rows"] + table["repair rows"]
     assert table["teacher tokens"].nunique() == table["verified repairs"].nunique() == 1  # it filters, no more
     assert 0 < rows["strict"] < rows["usual"] and table["base rows"].nunique() == 1
+
+
+def test_an_empty_switch_is_named_before_its_values(capsys):
+    assert ablate.main(["", "", "--scale", "smoke"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("heal: SWITCH is empty") and "SWITCH=window VALUES=" in said and said.count("\n") == 1
+
+
+def test_results_that_cannot_be_written_are_named_before_any_work(tmp_path, monkeypatch, capsys):
+    def read_only(path, *_):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(ablate, "sweep", lambda configs: pytest.fail("worked"))
+    monkeypatch.setattr(ablate, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "open", read_only, raising=False)
+    assert ablate.main(["--scale", "smoke", "window", "0.5"]) == 2
+    assert capsys.readouterr().err.startswith(f"heal: {tmp_path}/results/smoke+window=sweep: cannot be written")
+    (tmp_path / "results" / "smoke+surge=sweep").write_text("")
+    assert ablate.main(["--scale", "smoke", "surge", "value"]) == 2 and "results" in capsys.readouterr().err

@@ -245,7 +245,7 @@ def test_a_damaged_note_of_a_run_costs_time_and_nothing_else(project, executed, 
 
 
 def test_a_second_run_into_the_same_folder_is_refused_whatever_its_cache(project, executed, capsys, monkeypatch):
-    with run.alone(run.Run("s", notebooks.select(["02"], "s"), [])):
+    with run.alone(run.Run("s", notebooks.select(["02"], "s"), []).folder):
         monkeypatch.setenv("HEAL_CACHE", str(project / "another"))
         assert drive() == 2
     assert "another run writes there" in capsys.readouterr().err
