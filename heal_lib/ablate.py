@@ -5,7 +5,6 @@ it, and the log says what was reused. Tables and figure go to results/<scale>+<s
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,7 +130,7 @@ def draw(table: pd.DataFrame, folder: Path, switch: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code: 0 done, 2 bad input."""
-    it = argparse.ArgumentParser(prog="python -m heal_lib.ablate", description=__doc__.splitlines()[0])
+    it = console.Parser("ablate", __doc__.splitlines()[0])
     it.add_argument("switch", help="one of " + ", ".join(tables.SWITCHES))
     it.add_argument("values", help="comma-separated, such as 0.33,0.5,1.0")
     it.add_argument("--scale", default="demo")

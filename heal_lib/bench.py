@@ -11,7 +11,6 @@ results/bench/, and the notebook 10_speed, which shows them."""
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import sys
@@ -181,7 +180,7 @@ PARTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.bench", description=__doc__.splitlines()[0])
+    parser = console.Parser("bench", __doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, help="one part; all by default")
     return console.run(parser, lambda args: (measure([args.part] if args.part else list(PARTS)), 0), argv)
 

@@ -54,7 +54,7 @@ def summary(args: argparse.Namespace, start: float) -> dict[str, Any]:
 
 def show(arguments: list[str]) -> int:
     """Opens the trajectory explorer of results/<scale>; its result is what the page holds."""
-    it = argparse.ArgumentParser(prog="heal show", description="Opens the trajectory explorer of results/<scale>.")
+    it = console.Parser("show", "Opens the trajectory explorer of results/<scale>.")
     it.add_argument("scale", nargs="?", default="demo")
     it.add_argument("trajectory", nargs="?", help="one of the page, by its name there: PROBLEM/SOURCE/NUMBER")
 
@@ -75,8 +75,8 @@ def show(arguments: list[str]) -> int:
 
 def doctor(arguments: list[str]) -> int:
     """Checks this machine, a line each; exit code 1 if any fails."""
-    it = argparse.ArgumentParser(prog="heal doctor", description="Checks Python, packages, torch, GPU, disk, models, "
-                                 "fonts and kernel; exit code 1 if any fails.")
+    it = console.Parser("doctor", "Checks Python, packages, torch, GPU, disk, models, fonts and kernel; exit code 1 "
+                        "if any fails.")
 
     def command(args):
         found = importlib.import_module("heal_lib.doctor").examine()

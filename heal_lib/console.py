@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, disk_error
@@ -24,7 +25,26 @@ Command = Callable[[argparse.Namespace], tuple[Any, int]]
 
 
 class _Usage(Exception):
-    """What argparse says of a command line that it cannot read."""
+    """What is wrong with a command line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The command line of a module: its usage calls it as it was called, and what is wrong with it is one line."""
+
+    def __init__(self, module: str, description: str):
+        name = module if Path(sys.argv[0]).stem in ("heal", "cli") else f"heal_lib.{module}"
+        super().__init__(prog=f"{'heal' if name == module else 'python -m'} {name}", description=description)
+
+    def said(self, message: str) -> str:
+        """What argparse says of a command line, and the mend."""
+        known = [option for action in self._actions for option in action.option_strings]
+        close = [near for word in message.split() if word not in known and message.startswith("unrecognized")
+                 for near in difflib.get_close_matches(word.partition("=")[0], known, 1)]
+        return f"{message}; {f'did you mean {close[0]}? ' if close else ''}{self.prog} --help says more"
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with one line, as argparse's own does with the usage before it."""
+        self.exit(2, f"heal: {self.said(message)}\n")
 
 
 def run(it: argparse.ArgumentParser, command: Command, arguments: Sequence[str] | None = None) -> int:
@@ -35,8 +55,7 @@ def run(it: argparse.ArgumentParser, command: Command, arguments: Sequence[str] 
         _, code, said = _tried(it, command, given)
     else:
         def usage(message):
-            it.print_usage(sys.stderr)
-            raise _Usage(message)
+            raise _Usage(it.said(message) if isinstance(it, Parser) else message)
 
         it.error = usage  # type: ignore[method-assign]  # argparse's own ends the process
         with words_to_stderr():

@@ -8,7 +8,6 @@ goes on. Sizes and switches are those of scale `llm` and SIZES; -p NAME VALUE ch
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -136,7 +135,7 @@ def not_shown(run: Experiment, gains: pd.DataFrame) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns its exit code: 0 done, 2 bad input."""
-    it = argparse.ArgumentParser(prog="python -m heal_lib.distil", description="HEAL on your own problems and models.")
+    it = console.Parser("distil", "HEAL on your own problems and models.")
     it.add_argument("--data", required=True, help=".csv, .jsonl or .parquet with columns problem and answer")
     it.add_argument("--teacher", required=True, help="a folder of safetensors with a tokenizer, or a model on the hub")
     it.add_argument("--student", required=True, help="the same; it may have another vocabulary")

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heal_lib import backends, embedded, smollm, training, worlds
+from heal_lib import backends, console, embedded, smollm, training, worlds
 from heal_lib.backends import Finetune
 from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the parts asked for, and notes hardware and versions; exit code 2 where something is missing or differs."""
     import torch
 
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.gpu_check", description=__doc__.splitlines()[0])
+    parser = console.Parser("gpu_check", __doc__.splitlines()[0])
     parser.add_argument("--part", choices=PARTS, help="one part; all by default")
     parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

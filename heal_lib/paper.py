@@ -5,7 +5,6 @@ tables, and what a table lacks stays missing."""
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -217,7 +216,7 @@ def compiled(out: Path) -> Path | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    it = argparse.ArgumentParser(prog="python -m heal_lib.paper", description=__doc__.splitlines()[0])
+    it = console.Parser("paper", __doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")
 
     def command(args):

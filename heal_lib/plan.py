@@ -228,7 +228,7 @@ def what_would_fit(p: Preset) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a plan, as words or as JSON; exit code 2 for what cannot fit."""
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.plan", description=__doc__.splitlines()[0])
+    parser = console.Parser("plan", __doc__.splitlines()[0])
     parser.add_argument("--gpu", type=int, required=True, metavar="GIB", help="memory of the card")
     for name in ("teacher", "student"):
         parser.add_argument(f"--{name}", help="model, instead of the preset's")

@@ -65,7 +65,7 @@ def interruptible() -> Iterator[None]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    it = argparse.ArgumentParser(prog="python -m heal_lib.reproduce", description=__doc__.splitlines()[0])
+    it = console.Parser("reproduce", __doc__.splitlines()[0])
     it.add_argument("--scale", default="demo", help=f"one of {', '.join(scales.names())}; demo by default")
     it.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="notebooks to run, e.g. 02_gear or 02")
     it.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",

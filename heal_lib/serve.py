@@ -5,7 +5,6 @@ tests and `make bench`. Like `vllm serve` it takes token ids and seeds, and tell
 
 from __future__ import annotations
 
-import argparse
 import json
 import queue
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from heal_lib import embedded
+from heal_lib import console, embedded
 from heal_lib.engines import Sample, SamplingParams
 from heal_lib.engines.hf import HFEngine
 
@@ -126,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main(argv: list[str] | None = None) -> int:
     """Serves a model until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.serve", description=__doc__.splitlines()[0])
+    parser = console.Parser("serve", __doc__.splitlines()[0])
     parser.add_argument("model", help="a shipped model's name, or a folder")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args(argv)

