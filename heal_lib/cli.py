@@ -61,6 +61,8 @@ def show(arguments: list[str]) -> int:
     def command(args):
         page = ROOT / "results" / args.scale / "explorer.html"
         if not page.is_file():
+            if args.scale not in importlib.import_module("heal_lib.scales").names():
+                console.results(args.scale)
             raise HealError(f"{page} is not there; run heal reproduce --scale {args.scale} --only 00_tour")
         found = []
         if args.json or args.trajectory:

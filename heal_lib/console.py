@@ -13,6 +13,7 @@ import difflib
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, disk_error
+from heal_lib.places import PACKAGE
 
 Command = Callable[[argparse.Namespace], tuple[Any, int]]
 
@@ -84,12 +86,48 @@ def _tried(it, command, given) -> tuple[Any, int, str | None]:
             raise
         return None, 2, words(trouble)
     except importlib.import_module("heal_lib.notebooks").NotebookFailed as error:
-        return None, 1, str(error)
+        return None, 1, words(error)
+
+
+# What to run where there is no Makefile, the longest first.
+INSTALLED = (
+    (r"make setup PYTHON=\S+", "install it with Python 3.11 or 3.12"),
+    (r"make setup, or (?=pip)", ""),
+    (r"make setup", "pip install --force-reinstall heal-lib"),
+    (r"pip install '\.\[", "pip install 'heal-lib["),
+    (r"restore it from git, or run: make [\w-]+", "install heal-lib again"),
+    (r"make reproduce SCALE=", "heal reproduce --scale "),
+    (r"make reproduce ARGS=", "heal reproduce "),
+    (r"make ablate SWITCH=(\S*) VALUES=", r"heal ablate \1 "),
+    (r"make (reproduce|bench|paper|site|ablate)\b", r"heal \1"),
+    (r"make (smollm)\b", r"python -m heal_lib.\1"),
+)
+
+
+def here(said: str) -> str:
+    """What to run, as it can be run here: `make` is for a checkout, an installed package has `heal`."""
+    if not (PACKAGE.parent / "Makefile").is_file():
+        for made, installed in INSTALLED:
+            said = re.sub(made, installed, said)
+    return said
+
+
+def results(scale: str) -> Path:
+    """The folder of a run's results; HealError if it is not there, with those that are."""
+    folder = ROOT / "results" / scale
+    if not (folder / "run.json").is_file():
+        there = sorted(path.parent.name for path in folder.parent.glob("*/run.json"))
+        scales = importlib.import_module("heal_lib.scales").names()
+        mend = f"run make reproduce SCALE={scale}" if scale in scales else "give another"
+        raise HealError(f"results/{scale}: no results of a run; {mend}; there are {', '.join(there) or 'none'}")
+    return folder
 
 
 def words(error: Exception) -> str:
-    """What an error says. Where it is the results that have no room, moving the cache would be of no use."""
-    said, own = str(error), os.environ.get("HEAL_RESULTS")
+    """What an error says, a hidden file by the name that it would have got. Where it is the results that have no room,
+    moving the cache would be of no use."""
+    said, own = here(re.sub(r"/\.\d+\.(?=[\w.-]+: )", "/", str(error))), os.environ.get("HEAL_RESULTS")
+    said = said.replace("use a world that the model knows", "use a model that can")  # not all have worlds
     folder = own or str(ROOT / "results")
     mend = "point HEAL_RESULTS to another disk" if own else f"make {folder} a link to a folder on another disk"
     return said.replace("move the cache with HEAL_CACHE", mend) if f"{folder}/" in said else said

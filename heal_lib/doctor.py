@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-from heal_lib import embedded, engines
+from heal_lib import console, embedded, engines
 from heal_lib.errors import HealError
 from heal_lib.places import check_folder, default_root
 
@@ -98,5 +98,5 @@ def examine() -> list[dict[str, Any]]:
         try:
             found.append({"check": check.__name__, "ok": True, "found": check()})
         except (HealError, ImportError, OSError) as error:
-            found.append({"check": check.__name__, "ok": False, "found": str(error)})
+            found.append({"check": check.__name__, "ok": False, "found": console.words(error)})
     return found

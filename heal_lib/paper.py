@@ -220,9 +220,10 @@ def main(arguments: list[str] | None = None) -> int:
     it.add_argument("scale", nargs="?", default="demo")
 
     def command(args):
-        out = collect(ROOT / "results" / args.scale)
+        out = collect(console.results(args.scale))
         if not (out / "figures").is_dir():
-            print(f"no figures: results/{args.scale} has none as PDF; make reproduce SCALE={args.scale} draws them")
+            print(console.here(f"no figures: results/{args.scale} has none as PDF; make reproduce SCALE={args.scale} "
+                               "draws them"))
         pdf = compiled(out)
         print((pdf or out / "paper.tex").relative_to(ROOT))
         if pdf is None:

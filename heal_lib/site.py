@@ -113,6 +113,8 @@ def build(results: Path, out: Path) -> Path:
     missing = [name for name in ("sphinx", "myst_nb", "furo") if importlib.util.find_spec(name) is None]
     if missing:
         raise HealError(f"the site needs {', '.join(missing)}; run make setup, or pip install '.[docs]'")
+    if not (ROOT / "docs").is_dir():
+        raise HealError("the site shows docs/, which is not here; clone the project and make the site there")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "source"
         sources(results, folder)
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     it.add_argument("scale", nargs="?", default="demo")
 
     def command(args):
-        page = build(ROOT / "results" / args.scale, ROOT / "site" / args.scale)
+        page = build(console.results(args.scale), ROOT / "site" / args.scale)
         print(page.relative_to(ROOT))
         return {"page": page}, 0
 

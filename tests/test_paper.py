@@ -187,6 +187,7 @@ def test_the_summary_refers_only_to_what_is_there(folder):
 
 def test_without_latex_the_command_says_what_to_install(folder, monkeypatch, capsys):
     monkeypatch.setattr(paper, "ROOT", folder.parent.parent)
+    monkeypatch.setattr(paper.console, "results", lambda scale: folder.parent.parent / "results" / scale)
     (folder.parent.parent / "results").symlink_to(folder.parent)
     monkeypatch.setattr(paper.shutil, "which", lambda name: None)
     assert paper.main(["demo"]) == 0
@@ -197,7 +198,7 @@ def test_a_folder_without_tables_or_of_two_runs_is_refused(tmp_path, folder, mon
     with pytest.raises(HealError, match="no tables for a paper"):
         paper.collect(tmp_path / "empty")
     monkeypatch.undo()
-    assert paper.main(["no_such_scale"]) == 2 and "run.json: missing" in capsys.readouterr().err
+    assert paper.main(["no_such_scale"]) == 2 and "give another; there are demo" in capsys.readouterr().err
 
 
 def test_what_latex_complains_of_is_named(folder, monkeypatch):

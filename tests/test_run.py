@@ -1,10 +1,12 @@
 """What a run leaves in its folder, and what it says where it cannot go on."""
 
+import ast
+import re
 import socket
 
 import pytest
 
-from heal_lib import console, places, workers
+from heal_lib import ablate, cli, console, places, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error, file_hash
 from heal_lib.run import Run
@@ -59,6 +61,49 @@ def test_a_pool_that_was_killed_is_one_line(tmp_path, monkeypatch):
         with pytest.raises(HealError, match="pool of workers was killed; run the same command again"):
             workers.Kernel([], {}, ".")
         (tmp_path / "pool").unlink(missing_ok=True)
+
+
+def said_by_the_library():
+    """Every text of the library that names `make`, but docstrings and what is written into README."""
+    for path in places.PACKAGE.rglob("*.py"):
+        if path.name in ("report.py", "premises.py", "console.py"):
+            continue
+        tree = ast.parse(path.read_text())
+        told = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        inside = {part for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "x" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in told | inside:
+                yield node.value
+
+
+def test_an_installed_package_names_no_make(tmp_path, monkeypatch):
+    known = "setup|reproduce|smollm|bench|site|paper|ablate|x"
+    named = [text for text in said_by_the_library() if re.search(rf"\bmake ({known})\b|'\.\[", text)]
+    named += [ablate.EXAMPLE]
+    assert len(named) > 8 and all(console.here(text) == text for text in named)  # a checkout has it
+    monkeypatch.setattr(console, "PACKAGE", tmp_path / "heal_lib")
+    assert not [text for text in named if re.search(rf"\bmake ({known})\b|'\.\[", console.here(text))]
+    assert console.here("run make reproduce SCALE=smoke") == "run heal reproduce --scale smoke"
+    assert console.here("run make setup, or pip install '.[docs]'") == "run pip install 'heal-lib[docs]'"
+
+
+def test_results_that_are_not_there_are_told_by_those_that_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(console, "ROOT", tmp_path)
+    for name in ("demo", "llm"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "run.json").write_text("{}")
+    assert console.results("demo") == tmp_path / "results" / "demo"
+    for scale, mend in (("nosuch", "give another"), ("smoke", "run make reproduce SCALE=smoke")):
+        with pytest.raises(HealError, match=f"results/{scale}: no results of a run; {mend}; there are demo, llm"):
+            console.results(scale)
+    assert cli.main(["show", "nosuch"]) == cli.main(["paper", "nosuch"]) == 2
+
+
+def test_an_error_names_no_hidden_file_and_no_world_that_its_reader_cannot_choose():
+    assert console.words(HealError("/a/.123.table.csv: cannot be written")) == "/a/table.csv: cannot be written"
+    assert console.words(HealError("'x'; use a world that the model knows")) == "'x'; use a model that can"
 
 
 def test_a_full_disk_is_told_by_its_folder(monkeypatch):
