@@ -4,11 +4,15 @@ Whatever ends the driver, `kill -9` too, the kernel that it drives must not go o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import runpy
+import select
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
 
 PARENT = "HEAL_PARENT"  # the variable that holds the number of the process that started this one
 _PR_SET_PDEATHSIG = 1
@@ -25,6 +29,24 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(os.environ.pop(PARENT, os.getppid())):  # it ended before it could be watched
         os._exit(1)
+
+
+@contextlib.contextmanager
+def ending_with_input(last: Callable[[], None]) -> Iterator[None]:
+    """Around what takes long: ends this process, after `last`, as soon as its standard input ends or is written to."""
+    def watch():
+        while not done.wait(0.1):
+            if select.select([0], [], [], 0)[0]:
+                last()
+                os._exit(0)
+
+    done, thread = threading.Event(), threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()  # who forks has no other thread
 
 
 if __name__ == "__main__":

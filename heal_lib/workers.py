@@ -27,6 +27,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heal_lib import child
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -204,21 +206,20 @@ def serve(name: str, preloaded: Iterable[str]) -> None:
         door.bind(name + ".")
         door.listen(64)
         os.rename(name + ".", name)  # who waits for the name finds it open
-        for module in preloaded:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(module)
+        clear = functools.partial(shutil.rmtree, os.path.dirname(name), ignore_errors=True)
+        with child.ending_with_input(clear):
+            for module in preloaded:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(module)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker
-        while True:
-            ready = select.select([sys.stdin, door], [], [])[0]
-            if sys.stdin in ready:
-                break
+        while sys.stdin not in select.select([sys.stdin, door], [], [])[0]:
             end, _ = door.accept()
             if os.fork() == 0:
                 door.close()
                 _work(Connection(end.detach()))
                 os._exit(0)
             end.close()
-    shutil.rmtree(os.path.dirname(name), ignore_errors=True)
+    clear()
 
 
 def _work(line: Connection) -> None:
@@ -250,8 +251,6 @@ def _work(line: Connection) -> None:
 
 def _be_kernel(line: Connection, arguments: list[str], folder: str) -> None:
     """What `python -m ipykernel_launcher` does, in a group of its own: what it starts can be ended along with it."""
-    from heal_lib import child
-
     os.setsid()
     os.environ.pop(child.PARENT, None)  # the process that this one was forked from is
     child.end_with_parent()
@@ -297,3 +296,4 @@ def _end_with(line: int, parent: int) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(sys.argv[1], sys.argv[2:])
+    os._exit(0)  # Python would take seconds to forget what it has imported

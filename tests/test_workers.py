@@ -131,3 +131,15 @@ def test_no_process_outlives_who_asked(tmp_path, how):
             return
         time.sleep(0.1)
     raise AssertionError("a worker, or what it was forked from, is still there")
+
+
+def test_the_pool_ends_while_it_still_imports(tmp_path):
+    """What a run is stopped in: its first seconds."""
+    (tmp_path / "long.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "pool").mkdir()
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen([sys.executable, "-m", "heal_lib.workers", str(tmp_path / "pool" / "pool"), "long"],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    assert process.stdout.readline() == b"begun\n"
+    process.communicate(timeout=5)
+    assert process.returncode == 0 and not (tmp_path / "pool").exists()
