@@ -15,6 +15,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -51,6 +52,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(it: argparse.ArgumentParser, command: Command, arguments: Sequence[str] | None = None) -> int:
     """Runs a command on `arguments` (default: the process's own), which may hold --json; returns its exit code."""
+    plainly()
     given = list(sys.argv[1:] if arguments is None else arguments)
     it.add_argument("--json", action="store_true", help="the result as JSON; words go to standard error")
     if "--json" not in given:
@@ -121,6 +123,21 @@ def results(scale: str) -> Path:
         mend = f"run make reproduce SCALE={scale}" if scale in scales else "give another"
         raise HealError(f"results/{scale}: no results of a run; {mend}; there are {', '.join(there) or 'none'}")
     return folder
+
+
+_usual = warnings.formatwarning
+
+
+def plainly() -> None:
+    """What the library warns of is one line from now on, and the bars of datasets are off."""
+    warnings.formatwarning = warned
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+
+def warned(message: Warning | str, category: type[Warning], filename: str, *where: Any, **more: Any) -> str:
+    """A warning of the library in one line; others as Python shows them."""
+    own = Path(filename).is_relative_to(PACKAGE)
+    return f"heal: {here(str(message))}\n" if own else _usual(message, category, filename, *where, **more)
 
 
 def words(error: Exception) -> str:

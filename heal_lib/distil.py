@@ -18,7 +18,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from heal_lib import console, embedded, evaluation, llm, pages, report, scales, tables, worlds
+from heal_lib import console, embedded, evaluation, llm, notebooks, pages, report, scales, tables, worlds
 from heal_lib.bounds import literal
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
@@ -146,6 +146,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def command(args):
         given = {name: literal(value) for name, value in args.pairs}
+        known = [*scales.kinds(), *scales.SERVER]
+        for name in sorted(given.keys() - known):
+            raise HealError(f"unknown parameter {name!r}; {notebooks.nearest(name, known)}")
         run = experiment(args.data, args.teacher, args.student, args.out, backend=args.backend, **given)
         report, student = distil(run, args.out), args.out / "student"
         print(f"the report is {report}, the student in {student}")

@@ -232,9 +232,10 @@ def _work(line: Connection) -> None:
     threading.Thread(target=_end_with, args=(line.fileno(), os.getppid()), daemon=True).start()
     if kernel:
         return _be_kernel(line, *kernel)
-    from heal_lib import progress
+    from heal_lib import console, progress
     from heal_lib.store import Store
 
+    console.plainly()
     if "transformers" in sys.modules:
         sys.modules["transformers"].utils.logging.disable_progress_bar()  # a bar for each file read or written
     os.environ[progress.IN_WORKER] = "1"

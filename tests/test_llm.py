@@ -161,4 +161,6 @@ def test_bad_input_is_one_line(mine, capsys, spoil, said):
 def test_a_bad_size_is_one_line_too(mine, capsys):
     command = ["--data", "problems.csv", "--teacher", "my-teacher", "--student", "my-student", "--out", "out"]
     assert distil.main([*command, "-p", "n_sampels", "3"]) == 2
-    assert "did you mean 'n_samples'" in capsys.readouterr().err
+    assert "did you mean n_samples? known: " in capsys.readouterr().err
+    assert distil.main([*command, "-p", "nosuch", "3"]) == 2
+    assert "unknown parameter 'nosuch'; known: " in capsys.readouterr().err

@@ -106,6 +106,13 @@ def test_an_error_names_no_hidden_file_and_no_world_that_its_reader_cannot_choos
     assert console.words(HealError("'x'; use a world that the model knows")) == "'x'; use a model that can"
 
 
+def test_a_warning_of_the_library_is_one_line():
+    facts = (UserWarning, str(places.PACKAGE / "sampling.py"), 41)
+    assert console.warned("no chat template; an instruct model is expected", *facts, line="draw()") == (
+        "heal: no chat template; an instruct model is expected\n")
+    assert "/other.py:41: UserWarning" in console.warned("else", UserWarning, "/other.py", 41, line="x")
+
+
 def test_a_full_disk_is_told_by_its_folder(monkeypatch):
     def said(path):
         return console.words(disk_error(OSError(28, "No space left on device"), path))
