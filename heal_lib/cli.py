@@ -1,15 +1,17 @@
-"""The command `heal`: reproduce, distil, ablate, plan, site, paper, bench, show, doctor; `heal COMMAND --help` says
-more. With --json each of them prints its result as JSON, and words on standard error."""
+"""The command `heal`; `heal --help` tells what it can do. With --json each of its commands prints its result as JSON,
+and words on standard error."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import sys
 import time
 import webbrowser
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
 
@@ -110,6 +112,18 @@ def _module(name: str):
     return lambda arguments: importlib.import_module(f"heal_lib.{name}").main(arguments)
 
 
+TOLD = {
+    "reproduce": "every table and figure of a scale (smoke, demo, full, llm)",
+    "distil": "HEAL on your own problems and models",
+    "ablate": "HEAL at several values of a switch",
+    "plan": "what fits on a graphics card, and the settings for it",
+    "site": "results as a static site",
+    "paper": "results as LaTeX, with a two-page summary",
+    "bench": "what sampling, scoring and training cost here",
+    "show": "the trajectory explorer of some results",
+    "doctor": "whether this machine has all it needs",
+    "completion": 'completion for bash and zsh: eval "$(heal completion)"',
+}
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "reproduce": reproduce, **{name: _module(name) for name in ("distil", "ablate", "plan", "site", "paper", "bench")},
     "show": show, "doctor": doctor, "completion": completion}
@@ -118,11 +132,17 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code, 2 for one that does not exist."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
-        print(__doc__)
+    if name in ("-h", "--help", "help"):
+        print("usage: heal COMMAND ..., of which heal COMMAND --help says more; --json prints its result as JSON\n")
+        print(*(f"  {command:12}{told}" for command, told in TOLD.items()), sep="\n")
+        return 0
+    if name in ("-V", "--version"):
+        print(f"heal {version('heal-lib')}")
         return 0
     if name not in COMMANDS:
-        print(f"heal: unknown command {name!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        mend = f"did you mean {near[0]}? " if near else ""
+        print(f"heal: unknown command {name!r}; {mend}choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     return COMMANDS[name](rest)
 

@@ -64,8 +64,18 @@ def select(only: list[str] | None, scale: str) -> list[Path]:
     asked = [Path(name).stem for name in only]
     for name, stem in zip(only, asked, strict=True):
         if not stem or not any(path.stem.startswith(stem) for path in paths):
-            raise HealError(f"unknown notebook {name!r}; {nearest(name, [path.stem for path in paths])}")
+            mend = nearest(name, [path.stem for path in paths])
+            if stem[:2].isdigit() and not mend.startswith("did"):  # it may have been there
+                mend = f"if it was deleted, {_restore(stem)}; {mend}"
+            raise HealError(f"unknown notebook {name!r}; {mend}")
     return [path for path in paths if path.stem.startswith(tuple(asked))]
+
+
+def _restore(stem):
+    """How a notebook comes back: from git in a checkout, else from the installed package."""
+    if (ROOT / ".git").exists():
+        return f"restore it with git checkout {FOLDER.name}/"
+    return f"copy it from {SHIPPED}" if [*SHIPPED.glob(f"{stem}*.ipynb")] else "put it back"
 
 
 def declared(path: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 
@@ -15,7 +16,10 @@ from heal_lib.files import ROOT
 
 def test_an_unknown_command_names_the_known_ones(capsys):
     assert cli.main(["reprduce"]) == 2 and "reproduce" in capsys.readouterr().err
-    assert cli.main([]) == 0 and "doctor" in capsys.readouterr().out
+    assert cli.main([]) == 0 and list(cli.TOLD) == list(cli.COMMANDS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(cli.COMMANDS) and max(map(len, lines)) <= 120
+    assert cli.main(["--version"]) == 0 and re.fullmatch(r"heal \d[\w.]*\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("name", ["reproduce", "ablate", "site", "distil", "show", "doctor"])

@@ -136,6 +136,10 @@ def test_an_installed_package_copies_its_notebooks_to_the_working_folder_once(in
         first, again = (run("-m", "heal_lib.cli", "reproduce", "--list").stdout for _ in range(2))
         assert "the notebooks are in" in first and "the notebooks are in" not in again and "00_tour scale=" in again
         assert (work / "notebooks" / NOTEBOOKS[0].name).read_bytes() == NOTEBOOKS[0].read_bytes()
+        shutil.copy(NOTEBOOKS[1], work / "notebooks")
+        (work / "notebooks" / NOTEBOOKS[0].name).unlink()
+        said = run("-m", "heal_lib.cli", "reproduce", "--list", "--only", "00").stderr
+        assert f"heal: unknown notebook '00'; if it was deleted, copy it from {site}/heal_lib/story; known: 01" in said
     finally:
         shutil.rmtree(site / "heal_lib" / "story")
         shutil.rmtree(work / "notebooks")

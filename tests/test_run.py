@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from heal_lib import ablate, cli, console, places, workers
+from heal_lib import ablate, cli, console, notebooks, places, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error, file_hash
 from heal_lib.run import Run
@@ -104,6 +104,18 @@ def test_results_that_are_not_there_are_told_by_those_that_are(tmp_path, monkeyp
 def test_an_error_names_no_hidden_file_and_no_world_that_its_reader_cannot_choose():
     assert console.words(HealError("/a/.123.table.csv: cannot be written")) == "/a/table.csv: cannot be written"
     assert console.words(HealError("'x'; use a world that the model knows")) == "'x'; use a model that can"
+
+
+def test_a_deleted_notebook_comes_back_from_git(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "FOLDER", tmp_path / "notebooks")
+    for name in (".git", "notebooks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "notebooks" / "02_gear.ipynb").write_text("{}")
+    with pytest.raises(HealError, match="'01'; if it was deleted, restore it with git checkout notebooks/; known: 02"):
+        notebooks.select(["01"], "smoke")
+    with pytest.raises(HealError, match="'gear'; did you mean 02_gear"):
+        notebooks.select(["gear"], "smoke")
 
 
 def test_a_warning_of_the_library_is_one_line():
