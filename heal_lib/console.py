@@ -114,13 +114,18 @@ def here(said: str) -> str:
     return said
 
 
+def again(scale: str) -> str:
+    """What makes the results of a folder of that name again."""
+    known = scale in importlib.import_module("heal_lib.scales").names()
+    return f"run make reproduce SCALE={scale}" if known else "run make reproduce with its settings"
+
+
 def results(scale: str) -> Path:
     """The folder of a run's results; HealError if it is not there, with those that are."""
     folder = ROOT / "results" / scale
     if not (folder / "run.json").is_file():
         there = sorted(path.parent.name for path in folder.parent.glob("*/run.json"))
-        scales = importlib.import_module("heal_lib.scales").names()
-        mend = f"run make reproduce SCALE={scale}" if scale in scales else "give another"
+        mend = again(scale) if scale in importlib.import_module("heal_lib.scales").names() else "give another"
         raise HealError(f"results/{scale}: no results of a run; {mend}; there are {', '.join(there) or 'none'}")
     return folder
 

@@ -191,7 +191,7 @@ def collect(folder: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     made = write_tables(folder, out)
     if not made:
-        raise HealError(f"results/{folder.name}: no tables for a paper; run make reproduce SCALE={folder.name}")
+        raise HealError(f"results/{folder.name}: no tables for a paper; {console.again(folder.name)}")
     for path in sorted((folder / "figures").glob("*.pdf")):
         (out / "figures").mkdir(exist_ok=True)
         shutil.copy(path, out / "figures")

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from heal_lib import console, notebooks, pages, report
+from heal_lib import console, notebooks, pages, provenance, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -34,7 +34,7 @@ def sources(results: Path, folder: Path) -> None:
     found = {path.stem: path for path in executed if not path.stem.endswith(".failed")}
     names = sorted(found)
     if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
-        raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; run make reproduce SCALE={results.name}")
+        raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; {console.again(results.name)}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
@@ -115,12 +115,18 @@ def build(results: Path, out: Path) -> Path:
         raise HealError(f"the site needs {', '.join(missing)}; run make setup, or pip install '.[docs]'")
     if not (ROOT / "docs").is_dir():
         raise HealError("the site shows docs/, which is not here; clone the project and make the site there")
+    for facts in provenance.notebooks_of(results).values():
+        for file in facts.get("outputs", ()):
+            if file.startswith(("figures", "notebooks", "tables")) and not (results / file).is_file():
+                raise HealError(f"results/{results.name}/{file}: missing; {console.again(results.name)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "source"
         sources(results, folder)
         made = Path(temporary) / "site"
         command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(folder), str(made)]
-        if subprocess.run(command, cwd=ROOT).returncode:
+        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        print(done.stderr.replace(f"{folder}/", ""), end="", file=sys.stderr, flush=True)
+        if done.returncode:
             raise HealError("site: Sphinx found the faults named above; mend them and run again")
         shutil.rmtree(made / ".doctrees", ignore_errors=True)
         shutil.rmtree(out, ignore_errors=True)

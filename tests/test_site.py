@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -22,6 +23,15 @@ DEMO = ROOT / "results" / "demo"
 def test_notebooks_that_were_not_run_are_named_with_the_mend(tmp_path):
     with pytest.raises(HealError, match="lacks 00_tour, .*; run make reproduce"):
         site.sources(tmp_path, tmp_path / "out")
+
+
+def test_a_figure_that_was_deleted_is_named_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: True)
+    (tmp_path / "demo").mkdir()
+    record = {"notebooks": {"02_gear": {"outputs": {"html/02_gear.html": "a", "figures/gear.png": "b"}}}}
+    (tmp_path / "demo" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(HealError, match="^results/demo/figures/gear.png: missing; run make reproduce SCALE=demo$"):
+        site.build(tmp_path / "demo", tmp_path / "out")
 
 
 def test_the_landing_page_has_claim_figure_table_and_every_notebook():
