@@ -44,7 +44,7 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "41.7 [35.0, 48.0]" in block and "+10.0 [+2.0, +18.0]" in block and "90.0" not in block
     assert "60 test problems per benchmark and 3 training seeds" in block
     assert "results/demo/figures/main_results.png" in block
-    assert "| b-hard | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
+    assert "| b-hard | n/a | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
 
 
 def test_the_figure_says_who_drew_it_at_which_commit(results):
@@ -71,7 +71,7 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
     assert found["minus"].iloc[0] == "sft-rs"  # of equal ones the first
     assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
         "HEAL beats rejection sampling, the best of its kinds": "shown", "... also at equal teacher tokens": "shown",
-        "the student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
+        "HEAL's student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
         "HEAL helps where the missing skill is search luck (countdown-hard)": "contradicted",
         "HEAL beats the best other method on countdown-hard": "contradicted"}
     assert found.iloc[0]["points [95 %]"] == "+20.0 [+10.0, +30.0]"
