@@ -89,6 +89,16 @@ def test_ranges_of_c_cover_each_count_once(n):
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("worlds", [1, 2, 4, 6])
+def test_bars_of_all_worlds_stand_within_their_category_and_beside_each_other(worlds):
+    ax = plt.subplots()[1]
+    for place in range(worlds):
+        figures.count_bars(ax, np.full(31, 1 / 31), "paths", place, worlds)
+    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
+    assert all(low >= round((low + high) / 2) - 0.45 and high <= round((low + high) / 2) + 0.45 for low, high in edges)
+    assert all(after[0] > before[1] - 1e-9 for before, after in zip(edges, edges[1:], strict=False))
+
+
 def differences(*rows):
     return pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high"])
 

@@ -198,12 +198,15 @@ def count_groups(n: int) -> list[tuple[int, int]]:
     return [(before + 1, end) for before, end in zip([-1, *ends], ends, strict=False)]
 
 
-def count_bars(ax: Axes, shares: np.ndarray, world: str, offset: float = 0.0, width: float = 0.27) -> None:
-    """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`."""
+def count_bars(ax: Axes, shares: np.ndarray, world: str, place: int = 0, n_worlds: int = 1) -> None:
+    """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`.
+
+    The world stands at `place` of `n_worlds` side by side, which leave a gap before the next range."""
     groups = count_groups(len(shares) - 1)
     heights = [np.sum(shares[first : last + 1]) for first, last in groups]
-    ax.bar(np.arange(len(groups)) + offset, heights, width, color=world_style(world)["color"], label=world,
-           hatch=_HATCHES.get(world, ""), edgecolor="white")
+    width = 0.8 / n_worlds
+    ax.bar(np.arange(len(groups)) + (place - (n_worlds - 1) / 2) * width, heights, width, label=world,
+           color=world_style(world)["color"], hatch=_HATCHES.get(world, ""), edgecolor="white")
     words = [f"{first}" if first == last else f"{first}–{last}" for first, last in groups]
     ax.set(xlabel="c, correct samples of N", xticks=range(len(groups)), xticklabels=words)
     ax.grid(False, axis="x")
