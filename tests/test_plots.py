@@ -171,6 +171,19 @@ def test_stages_have_a_scale_for_each_row_of_panels():
     assert axes[0].get_ylim() == axes[2].get_ylim() and axes[3].get_ylim()[1] < 10
 
 
+def labelled(ax):
+    return any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 6, 7])
+def test_the_lowest_panel_of_each_column_has_tick_labels_and_no_other(n):
+    figure, axes = plt.subplots(-(-n // 3), 3, sharex=True)
+    plots.hide(axes := np.atleast_2d(axes), n)
+    figure.canvas.draw()
+    seen = [ax for ax in axes.flat if ax.get_visible()]
+    assert len(seen) == n and [labelled(ax) for ax in seen] == [i + 3 >= n for i in range(n)]
+
+
 def test_names_on_an_axis_are_short_and_still_one_method_each():
     names = [results.label(name) for name in baselines.ABLATIONS]
     assert len(set(names)) == len(names) and max(map(len, names)) <= 52

@@ -12,7 +12,7 @@ import numpy as np
 import seaborn as sns
 
 from heal_lib import baselines
-from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE
+from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE, hide
 from heal_lib.plots.trajectories import world_style
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
         ax.set_yticks(range(len(lines)), [text for _, text in lines])
         for tick, (key, _) in zip(ax.get_yticklabels(), lines, strict=True):
             tick.set_fontweight("normal" if key else "bold")
-    _hide(axes, len(panels))
+    hide(axes, len(panels))
     axis = xlabel or "difference (percentage points), paired 95 % interval"
     fig.supxlabel(f"{axis}; filled: it excludes zero", fontsize="medium")
     return fig
@@ -115,11 +115,6 @@ def _lines(lines, groups):
     return found
 
 
-def _hide(axes, used):
-    for ax in list(axes.flat)[used:]:
-        ax.set_visible(False)
-
-
 def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3) -> Figure:
     """Accuracy after each stage, one panel per benchmark; a row has its own scale. `stages`: their names, 0 first."""
     benchmarks = list(table["benchmark"].unique())
@@ -132,7 +127,7 @@ def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3)
         ax.set_title(benchmark, fontsize="medium")
     axes[0, 0].set_xticks(range(len(stages)), stages)
     axes[0, 0].set_xlim(-0.4, len(stages) - 0.6)
-    _hide(axes, len(benchmarks))
+    hide(axes, len(benchmarks))
     fig.supylabel("accuracy, avg@k (%)", fontsize="medium")
     fig.supxlabel("data added by the stage", fontsize="medium")
     return fig
@@ -275,5 +270,5 @@ def growth(table: pd.DataFrame, fits: pd.DataFrame) -> Figure:
                 axis.set_minor_locator(plt.LogLocator(subs=(2, 5)))
     for ax in axes[:, 0]:
         ax.set_ylabel("seconds")
-    _hide(axes, len(fits))
+    hide(axes, len(fits))
     return fig
