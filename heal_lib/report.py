@@ -287,14 +287,14 @@ def fills_readme(cfg: scales.Scale) -> bool:
 def maker(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     """The notebook whose text names a table or figure, or ""."""
     named = re.compile(rf"""["']{re.escape(name)}(\.csv)?["']""")
-    found = (path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb"))
-             if named.search("".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])))
-    return next(found, "")
+    return next((path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb")) if named.search(
+        "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]))), "")
 
 
 def made_by(folder: Path, notebooks: Path = ROOT / "notebooks") -> pd.DataFrame:
-    """One row per table and figure of a results folder: kind, name, file, and the notebook whose text names it."""
-    files = [(kind, file) for kind, pattern in (("figure", "figures/*.png"), ("table", "tables/*.csv"))
-             for file in sorted(Path(folder).glob(pattern))]
-    rows = [[maker(file.stem, notebooks), kind, file.stem, file] for kind, file in files]
+    """One row per table and figure: kind, name, file, and the notebook that wrote it by run.json, else names it."""
+    ran = read_json(record)["notebooks"] if (record := Path(folder) / "run.json").is_file() else {}
+    wrote = {output: name for name, facts in ran.items() for output in facts.get("outputs", ())}
+    rows = [[wrote.get(f"{kind}s/{file.name}") or maker(file.stem, notebooks), kind, file.stem, file]
+            for kind, end in (("figure", "png"), ("table", "csv")) for file in Path(folder).glob(f"{kind}s/*.{end}")]
     return pd.DataFrame(rows, columns=["notebook", "kind", "name", "file"]).sort_values(["notebook", "kind", "name"])

@@ -222,6 +222,15 @@ def test_tables_and_figures_know_their_notebook(results):
     assert made.loc["heal_vs_teacher", "kind"] == "table"
 
 
+def test_a_file_whose_name_no_notebook_spells_out_is_of_the_one_that_wrote_it(results):
+    write_table(pd.DataFrame({"x": [1]}), results / "tables" / "when_a_b.csv")
+    wrote = {"09_when": {"outputs": {"tables/when_a_b.csv": "0"}}, "99_report": {}}
+    write_json({"notebooks": wrote}, results / "run.json")
+    made = report.made_by(results).set_index("name")["notebook"]
+    assert made["when_a_b"] == "09_when" and made["main_results"] == "05_main_results"
+    assert report.made_by(report.COMMITTED)["notebook"].all()
+
+
 # --- the notebooks of this module, and README itself
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("0[0-8]_*.ipynb")), ids=lambda path: path.stem)
 def test_parameters_are_fields_of_the_scale_and_stand_at_their_defaults(path):
