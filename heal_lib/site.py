@@ -38,6 +38,8 @@ def sources(results: Path, folder: Path) -> None:
     if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; run make reproduce SCALE={results.name}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
+    for page in folder.glob("*.md"):  # in the repository they show what is committed, here what this site has
+        page.write_text(page.read_text(encoding="utf-8").replace("](../results/demo/", "]("), encoding="utf-8")
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
