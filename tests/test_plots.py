@@ -171,6 +171,21 @@ def test_stages_have_a_scale_for_each_row_of_panels():
     assert axes[0].get_ylim() == axes[2].get_ylim() and axes[3].get_ylim()[1] < 10
 
 
+def drawn(ax):
+    """(x, hollow or not) of every marker with an interval, by its label."""
+    return {bar.get_label(): (bar.lines[0].get_xdata()[0], bar.lines[0].get_markerfacecolor() in ("none", "white"))
+            for bar in ax.containers}
+
+
+def test_methods_of_one_cost_stand_at_it_and_one_is_hollow():
+    cost = {"student": 0, "sft-rs": 2e6, "sft-rs-passes": 2e6, "star": 2.8e6, "heal": 3.02e6, "sft-rs-matched": 3.03e6}
+    table = pd.DataFrame([[name, "a-hard", tokens, 0.2, 0.1, 0.3] for name, tokens in cost.items()],
+                         columns=["method", "benchmark", "teacher_tokens", "mean", "ci_low", "ci_high"])
+    found = drawn(results.accuracy_per_token(table, ["a-hard"]).axes[0])
+    assert {name: x * 1e6 for name, (x, _) in found.items()} == pytest.approx(cost)
+    assert [name for name, (_, hollow) in found.items() if hollow] == ["sft-rs-passes", "sft-rs-matched"]
+
+
 def labelled(ax):
     return any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
 

@@ -31,8 +31,8 @@ def _points(ax, x, mean, low, high, method, **more):
     """Points with interval bars, all in per cent."""
     mean, low, high = (100 * np.asarray(v, float) for v in (mean, low, high))
     bars = np.clip([mean - low, high - mean], 0, None)  # a percentile interval may miss the mean by a hair
-    return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], markersize=5.5,
-                       markeredgecolor="white", markeredgewidth=0.5, elinewidth=1.3, capsize=2, **more)
+    look = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "elinewidth": 1.3, "capsize": 2}
+    return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], **{**look, **more})
 
 
 def _dodge(n, width=0.72):
@@ -159,16 +159,19 @@ def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
 def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
     """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
 
-    Methods that cost nearly the same are drawn side by side, a hair apart."""
+    Of methods that cost nearly the same, every second one is drawn over the other, hollow and with a thin bar."""
     cost = (table.groupby("method", sort=False)["teacher_tokens"].first() / 1e6).sort_values(kind="stable")
-    apart = 0.025 * cost.max()
+    over = dict.fromkeys(cost.index, False)
     for before, after in zip(cost.index, cost.index[1:], strict=False):
-        cost[after] = max(cost[after], cost[before] + apart)
+        over[after] = not over[before] and cost[after] - cost[before] < 0.025 * cost.max()
     fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
-            _points(ax, cost[row["method"]], [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
-                    label=row["method"])
+            name, colour = row["method"], COLOURS[row["method"]]
+            look = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3, "markersize": 7,
+                    "capsize": 4, "zorder": 4} if over[name] else {"ecolor": (*colour, 0.35), "elinewidth": 4,
+                                                                   "capsize": 0}
+            _points(ax, cost[name], [row["mean"]], [row["ci_low"]], [row["ci_high"]], name, label=name, **look)
         ax.set_title(benchmark, fontsize="medium")
         ax.set_xlabel("teacher tokens\ndrawn (millions)")
         ax.margins(x=0.12)
