@@ -159,18 +159,19 @@ def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
 def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
     """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
 
-    Of methods that cost nearly the same, every second one is drawn over the other, hollow and with a thin bar."""
+    Of methods that cost nearly the same, all but the first are drawn over it, hollow and with ever wider caps."""
     cost = (table.groupby("method", sort=False)["teacher_tokens"].first() / 1e6).sort_values(kind="stable")
-    over = dict.fromkeys(cost.index, False)
+    over = dict.fromkeys(cost.index, 0)
     for before, after in zip(cost.index, cost.index[1:], strict=False):
-        over[after] = not over[before] and cost[after] - cost[before] < 0.025 * cost.max()
+        over[after] = over[before] + 1 if cost[after] - cost[before] < 0.025 * cost.max() else 0
     fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
             name, colour = row["method"], COLOURS[row["method"]]
-            look = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3, "markersize": 7,
-                    "capsize": 4, "zorder": 4} if over[name] else {"ecolor": (*colour, 0.35), "elinewidth": 4,
-                                                                   "capsize": 0}
+            look = {"ecolor": (*colour, 0.35), "elinewidth": 4, "capsize": 0}
+            if over[name]:
+                look = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3, "markersize": 7,
+                        "capsize": 2 + 2 * over[name], "zorder": 4}
             _points(ax, cost[name], [row["mean"]], [row["ci_low"]], [row["ci_high"]], name, label=name, **look)
         ax.set_title(benchmark, fontsize="medium")
         ax.set_xlabel("teacher tokens\ndrawn (millions)")
