@@ -186,6 +186,13 @@ def test_methods_of_one_cost_stand_at_it_and_all_but_one_are_hollow():
     assert [name for name, (_, hollow) in found.items() if hollow] == ["sft-rs-passes", "sft-rs-early", "star"]
 
 
+def test_worlds_of_the_same_gain_are_all_seen():
+    table = pd.DataFrame([[name, 0.3, 0.1, 0.0, 0.2] for name in ("equations", "paths", "cell 0")],
+                         columns=["name", "unsolved", "difference", "ci_low", "ci_high"])
+    found = drawn(results.gain_against(table, "unsolved", "x", ["equations", "paths"]).axes[0])
+    assert found == dict.fromkeys(("sweep", "equations", "paths"), (pytest.approx(30), True))
+
+
 def labelled(ax):
     return any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
 

@@ -238,7 +238,8 @@ def sweep_map(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "deriv
 
 
 def gain_against(table: pd.DataFrame, x: str, xlabel: str, named: pd.DataFrame | Sequence[Any] = ()) -> Figure:
-    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever."""
+    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever.
+    Markers are hollow, so that none hides another."""
     fig, ax = plt.subplots(figsize=(SINGLE, 2.9))
     grey = {"color": "0.55", "marker": "o"}
     looks = [("sweep", ~table["name"].isin(named), grey), *((n, table["name"] == n, world_style(n)) for n in named)]
@@ -246,8 +247,8 @@ def gain_against(table: pd.DataFrame, x: str, xlabel: str, named: pd.DataFrame |
         part, mean = table[which], 100 * table.loc[which, "difference"]
         bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
         if len(part):
-            ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=6, label=name,
-                        **{**look, "linestyle": ""})
+            ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=7, label=name,
+                        markerfacecolor="none", markeredgewidth=1.3, **{**look, "linestyle": ""})
     ax.axhline(0, color="0.3", linewidth=1)
     ax.margins(0.1)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
