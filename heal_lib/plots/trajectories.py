@@ -222,11 +222,11 @@ def entropy_curve(ax: Axes, offsets: np.ndarray, mean: np.ndarray, low: np.ndarr
 
 def position_histogram(ax: Axes, positions: Sequence[float] | np.ndarray, window: float, world: str,
                        unit: str = "steps") -> None:
-    """Breakpoints' relative position in their trajectory, 0 to 1, with the window shaded."""
+    """What share of each trajectory, 0 to 1, stands before its breakpoint, with the window shaded."""
     ax.axvspan(0, window, color="0.9", label="window")
     ax.hist(positions, bins=np.linspace(0, 1, 21).tolist(), weights=np.full(len(positions), 1 / max(1, len(positions))),
             color=world_style(world)["color"], edgecolor="white")
-    ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
+    ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"share of the {unit}\nbefore the breakpoint")
 
 
 def interval_points(ax: Axes, table: pd.DataFrame, label: str, shift: float = 0.0, **look: Any) -> None:
