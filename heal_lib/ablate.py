@@ -119,10 +119,11 @@ def draw(table: pd.DataFrame, folder: Path, switch: str) -> None:
     figure, axes = plt.subplots(-(len(panels) // -3), 3, squeeze=False, sharex=True, sharey=True,
                                 figsize=(plots.DOUBLE, -(len(panels) // -3) * (0.6 + 0.25 * len(names))))
     for ax, panel in zip(axes.flat, panels, strict=False):
-        interval_points(ax, table[table["benchmark"] == panel].set_index("method").reindex(names), panel)
-        ax.set(title=panel, xlabel="accuracy", xlim=(-0.02, 1.02), yticks=range(len(names)), yticklabels=names)
-    for ax in list(axes.flat)[len(panels):]:
-        ax.set_visible(False)
+        rows = table[table["benchmark"] == panel].set_index("method").reindex(names)
+        interval_points(ax, 100 * rows[["mean", "ci_low", "ci_high"]], panel)
+        ax.set(title=panel, xlim=(-5, 105), yticks=range(len(names)), yticklabels=names)
+    plots.hide(axes, len(panels))
+    figure.supxlabel("accuracy, avg@k (%)", fontsize="medium")
     plots.save(figure, folder, f"ablate_{switch}", f"HEAL's accuracy at each value of the switch {switch} on every "
                "benchmark, with 95 % intervals over problems and seeds.", data=f"ablate_{switch}")
     plt.close(figure)

@@ -89,7 +89,7 @@ MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "
 CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
         "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
         "heal-first-step", "heal-nll", "heal-pure-plus", "heal-regex", "heal-oracle")  # without all_methods
-HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "heal")  # the columns of README's table
+HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "star-pure", "heal")  # README's columns
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 # Controls that cut where GEAR might, without what it reads: what GEAR may claim is decided by the strongest of them.
 POSITIONS = ("heal-random-cut", "heal-fixed-cut", "heal-permuted-cut")

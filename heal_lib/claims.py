@@ -63,10 +63,11 @@ class Claim(NamedTuple):
 CLAIMS = (
     Claim("HEAL beats rejection sampling, the best of its kinds", "main_pairs", SAMPLING),
     Claim("... also at equal teacher tokens", "main_pairs", ("sft-rs-matched",)),
-    Claim("the student passes its teacher", "main_pairs", ("teacher",)),
+    Claim("HEAL's student passes its teacher", "main_pairs", ("teacher",)),
     Claim("HEAL beats STaR", "main_pairs", ("star",)),
+    Claim("HEAL beats STaR filtered by PURE", "main_pairs", ("star-pure",)),
     Claim("HEAL beats rejection sampling, the best of its kinds", "main_pairs", SAMPLING, JUDGE),
-    Claim("the student passes its teacher", "main_pairs", ("teacher",), JUDGE),
+    Claim("HEAL's student passes its teacher", "main_pairs", ("teacher",), JUDGE),
     Claim("HEAL beats STaR", "main_pairs", ("star",), JUDGE),
     Claim("HEAL helps where the missing skill is search luck", "main_pairs", SAMPLING, "countdown-hard"),
     Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",), JUDGE),
@@ -75,6 +76,7 @@ CLAIMS = (
     Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",), JUDGE),
     Claim("PURE: the filter beats none", "ablations", ("heal-no-pure",)),
     Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",), JUDGE),
+    Claim("PURE: the ratio beats a perfect filter, the oracle", "ablations", ("heal-oracle",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",)),
 )

@@ -87,7 +87,7 @@ def yields(data: Mapping[str, Dataset], name: str, *, n_boot: int) -> pd.DataFra
                 ratio = mean, high, low
             if metric.endswith("_rate") and (world, first) in parts:
                 each = [(t[top] / t[below]).to_numpy() for t in (parts[world, first], part)]
-                difference = stats.paired_bootstrap(*each, n_boot=n_boot)
+                difference = (0.0,) * 3 if key == first else stats.paired_bootstrap(*each, n_boot=n_boot)
             rows.append((world, key, metric, len(part), part["candidates"].sum(), *ratio, *difference))
     return pd.DataFrame(rows, columns=["world", name, "metric", "n_problems", "n_candidates", "mean", "ci_low",
                                        "ci_high", "first_minus_this", "diff_low", "diff_high"])

@@ -168,7 +168,7 @@ def _found(folder):
     if not all(file.is_file() for file in files):
         return []
     results, teacher = map(pd.read_csv, files)
-    return [escape(report.setting(results)), _items(report.found(results, teacher))]
+    return [escape(report.setting(results, folder)), _items(report.found(results, teacher))]
 
 
 def summary(folder: Path, made: list[str], drawn: list[str]) -> str:

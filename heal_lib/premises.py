@@ -1,23 +1,27 @@
 """What HEAL presupposes of a teacher's texts, each beside the number that decides it: claims before any student.
 
 A premise is one row of a table of notebooks 01-03, in the world made to judge (`claims.JUDGE`), or of several controls
-the strongest. Its interval decides; nothing is corrected, for each is another question [R]."""
+the strongest. Its p-value is that of a normal distribution as wide as its interval, times the number of controls that
+it was picked from; all of them are corrected together by Holm's method [R]."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from heal_lib import claims
+from heal_lib import claims, stats
 
 WORLD, HARD = claims.JUDGE.rpartition("-")[::2]
 
 
 class Premise(NamedTuple):
     """Of the rows of `table` that agree with `where`, `columns` (value, low, high) lie above `above`; of several rows
-    those of the least value. `name`: the column that says what the row is, `shown`: what the number is."""
+    those of the least value. `name`: the column that says what the row is, `shown`: what the number is; `beside`: which
+    row, otherwise alike, is shown for comparison."""
 
     text: str
     table: str
@@ -27,6 +31,7 @@ class Premise(NamedTuple):
     shown: str
     above: float = 0.0
     name: str = ""
+    beside: dict[str, list[Any]] = {}
 
 
 def _minus(column: str, prefix: str) -> tuple[str, str, str]:
@@ -36,8 +41,8 @@ def _minus(column: str, prefix: str) -> tuple[str, str, str]:
 GENUINE = {"world": [WORLD], "metric": ["genuine_rate"]}
 CUT = _minus("entropy_minus_this", "diff")
 PREMISES = (
-    Premise("a teacher keeps failing some problems", "teacher_ceiling", "01", {"world": [WORLD], "difficulty": [HARD]},
-            _minus("unsolved", "unsolved"), "share unsolved"),
+    Premise("a teacher keeps failing more than a tenth of the problems", "teacher_ceiling", "01",
+            {"world": [WORLD], "difficulty": [HARD]}, _minus("unsolved", "unsolved"), "share unsolved", above=0.1),
     Premise("a failed text broke where its entropy surges", "gear_breakpoints", "02", {"world": [WORLD], "slack": [0]},
             ("gain_permuted", "gain_low_permuted", "gain_high_permuted"), "hits, minus another text's breakpoint"),
     Premise("the answer given there lets the teacher repair it", "gear_hints", "02",
@@ -49,25 +54,25 @@ PREMISES = (
             GENUINE | {"cut": ["start"]}, CUT, "genuine repairs, minus cut", name="cut"),
     Premise("perplexity against uncertainty tells derivations from shortcuts", "pure_auroc", "03",
             {"world": [WORLD], "reading": ["ratio mean, U before"]}, ("auroc", "ci_low", "ci_high"), "AUROC, chance .5",
-            above=0.5),
+            above=0.5, name="reading", beside={"reading": ["mean NLL"]}),
 )
 
 
 def table(folder: Path) -> pd.DataFrame:
     """One row per premise: what is measured with its 95 % interval, the verdict, and the table and command that show
     it. What a folder lacks is "not measured"."""
+    found = [_decisive(Path(folder), premise) for premise in PREMISES]
+    known = [each is not None for each in found]
+    p = np.ones(len(found))
+    p[known] = stats.holm(np.array([each["p"] for each in found if each is not None]))
     rows = []
-    for premise in PREMISES:
-        file = Path(folder) / "tables" / f"{premise.table}.csv"
-        found = _decisive(pd.read_csv(file), premise) if file.is_file() else None
+    for premise, row, p_holm in zip(PREMISES, found, p, strict=True):
         command = f'`make reproduce ARGS="--only {premise.notebook}"`'
-        if found is None:
+        if row is None:
             rows.append([premise.text, premise.shown, "", claims.UNMEASURED, premise.table, command])
             continue
-        value, low, high = (found[column] for column in premise.columns)
-        shown = f"{premise.shown} {found[premise.name]}" if premise.name else premise.shown
-        verdict = claims.strength(low - premise.above, high - premise.above, 0.0)
-        rows.append([premise.text, shown, f"{value:.2f} [{low:.2f}, {high:.2f}]", verdict, premise.table, command])
+        verdict = claims.strength(row["low"] - premise.above, row["high"] - premise.above, p_holm)
+        rows.append([premise.text, row["shown"], row["said"], verdict, premise.table, command])
     return pd.DataFrame(rows, columns=[f"premise (in {WORLD})", "measured", "value [95 %]", "verdict", "table",
                                        "command"])
 
@@ -81,9 +86,29 @@ def sentence(folder: Path) -> str:
     return f"**The teacher's texts** (in {WORLD}). {'. '.join(said)}." if said else ""
 
 
-def _decisive(found: pd.DataFrame, premise: Premise):
-    """The row that a premise rests on, None where there is none."""
-    for column, values in premise.where.items():
+def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
+    """What a premise rests on, in words and numbers; None where it was not measured."""
+    file = folder / "tables" / f"{premise.table}.csv"
+    if not file.is_file() or not len(found := _rows(pd.read_csv(file), premise, premise.where)):
+        return None
+    row, n = found.loc[found[premise.columns[0]].idxmin()], len(found)
+    value, low, high = (float(row[column]) for column in premise.columns)
+    error = (high - low) / (2 * norm.ppf(0.975))
+    far = abs(value - premise.above) / error if error else np.inf * (value != premise.above)
+    said = _said(row, premise)
+    if premise.beside:
+        for _, other in _rows(pd.read_csv(file), premise, premise.where | premise.beside).iterrows():
+            said += f"; {other[premise.name]} {_said(other, premise)}"
+    named = f"{premise.shown} {row[premise.name]}" if premise.name and not premise.beside else premise.shown
+    return {"low": low, "high": high, "p": min(1.0, n * 2 * norm.sf(np.nan_to_num(far))), "said": said, "shown": named}
+
+
+def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) -> pd.DataFrame:
+    """The measured rows that agree with `where`."""
+    for column, values in where.items():
         found = found[found[column].isin(values)]
-    found = found.dropna(subset=list(premise.columns))
-    return found.loc[found[premise.columns[0]].idxmin()] if len(found) else None
+    return found.dropna(subset=list(premise.columns))
+
+
+def _said(row: pd.Series, premise: Premise) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*(row[column] for column in premise.columns))

@@ -145,14 +145,13 @@ def parts(folder: Path) -> str:
 
 
 CORRECTED = (
-    "A claim is *shown* if its paired interval lies above zero and so it stays after Holm's correction (5 %), "
-    "*suggested* if only without it, *contradicted* if the interval lies below zero. One question is one family: HEAL "
-    "against rejection sampling (of every kind), the teacher, the other rivals; GEAR, PURE and PACE, each against its "
-    "controls. Within a family the hard benchmarks together, and registers-hard, which was made to judge GEAR, are "
-    "corrected over pairs, other benchmarks over pairs and benchmarks; the p-value is the same in every table. Claims "
-    "that name no benchmark are on the hard ones together. "
-    "Where HEAL is set against the best of several (kinds of rejection sampling, cuts that read no entropy, all "
-    "others), that is picked on the same problems, in its own favour.")
+    "A claim is *shown* if its paired interval lies above zero, and still does after Holm's correction (5 %), "
+    "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
+    "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
+    "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against its controls; "
+    "apart for the hard benchmarks together, for registers-hard, which was made to judge GEAR, and for all others. "
+    "Claims that name no benchmark are on the hard ones together. Where HEAL is set against the best of several, that "
+    "is picked on the same problems, which favours it.")
 
 
 # --- README
@@ -168,8 +167,8 @@ def block(folder: Path = COMMITTED) -> str:
     claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
-        origin(folder, where, "05_main_results"), setting(results), markdown(accuracy_table(results)), CORRECTED,
-        markdown(claimed.assign(command=commands)),
+        origin(folder, where, "05_main_results"), setting(results, folder), markdown(accuracy_table(results)),
+        CORRECTED, markdown(claimed.assign(command=commands)),
         "What the parts do:\n\n" + parts(folder),
         *(llm.first_page(ROOT / "results" / "llm") if folder == COMMITTED else ()),
         *took(folder, where), markdown(sizes())])
@@ -185,7 +184,7 @@ def origin(folder: Path, where: str, notebook: str) -> str:
 
 def beside(text: str, folder: Path) -> str:
     """README's block as a page of the results folder shows it: links as seen from there."""
-    return text.replace(f"](results/{Path(folder).name}/", "](../")
+    return text.replace(f"](results/{Path(folder).name}/", "](../").replace("](results/", "](../../")
 
 
 def took(folder: Path, where: str) -> list[str]:
@@ -233,11 +232,12 @@ def title(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     return re.sub(r"^# \d\d( ·)? ", "", first)
 
 
-def setting(results: pd.DataFrame) -> str:
+def setting(results: pd.DataFrame, folder: Path) -> str:
     """How accuracy was measured, in one sentence."""
-    row = results[results["metric"].str.startswith("avg@")].iloc[0]
+    row, file = results[results["metric"].str.startswith("avg@")].iloc[0], folder / "tables" / "ablations.csv"
+    fewer = f", for HEAL's variants {pd.read_csv(file)['n_seeds'].min()} of them" if file.is_file() else ""
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
-            f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds.")
+            f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds{fewer}.")
 
 
 def found(results: pd.DataFrame, teacher: pd.DataFrame) -> str:
@@ -287,14 +287,14 @@ def fills_readme(cfg: scales.Scale) -> bool:
 def maker(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     """The notebook whose text names a table or figure, or ""."""
     named = re.compile(rf"""["']{re.escape(name)}(\.csv)?["']""")
-    found = (path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb"))
-             if named.search("".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"])))
-    return next(found, "")
+    return next((path.stem for path in sorted(Path(notebooks).glob("[0-9]*.ipynb")) if named.search(
+        "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]))), "")
 
 
 def made_by(folder: Path, notebooks: Path = ROOT / "notebooks") -> pd.DataFrame:
-    """One row per table and figure of a results folder: kind, name, file, and the notebook whose text names it."""
-    files = [(kind, file) for kind, pattern in (("figure", "figures/*.png"), ("table", "tables/*.csv"))
-             for file in sorted(Path(folder).glob(pattern))]
-    rows = [[maker(file.stem, notebooks), kind, file.stem, file] for kind, file in files]
+    """One row per table and figure: kind, name, file, and the notebook that wrote it by run.json, else names it."""
+    ran = read_json(record)["notebooks"] if (record := Path(folder) / "run.json").is_file() else {}
+    wrote = {output: name for name, facts in ran.items() for output in facts.get("outputs", ())}
+    rows = [[wrote.get(f"{kind}s/{file.name}") or maker(file.stem, notebooks), kind, file.stem, file]
+            for kind, end in (("figure", "png"), ("table", "csv")) for file in Path(folder).glob(f"{kind}s/*.{end}")]
     return pd.DataFrame(rows, columns=["notebook", "kind", "name", "file"]).sort_values(["notebook", "kind", "name"])

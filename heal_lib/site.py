@@ -23,6 +23,7 @@ from heal_lib.files import ROOT
 WIDE = 720  # pixels across: a figure of two columns, which has to scroll on a phone, and none of one column
 UNSEEN = "# shown by the cell above"  # MyST-NB leaves out cells without code, whatever their outputs
 INTRO_ENDS = "## Two commands"
+OTHERS = re.compile(r"\[([^\]\n]*)\]\((?:results|\.\./\.\.)/llm/[^)]*\)")  # links to results of another scale
 
 
 def sources(results: Path, folder: Path) -> None:
@@ -36,6 +37,8 @@ def sources(results: Path, folder: Path) -> None:
     if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; {console.again(results.name)}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
+    for page in folder.glob("*.md"):  # in the repository they show what is committed, here what this site has
+        page.write_text(page.read_text(encoding="utf-8").replace("](../results/demo/", "]("), encoding="utf-8")
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
@@ -45,7 +48,7 @@ def sources(results: Path, folder: Path) -> None:
     for name, path in found.items():
         dressed = _dressed(pages.tidy(nbformat.read(path, as_version=4), path.parents[1]))
         text = nbformat.writes(dressed).replace(f"](results/{results.name}/", "](../")
-        text = _linked(text.replace(f"](results/{results.name})", "](../index.html)"))
+        text = _linked(OTHERS.sub(r"\1", text.replace(f"](results/{results.name})", "](../index.html)")))
         (folder / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
     shutil.copytree(results / "tables", folder / "extra" / "tables")  # outputs of notebooks link to them as they are
     if (explorer := results / "explorer.html").exists():
@@ -101,7 +104,7 @@ def landing(results: Path, names: list[str], explorer: bool) -> str:
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
     block = report.block(results).replace(f"](results/{results.name}/", "](")
-    block = re.sub(r" \| \[page\]\(\S+\)", " | ", block)  # the notebook's link leads to its page here
+    block = OTHERS.sub(r"\1", re.sub(r" \| \[page\]\(\S+\)", " | ", block))  # the notebook's link leads there
     books = [f"notebooks/{name}" for name in names]
     toc = ["ten_minutes", *books, "method", "own", "machines", "limits", "contributing", "api"]
     return "\n\n".join([intro, "\n".join(f"- {line}" for line in where), "## Results", block,

@@ -77,11 +77,12 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, *, n_boot: int = 2000, seed: in
     """(difference, low, high) of mean(a) - mean(b), 95 %, a and b measured on the same problems and seeds.
 
     Arrays of one shape, [n_problems] or [n_problems, n_seeds]. Means are linear, so resampling both with the
-    same indices is resampling their difference. Where each is 0 in every cell, or 1, the interval is the exact one
-    (`exact`). HealError on NaN and on different shapes.
+    same indices is resampling their difference. Where they differ in no cell, or in each by 1, no draw would vary, and
+    the interval is the exact one for the share of problems on which they differ otherwise (`exact`). HealError on NaN
+    and on different shapes.
     """
     table = _table(_paired(a, b), "scores")
-    if all((x == 0).all() or (x == 1).all() for x in map(np.asarray, (a, b))):
+    if (table == table[0, 0]).all() and table[0, 0] in (-1, 0, 1):
         return exact(table[0, 0], len(table), -1.0)
     return _percentile(table, n_boot, seed)
 

@@ -8,8 +8,16 @@ from heal_lib import baselines, gear, scales, tables, worlds
 from heal_lib.files import ROOT
 
 METHOD = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CODE = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
         for folder, kind in (("heal_lib", "*.py"), ("notebooks", "*.ipynb")) for path in (ROOT / folder).rglob(kind)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_picture_is_there_where_the_page_is_read_in_the_repository(page):
+    links = re.findall(r"\]\(([^)\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    files = [link.partition("#")[0] for link in links if not re.match(r"https?:|mailto:|#", link)]
+    assert [file for file in files if not (page.parent / file).exists()] == []
 
 
 def _section(number):

@@ -89,6 +89,16 @@ def test_ranges_of_c_cover_each_count_once(n):
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("worlds", [1, 2, 4, 6])
+def test_bars_of_all_worlds_stand_within_their_category_and_beside_each_other(worlds):
+    ax = plt.subplots()[1]
+    for place in range(worlds):
+        figures.count_bars(ax, np.full(31, 1 / 31), "paths", place, worlds)
+    edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
+    assert all(low >= round((low + high) / 2) - 0.45 and high <= round((low + high) / 2) + 0.45 for low, high in edges)
+    assert all(after[0] > before[1] - 1e-9 for before, after in zip(edges, edges[1:], strict=False))
+
+
 def differences(*rows):
     return pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high"])
 
@@ -159,6 +169,41 @@ def test_stages_have_a_scale_for_each_row_of_panels():
                          columns=["stage", "benchmark", "mean", "ci_low", "ci_high"])
     axes = results.stage_accuracy(table, ["untrained", "+ base"]).axes
     assert axes[0].get_ylim() == axes[2].get_ylim() and axes[3].get_ylim()[1] < 10
+
+
+def drawn(ax):
+    """(x, hollow or not) of every marker with an interval, by its label."""
+    return {bar.get_label(): (bar.lines[0].get_xdata()[0], bar.lines[0].get_markerfacecolor() in ("none", "white"))
+            for bar in ax.containers}
+
+
+def test_methods_of_one_cost_stand_at_it_and_all_but_one_are_hollow():
+    cost = {"student": 0, "sft-rs": 2e6, "sft-rs-passes": 2e6, "sft-rs-early": 2e6, "heal": 3e6, "star": 3.01e6}
+    table = pd.DataFrame([[name, "a-hard", tokens, 0.2, 0.1, 0.3] for name, tokens in cost.items()],
+                         columns=["method", "benchmark", "teacher_tokens", "mean", "ci_low", "ci_high"])
+    found = drawn(results.accuracy_per_token(table, ["a-hard"]).axes[0])
+    assert {name: x * 1e6 for name, (x, _) in found.items()} == pytest.approx(cost)
+    assert [name for name, (_, hollow) in found.items() if hollow] == ["sft-rs-passes", "sft-rs-early", "star"]
+
+
+def test_worlds_of_the_same_gain_are_all_seen():
+    table = pd.DataFrame([[name, 0.3, 0.1, 0.0, 0.2] for name in ("equations", "paths", "cell 0")],
+                         columns=["name", "unsolved", "difference", "ci_low", "ci_high"])
+    found = drawn(results.gain_against(table, "unsolved", "x", ["equations", "paths"]).axes[0])
+    assert found == dict.fromkeys(("sweep", "equations", "paths"), (pytest.approx(30), True))
+
+
+def labelled(ax):
+    return any(tick.label1.get_visible() and tick.label1.get_text() for tick in ax.xaxis.get_major_ticks())
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 6, 7])
+def test_the_lowest_panel_of_each_column_has_tick_labels_and_no_other(n):
+    figure, axes = plt.subplots(-(-n // 3), 3, sharex=True)
+    plots.hide(axes := np.atleast_2d(axes), n)
+    figure.canvas.draw()
+    seen = [ax for ax in axes.flat if ax.get_visible()]
+    assert len(seen) == n and [labelled(ax) for ax in seen] == [i + 3 >= n for i in range(n)]
 
 
 def test_names_on_an_axis_are_short_and_still_one_method_each():

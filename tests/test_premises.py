@@ -14,7 +14,7 @@ def write(folder, name, columns, *rows):
 def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_path):
     columns = ["world", "cut", "metric", "entropy_minus_this", "diff_low", "diff_high"]
     write(tmp_path, "gear_cut_rules", columns,
-          ["registers", "random", "genuine_rate", -0.04, -0.09, -0.01],
+          ["registers", "random", "genuine_rate", -0.04, -0.06, -0.02],
           ["registers", "fixed", "genuine_rate", 0.06, 0.01, 0.1],
           ["registers", "permuted", "repair_rate", -0.9, -0.9, -0.9],
           ["paths", "fixed", "genuine_rate", -0.5, -0.6, -0.4],
@@ -25,7 +25,17 @@ def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_p
     assert list(found["verdict"]) == [*["not measured"] * 3, "contradicted", "not shown", "shown"]
     cuts = found.loc["gear_cut_rules"]
     assert list(cuts["measured"]) == ["genuine repairs, minus cut random", "genuine repairs, minus cut start"]
-    assert list(cuts["value [95 %]"]) == ["-0.04 [-0.09, -0.01]", "0.01 [-0.10, 0.10]"]
+    assert list(cuts["value [95 %]"]) == ["-0.04 [-0.06, -0.02]", "0.01 [-0.10, 0.10]"]
+
+
+def test_what_was_picked_of_several_is_corrected_for_that(tmp_path):
+    """An interval that ends just below zero: alone it counts, as the worst of three it does not."""
+    columns = ["world", "cut", "metric", "entropy_minus_this", "diff_low", "diff_high"]
+    cuts = [["registers", name, "genuine_rate", value, value - 0.04, value + 0.04]
+            for name, value in (("random", -0.045), ("fixed", 0.2), ("permuted", 0.2))]
+    for rows, verdict in ((cuts[:1], "contradicted"), (cuts, "contradicted, before correction")):
+        write(tmp_path, "gear_cut_rules", columns, *rows)
+        assert premises.table(tmp_path).set_index("table").loc["gear_cut_rules", "verdict"].iloc[0] == verdict
 
 
 def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
@@ -41,7 +51,7 @@ def test_the_premises_ask_for_columns_that_the_notebooks_write():
 def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
     assert premises.sentence(tmp_path) == ""
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
-          ["registers", "ratio mean, U before", 0.8, 0.7, 0.9])
+          ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "mean NLL", 0.95, 0.9, 1.0])
     assert premises.sentence(tmp_path) == (
         "**The teacher's texts** (in registers). *shown*: perplexity against uncertainty tells derivations from "
-        "shortcuts (AUROC, chance .5: 0.80 [0.70, 0.90]).")
+        "shortcuts (AUROC, chance .5: 0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]).")

@@ -35,6 +35,16 @@ def test_early_stopping_looks_at_verified_samples_of_problems_that_no_method_tra
     assert len(early["eval_loss"]) > 1 and usual["eval_loss"] == []
 
 
+def test_logit_distillation_learns_the_teacher_s_distribution_on_the_rows_of_rejection_sampling(says):
+    run = Experiment(micro())
+    assert run.training_sources("logits") == run.training_sources("sft-rs")
+    (soft,), (hard,) = (run.training_logs(method, 0)[0]["stages"] for method in ("logits", "sft-rs"))
+    assert soft["tokens"] == hard["tokens"] and len(soft["loss"]) == len(hard["loss"]) > 0
+    assert all(0 < kl < nll for (_, kl), (_, nll) in zip(soft["loss"], hard["loss"], strict=True))
+    hashes = {embedded.model_hash(str(run.student(method, 0) / "stage-1")) for method in ("logits", "sft-rs")}
+    assert len(hashes) == 2
+
+
 def test_early_stopping_without_a_held_out_row_keeps_the_last_weights(says, tmp_path, monkeypatch):
     says(solved=0.6)
     run = Experiment(micro(train_tokens=600), Store(tmp_path))

@@ -15,6 +15,7 @@ from heal_lib.files import atomic
 from heal_lib.plots import captions
 
 if TYPE_CHECKING:
+    import numpy as np
     from IPython.display import HTML
     from matplotlib.figure import Figure
 
@@ -57,6 +58,15 @@ def save(figure: Figure, results_dir: Path, name: str, caption: str, *, data: st
             figure.savefig(path, format=kind, metadata=metadata)
     with atomic(results_dir / "figures" / f"{name}.txt") as path:
         path.write_text(captions.text(results_dir, name, caption, data, seeds), encoding="utf-8")
+
+
+def hide(axes: np.ndarray, used: int) -> None:
+    """Hides the panels [rows, columns] after the first `used`; those above a hidden one get its tick labels."""
+    for ax in list(axes.flat)[used:]:
+        ax.set_visible(False)
+    for i, ax in enumerate(list(axes.flat)[:used]):
+        if i + axes.shape[1] >= used:
+            ax.tick_params(axis="x", labelbottom=True)
 
 
 def _title(figure, caption: str, width: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import seaborn as sns
 
 from heal_lib import baselines
-from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE
+from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE, hide
 from heal_lib.plots.trajectories import world_style
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def _points(ax, x, mean, low, high, method, **more):
     """Points with interval bars, all in per cent."""
     mean, low, high = (100 * np.asarray(v, float) for v in (mean, low, high))
     bars = np.clip([mean - low, high - mean], 0, None)  # a percentile interval may miss the mean by a hair
-    return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], markersize=5.5,
-                       markeredgecolor="white", markeredgewidth=0.5, elinewidth=1.3, capsize=2, **more)
+    look = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "elinewidth": 1.3, "capsize": 2}
+    return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], **{**look, **more})
 
 
 def _dodge(n, width=0.72):
@@ -97,7 +97,7 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
         ax.set_yticks(range(len(lines)), [text for _, text in lines])
         for tick, (key, _) in zip(ax.get_yticklabels(), lines, strict=True):
             tick.set_fontweight("normal" if key else "bold")
-    _hide(axes, len(panels))
+    hide(axes, len(panels))
     axis = xlabel or "difference (percentage points), paired 95 % interval"
     fig.supxlabel(f"{axis}; filled: it excludes zero", fontsize="medium")
     return fig
@@ -115,11 +115,6 @@ def _lines(lines, groups):
     return found
 
 
-def _hide(axes, used):
-    for ax in list(axes.flat)[used:]:
-        ax.set_visible(False)
-
-
 def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3) -> Figure:
     """Accuracy after each stage, one panel per benchmark; a row has its own scale. `stages`: their names, 0 first."""
     benchmarks = list(table["benchmark"].unique())
@@ -132,7 +127,7 @@ def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3)
         ax.set_title(benchmark, fontsize="medium")
     axes[0, 0].set_xticks(range(len(stages)), stages)
     axes[0, 0].set_xlim(-0.4, len(stages) - 0.6)
-    _hide(axes, len(benchmarks))
+    hide(axes, len(benchmarks))
     fig.supylabel("accuracy, avg@k (%)", fontsize="medium")
     fig.supxlabel("data added by the stage", fontsize="medium")
     return fig
@@ -164,16 +159,20 @@ def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
 def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
     """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
 
-    Methods that cost nearly the same are drawn side by side, a hair apart."""
+    Of methods that cost nearly the same, all but the first are drawn over it, hollow and with ever wider caps."""
     cost = (table.groupby("method", sort=False)["teacher_tokens"].first() / 1e6).sort_values(kind="stable")
-    apart = 0.025 * cost.max()
+    over = dict.fromkeys(cost.index, 0)
     for before, after in zip(cost.index, cost.index[1:], strict=False):
-        cost[after] = max(cost[after], cost[before] + apart)
+        over[after] = over[before] + 1 if cost[after] - cost[before] < 0.025 * cost.max() else 0
     fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
-            _points(ax, cost[row["method"]], [row["mean"]], [row["ci_low"]], [row["ci_high"]], row["method"],
-                    label=row["method"])
+            name, colour = row["method"], COLOURS[row["method"]]
+            look = {"ecolor": (*colour, 0.35), "elinewidth": 4, "capsize": 0}
+            if over[name]:
+                look = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3, "markersize": 7,
+                        "capsize": 2 + 2 * over[name], "zorder": 4}
+            _points(ax, cost[name], [row["mean"]], [row["ci_low"]], [row["ci_high"]], name, label=name, **look)
         ax.set_title(benchmark, fontsize="medium")
         ax.set_xlabel("teacher tokens\ndrawn (millions)")
         ax.margins(x=0.12)
@@ -239,7 +238,8 @@ def sweep_map(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "deriv
 
 
 def gain_against(table: pd.DataFrame, x: str, xlabel: str, named: pd.DataFrame | Sequence[Any] = ()) -> Figure:
-    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever."""
+    """HEAL's gain against a property of its teacher: cells of the sweep in grey, the `named` rows (worlds) as ever.
+    Markers are hollow, so that none hides another."""
     fig, ax = plt.subplots(figsize=(SINGLE, 2.9))
     grey = {"color": "0.55", "marker": "o"}
     looks = [("sweep", ~table["name"].isin(named), grey), *((n, table["name"] == n, world_style(n)) for n in named)]
@@ -247,8 +247,8 @@ def gain_against(table: pd.DataFrame, x: str, xlabel: str, named: pd.DataFrame |
         part, mean = table[which], 100 * table.loc[which, "difference"]
         bars = np.clip([mean - 100 * part["ci_low"], 100 * part["ci_high"] - mean], 0, None)
         if len(part):
-            ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=6, label=name,
-                        **{**look, "linestyle": ""})
+            ax.errorbar(100 * part[x], mean, yerr=bars, capsize=2, elinewidth=1.2, markersize=7, label=name,
+                        markerfacecolor="none", markeredgewidth=1.3, **{**look, "linestyle": ""})
     ax.axhline(0, color="0.3", linewidth=1)
     ax.margins(0.1)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
@@ -275,5 +275,5 @@ def growth(table: pd.DataFrame, fits: pd.DataFrame) -> Figure:
                 axis.set_minor_locator(plt.LogLocator(subs=(2, 5)))
     for ax in axes[:, 0]:
         ax.set_ylabel("seconds")
-    _hide(axes, len(fits))
+    hide(axes, len(fits))
     return fig

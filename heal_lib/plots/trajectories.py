@@ -198,12 +198,15 @@ def count_groups(n: int) -> list[tuple[int, int]]:
     return [(before + 1, end) for before, end in zip([-1, *ends], ends, strict=False)]
 
 
-def count_bars(ax: Axes, shares: np.ndarray, world: str, offset: float = 0.0, width: float = 0.27) -> None:
-    """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`."""
+def count_bars(ax: Axes, shares: np.ndarray, world: str, place: int = 0, n_worlds: int = 1) -> None:
+    """Bars of c: shares [N + 1] of the problems with c = 0..N correct samples, in the ranges of `count_groups`.
+
+    The world stands at `place` of `n_worlds` side by side, which leave a gap before the next range."""
     groups = count_groups(len(shares) - 1)
     heights = [np.sum(shares[first : last + 1]) for first, last in groups]
-    ax.bar(np.arange(len(groups)) + offset, heights, width, color=world_style(world)["color"], label=world,
-           hatch=_HATCHES.get(world, ""), edgecolor="white")
+    width = 0.8 / n_worlds
+    ax.bar(np.arange(len(groups)) + (place - (n_worlds - 1) / 2) * width, heights, width, label=world,
+           color=world_style(world)["color"], hatch=_HATCHES.get(world, ""), edgecolor="white")
     words = [f"{first}" if first == last else f"{first}–{last}" for first, last in groups]
     ax.set(xlabel="c, correct samples of N", xticks=range(len(groups)), xticklabels=words)
     ax.grid(False, axis="x")
@@ -219,11 +222,11 @@ def entropy_curve(ax: Axes, offsets: np.ndarray, mean: np.ndarray, low: np.ndarr
 
 def position_histogram(ax: Axes, positions: Sequence[float] | np.ndarray, window: float, world: str,
                        unit: str = "steps") -> None:
-    """Breakpoints' relative position in their trajectory, 0 to 1, with the window shaded."""
+    """What share of each trajectory, 0 to 1, stands before its breakpoint, with the window shaded."""
     ax.axvspan(0, window, color="0.9", label="window")
     ax.hist(positions, bins=np.linspace(0, 1, 21).tolist(), weights=np.full(len(positions), 1 / max(1, len(positions))),
             color=world_style(world)["color"], edgecolor="white")
-    ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"breakpoint, share\nof the {unit} before it")
+    ax.set(title=world, xlim=(0, 1), xticks=(0, 0.5, 1), xlabel=f"share of the {unit}\nbefore the breakpoint")
 
 
 def interval_points(ax: Axes, table: pd.DataFrame, label: str, shift: float = 0.0, **look: Any) -> None:
