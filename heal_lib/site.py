@@ -113,11 +113,11 @@ def landing(results: Path, names: list[str], explorer: bool) -> str:
 
 def build(results: Path, out: Path) -> Path:
     """Builds the site of a results folder into `out`, which is replaced; returns its landing page."""
+    if not (ROOT / "docs").is_dir():
+        raise HealError("the site shows docs/, which is not here; clone the project and make the site there")
     missing = [name for name in ("sphinx", "myst_nb", "furo") if importlib.util.find_spec(name) is None]
     if missing:
         raise HealError(f"the site needs {', '.join(missing)}; run make setup, or pip install '.[docs]'")
-    if not (ROOT / "docs").is_dir():
-        raise HealError("the site shows docs/, which is not here; clone the project and make the site there")
     for facts in provenance.notebooks_of(results).values():
         for file in facts.get("outputs", ()):
             if file.startswith(("figures", "notebooks", "tables")) and not (results / file).is_file():
