@@ -176,9 +176,9 @@ def said_filters(table: pd.DataFrame) -> list[str]:
     if table.empty or table["auroc"].isna().all():
         return ["**PURE** could not be judged: the accepted rows are not of both kinds, genuine and spurious."]
     pure, nll = table.iloc[0], table[table["reading"] == "mean NLL"].iloc[0]
-    told = "includes chance (0.5)" if pure["ci_low"] <= 0.5 <= pure["ci_high"] else "does not include chance (0.5)"
+    lies = tables.verdict(pure["ci_low"] - 0.5, pure["ci_high"] - 0.5).replace("zero", "chance (0.5)")
     return [f"**PURE**: AUROC {analysis.said(pure, 'auroc')} over {pure['n']} rows of {pure['n_problems']} problems "
-            f"({100 * pure['genuine_before']:.0f} % genuine), which {told}; mean NLL {analysis.said(nll, 'auroc')}."]
+            f"({100 * pure['genuine_before']:.0f} % genuine): {lies}; mean NLL {analysis.said(nll, 'auroc')}."]
 
 
 def said_students(gains: pd.DataFrame) -> list[str]:
