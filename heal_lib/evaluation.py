@@ -99,7 +99,7 @@ def results_table(samples: pd.DataFrame, *, temperature: float, n_boot: int = 20
 
     from heal_lib.stats import bootstrap_mean, paired_bootstrap
 
-    n = int(samples.groupby(["method", "seed", "problem_id"]).size().iloc[0])
+    n = int(samples.groupby(["method", "benchmark", "seed", "problem_id"]).size().iloc[0])
     metrics = {
         f"avg@{n}": ("correct", avg_at_k),
         f"pass@{k}": ("correct", lambda x: pass_at_k(n, x.sum(-1).astype(int), k)),

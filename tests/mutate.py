@@ -27,9 +27,9 @@ import transformers  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {"entropy": "entropy", "gear": "gear repair hints", "pure": "pure repair readings", "pace": "pace rivals",
-         "stats": "stats", "evaluation": "evaluation", "worlds/base": "worlds oracles hints",
-         "worlds/equations": "worlds oracles", "worlds/paths": "worlds oracles", "worlds/countdown": "worlds oracles",
-         "worlds/programs": "registers worlds oracles", "worlds/registers": "registers worlds oracles"}
+         "stats": "stats", "evaluation": "evaluation", "worlds/base": "worlds oracles hints steps",
+         **{f"worlds/{name}": "worlds oracles hints steps" for name in ("equations", "paths", "countdown")},
+         "worlds/programs": "registers worlds oracles hints", "worlds/registers": "registers worlds oracles hints"}
 SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
          ast.Mod: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
          ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
@@ -50,7 +50,7 @@ def changed(node):
         new.value = not node.value
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         new.value += 1
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
         new.value = ast.Constant(None)
     else:
         return None
@@ -58,9 +58,11 @@ def changed(node):
 
 
 def places(tree):
-    """Numbers of the nodes (in walking order) that can be changed; words of errors and annotations cannot."""
+    """Numbers of the nodes (in walking order) that can be changed; words of errors, annotations and `strict` of zip,
+    which changes no result, cannot."""
     words = {id(inner) for node in ast.walk(tree) for part in (
-        [node] if isinstance(node, ast.Raise) else [getattr(node, "annotation", None), getattr(node, "returns", None)])
+        [node] if isinstance(node, ast.Raise) or isinstance(node, ast.keyword) and node.arg == "strict"
+        else [getattr(node, "annotation", None), getattr(node, "returns", None)])
         if part is not None for inner in ast.walk(part)}
     return [i for i, node in enumerate(ast.walk(tree)) if id(node) not in words and changed(node) is not None]
 

@@ -13,7 +13,7 @@ from heal_lib.errors import HealError
 from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
 from heal_lib.files import ROOT, write_json
 from heal_lib.gear import eligible
-from heal_lib.stats import paired_bootstrap
+from heal_lib.stats import bootstrap_mean, paired_bootstrap
 from heal_lib.trajectory import COLUMNS
 
 
@@ -86,6 +86,61 @@ def test_avg_at_k():
             avg_at_k(correct, k)
     with pytest.raises(HealError, match="avg_at_k"):
         avg_at_k([])
+
+
+def test_avg_at_k_is_over_samples_whatever_lies_before_them():
+    correct = np.arange(24).reshape(2, 3, 4) % 5 % 2  # problems, seeds, samples
+    for k in (1, 3, 4):
+        by_hand = [[sum(samples[:k].tolist()) / k for samples in problem] for problem in correct]
+        assert avg_at_k(correct, k) == pytest.approx(np.array(by_hand))
+    assert avg_at_k([1, 0, 0]) == pytest.approx(1 / 3) and avg_at_k([1, 0], 1) == 1
+
+
+def results(n_samples=3, methods=("heal", "sft-rs")):
+    """Samples of two benchmarks, 4 problems, 2 seeds, and a table of them by (method, benchmark, problem, seed)."""
+    rng, rows, cells = np.random.default_rng(0), [], {}
+    for cell in ((m, b, p, s) for m in methods for b in ("a-easy", "a-hard") for p in range(4) for s in range(2)):
+        cells[cell] = rng.integers(0, 2, (n_samples, 2))
+        rows += [(cell[0], cell[3], cell[1], f"p{cell[2]}", k, right, done, -1, 7)
+                 for k, (right, done) in enumerate(cells[cell].tolist())]
+    return pd.DataFrame(rows, columns=evaluation.SAMPLE), cells
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_results_table_against_loops_over_its_samples(k):
+    samples, cells = results()
+    table = evaluation.results_table(samples, temperature=0.7, n_boot=200, k=k)
+    measures = {"avg@3": lambda x: x[:, 0].mean(), "truncated": lambda x: 1 - x[:, 1].mean(),
+                f"pass@{k}": lambda x: np.mean([any(s) for s in combinations(x[:, 0], k)])}
+    assert len(table) == 2 * 2 * 3 and set(table["metric"]) == set(measures)
+    for _, row in table.iterrows():
+        def scores(method, of=row):
+            return np.array([[measures[of["metric"]](cells[method, of["benchmark"], p, s]) for s in range(2)]
+                             for p in range(4)])
+
+        mine, theirs = scores(row["method"]), scores("sft-rs")
+        assert row[["mean", "ci_low", "ci_high"]].tolist() == pytest.approx(bootstrap_mean(mine, n_boot=200))
+        difference = (0, 0, 0) if row["method"] == "sft-rs" else paired_bootstrap(mine, theirs, n_boot=200)
+        assert row[["diff_vs_sft_rs", "diff_low", "diff_high"]].tolist() == pytest.approx(difference)
+        assert row[["n_problems", "n_seeds", "n_samples", "temperature"]].tolist() == [4, 2, 3, 0.7]
+
+
+def test_without_the_baseline_no_difference_is_shown():
+    table = evaluation.results_table(results(1, ("heal", "star"))[0], temperature=1, n_boot=20, k=1)
+    assert table["metric"].unique().tolist() == ["avg@1", "pass@1", "truncated"]
+    assert table["mean"].notna().all() and table[["diff_vs_sft_rs", "diff_low", "diff_high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("lost", ["p1", 0])
+def test_a_cell_that_is_missing_is_no_zero(lost):
+    samples, _ = results()
+    whole = evaluation.score_matrix(samples, "heal", "a-hard", "correct", avg_at_k)
+    assert whole.shape == (4, 2)
+    gone = (samples["seed"] == 1) & (samples["problem_id"] == lost if lost == "p1" else samples["sample"] == lost)
+    with pytest.raises(HealError, match="seeds differ in problems or samples"):
+        evaluation.score_matrix(samples[~gone], "heal", "a-hard", "correct", avg_at_k)
+    with pytest.raises(HealError, match="no samples of 'limo'"):
+        evaluation.score_matrix(samples, "limo", "a-hard", "correct", avg_at_k)
 
 
 def test_shares():

@@ -1,13 +1,16 @@
 """Corpus texts of every world, and the oracle that tells a derivation from an assertion."""
 
+import hashlib
 import random
 import re
 import string
 
+import pytest
 from test_worlds import answers, boxed, derivation, join, left_to_right, levels, searching, some
 
 from heal_lib import worlds
 from heal_lib.trajectory import Problem, rng_of
+from heal_lib.worlds.base import SPLITS
 
 
 @levels
@@ -20,6 +23,26 @@ def test_derivations_are_genuine(name, level):
         assert report.first_break() is None
         kinds = [step.kind for step in report.steps]
         assert kinds[-1] == "answer" and kinds[0] == "routine" and "unknown" not in kinds
+
+
+def corpus(name):
+    """What a world writes for given seeds: problems of every split, and a text of each kind."""
+    world, rng = worlds.get(name), rng_of("corpus", name)
+    for level in world.difficulties:
+        yield world.longest(level)
+        for problem in (p for split in SPLITS for p in world.problems(split, 5, 0, level)):
+            yield problem, world.hint(problem, "wrong"), world.candidates(problem)
+            yield [world.routine(problem), world.derivation(problem)]
+            yield [write(problem, rng) for write in (world.habit, world.shortcut) for _ in range(3)]
+        yield [world.drill(rng) for _ in range(8)]
+
+
+@pytest.mark.parametrize("name, digest", [
+    ("equations", "4e6b83c2c68ebf24"), ("paths", "45eabe1f992e7948"),
+    ("countdown", "aaac46690034d05e"), ("registers", "3ddfda49dcf9a4af")])
+def test_a_world_writes_what_the_shipped_models_were_trained_on(name, digest):
+    """A generator that writes something else needs models trained anew, and all results with them."""
+    assert hashlib.sha256("\n".join(map(str, corpus(name))).encode()).hexdigest()[:16] == digest
 
 
 @searching

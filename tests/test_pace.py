@@ -1,12 +1,15 @@
 import itertools
 
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heal_lib import pace
 from heal_lib.errors import HealError
+from heal_lib.files import read_json
 from heal_lib.pace import STAGES, budgets, curriculum, fill, same_passes
-from heal_lib.trajectory import rng_of
+from heal_lib.trajectory import rng_of, seed_of
 
 SOURCES = {"repair": ["r1", "r2"], "base": ["b1", "b2", "b3"], "hint": ["h1"]}
 
@@ -114,3 +117,61 @@ def test_a_budget_of_one_token_needs_a_token():
     assert fill(["a", "b"], 1, seed=0) in (["a"], ["b"]) and fill([""], 0, seed=0) == []
     with pytest.raises(HealError, match="hold no tokens"):
         fill([""], 1, seed=0)
+
+
+# --- what training is handed
+
+ROWS = [("base", [1, 2, 3]), ("base", [4, 5]), ("hint", [6] * 4), ("repair", [7] * 5), ("repair", [7] * 5)]
+
+
+def rows(of=ROWS):
+    return Dataset.from_list([{"stage": stage, "input_ids": ids, "completion_mask": [0, *[1] * (len(ids) - 1)],
+                               "problem_id": "p"} for stage, ids in of])
+
+
+def trained(monkeypatch, folder, **switches):
+    """(arguments of `training.train`, training.json) of a student that is not trained."""
+    seen = []
+
+    def train(*arguments):
+        seen.append(arguments)
+        return [[{"step": 1, "loss": 2.5}, {"step": 2, "eval_loss": 1.5}, {"train_runtime": 3}] for _ in arguments[1]]
+
+    monkeypatch.setattr(pace.training, "train", train)
+    how = {"rows": rows(), "student": "student", "order": "staged", "restart": True, "loss": "tokens",
+           "cumulative": True, "n_tokens": 400, "batch_size": 3, "learning_rate": 0.02, "how": {"method": "full"},
+           "seed": 5, "folder": folder}
+    pace.train(**{**how, **switches})
+    (arguments,) = seen
+    return arguments, read_json(folder / "training.json")
+
+
+def test_each_stage_is_handed_its_share_of_the_tokens_and_noted(monkeypatch, tmp_path):
+    (base, stages, configs, folder, how, _, heldout), noted = trained(monkeypatch, tmp_path)
+    assert base.endswith("student") and folder == tmp_path and heldout == []
+    assert how == pace.Finetune(method="full")
+    data = [[ids for name, ids in ROWS if name in STAGES[:i]] for i in (1, 2, 3)]
+    shares = budgets(data, 400)
+    for i, (handed, all_rows, share) in enumerate(zip(stages, data, shares, strict=True), 1):
+        assert [row["input_ids"] for row in handed] == fill(all_rows, share, seed_of(5, "fill", i))
+        assert all(set(row) == {"input_ids", "completion_mask"} for row in handed)
+    assert [(c.learning_rate, c.batch_size, c.in_order) for c in configs] == [(0.02, 3, False)] * 3
+    assert len({c.seed for c in configs}) == 3 and all(0 <= c.seed < 2**31 for c in configs)
+    assert noted["learning_rate"] == 0.02 and noted["seed"] == 5
+    assert [(s["stage"], s["rows"], s["unique"]) for s in noted["stages"]] == [(1, 2, 2), (2, 3, 3), (3, 5, 4)]
+    assert [s["tokens"] for s in noted["stages"]] == [sum(len(row["input_ids"]) for row in rows) for rows in stages]
+    assert all(s["loss"] == [[1, 2.5]] and s["eval_loss"] == [[2, 1.5]] for s in noted["stages"])
+
+
+def test_without_a_restart_all_stages_are_one_in_their_order(monkeypatch, tmp_path):
+    apart = trained(monkeypatch, tmp_path / "apart")[0][1]
+    (_, (joined,), (config,), *_), noted = trained(monkeypatch, tmp_path / "joined", restart=False)
+    assert joined == [row for stage in apart for row in stage] and config.in_order
+    assert [(s["stage"], s["rows"]) for s in noted["stages"]] == [(1, 2 + 3 + 5)]
+
+
+def test_like_another_method_s_passes_and_with_rows_held_out(monkeypatch, tmp_path):
+    twice = rows(ROWS * 2)
+    (_, stages, *_, heldout), noted = trained(monkeypatch, tmp_path, order="mixed", like=twice, heldout=rows(ROWS[:2]))
+    assert len(stages) == 1 and 200 <= noted["stages"][0]["tokens"] < 205  # half the rows, so half the tokens
+    assert [row["input_ids"] for row in heldout] == [[1, 2, 3], [4, 5]]
