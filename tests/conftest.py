@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("busy")  # a machine that does other things as 
 
 LONGEST = ("llm", "engines_elsewhere", "damage", "torture", "processes", "experiment", "site", "training", "cli",
            "packaging", "keys", "reproduce", "sweep", "fuzz", "openai", "backends", "rivals", "paper", "architectures",
-           "distributed", "tables", "choose", "pages", "workers", "embedded", "mathematics", "bits", "security")
+           "distributed", "tables", "choose", "pages", "workers", "embedded", "compare", "bits", "security")
 
 
 def pytest_collection_modifyitems(items):
