@@ -3,9 +3,11 @@
     x[p, s]: score of problem p under seed s
     mean*   = sum_ps w_p x[p, s] v_s / (P S)      w_p, v_s: how often problem p and seed s are drawn
 
-Problems and seeds are both samples of something larger, so both are resampled (the "pigeonhole" bootstrap,
-Owen 2007, doi 10.1214/07-AOAS122; a little wide by design). scipy.stats.bootstrap resamples along one axis,
-so it cannot do this; the weighted form above can, and never copies the table.
+Problems and seeds are both samples of something larger, so both are resampled (the "pigeonhole" bootstrap, Owen 2007,
+doi 10.1214/07-AOAS122). Draws of n vary by (n - 1) / n of what means of n do, two thirds for three seeds, so what
+problems and seeds deviate by is stretched by sqrt(n / (n - 1)) first (Rao and Wu 1988, doi 10.2307/2288945). What a
+problem and a seed do only together is counted three times over, which errs on the wide side.
+scipy.stats.bootstrap resamples along one axis, so it cannot do this; the weighted form above can.
 """
 
 from __future__ import annotations
@@ -29,9 +31,17 @@ def _table(scores, name):
     return table.reshape(len(table), -1)
 
 
+def _stretched(table):
+    """The table [n_problems, n_seeds], its problems' and its seeds' means sqrt(n / (n - 1)) as far from the mean."""
+    for axis, n in enumerate(table.shape):
+        deviation = table.mean(1 - axis, keepdims=True) - table.mean()
+        table = table + (np.sqrt(n / max(n - 1, 1)) - 1) * deviation
+    return table
+
+
 def _resampled_means(table, n_boot, seed):
     """[n_boot] means of a table [n_problems, n_seeds] whose problems and seeds are drawn again."""
-    n_problems, n_seeds = table.shape
+    table, (n_problems, n_seeds) = _stretched(table), table.shape
     # Two streams, so that the numbers do not depend on the chunking.
     problem_rng, seed_rng = np.random.default_rng(seed).spawn(2)
     chunk = max(1, CHUNK // (n_problems + n_seeds))
@@ -61,7 +71,8 @@ def bootstrap_mean(scores: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
 
 
 def _percentile(table, n_boot, seed, level=0.95):
-    low, high = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
+    ends = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.clip(ends, table.min(), table.max())  # stretched, a draw may leave what scores can be
     return float(table.mean()), float(low), float(high)
 
 

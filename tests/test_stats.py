@@ -34,11 +34,13 @@ def test_bootstrap_against_a_loop_over_the_same_draws():
     problem_rng, seed_rng = np.random.default_rng(5).spawn(2)
     w = problem_rng.multinomial(7, np.full(7, 1 / 7), n_boot)
     v = seed_rng.multinomial(3, np.full(3, 1 / 3), n_boot)
+    mean, of_problem, of_seed = x.mean(), x.mean(1, keepdims=True), x.mean(0)
+    stretched = x + (math.sqrt(7 / 6) - 1) * (of_problem - mean) + (math.sqrt(3 / 2) - 1) * (of_seed - mean)
     means = []
     for b in range(n_boot):
         problems, seeds = np.repeat(np.arange(7), w[b]), np.repeat(np.arange(3), v[b])
         assert len(problems) == 7 and len(seeds) == 3
-        means.append(x[np.ix_(problems, seeds)].mean())
+        means.append(stretched[np.ix_(problems, seeds)].mean())
     expected = (x.mean(), *np.quantile(means, [0.025, 0.975]))
     assert bootstrap_mean(x, n_boot=n_boot, seed=5) == pytest.approx(expected)
 
@@ -48,7 +50,24 @@ def test_bootstrap_against_a_plain_loop():
     means = [x[np.ix_(rng.integers(0, 40, 40), rng.integers(0, 5, 5))].mean() for _ in range(4000)]
     mean, low, high = bootstrap_mean(x, n_boot=4000, seed=2)
     assert mean == pytest.approx(x.mean())
-    assert [low, high] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.012)
+    plain_low, plain_high = np.quantile(means, [0.025, 0.975])
+    assert low == pytest.approx(plain_low, abs=0.02) and high == pytest.approx(plain_high, abs=0.02)
+    assert plain_high - plain_low < high - low < math.sqrt(5 / 4) * 1.02 * (plain_high - plain_low)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_draws_vary_as_means_of_that_many_do(n):
+    """Plain draws of n vary by (n - 1) / n of that: by two thirds for three seeds."""
+    for scores in (np.tile(np.arange(n) % 4 / 4, (6, 1)), np.tile(np.arange(n) % 4 / 4, (6, 1)).T):  # seeds, problems
+        spread = stats._resampled_means(scores, 20_000, 0).std()
+        assert spread == pytest.approx((np.arange(n) % 4 / 4).std(ddof=1) / math.sqrt(n), rel=0.03)
+
+
+def test_an_interval_stays_among_the_scores_that_there_are():
+    """Stretched, a seed of nothing would count below nothing."""
+    x = np.zeros((10, 3))
+    x[0, 0] = 1
+    assert bootstrap_mean(x)[1] == 0 and bootstrap_mean(1 - x)[2] == 1 and paired_bootstrap(0 * x, x)[2] == 0
 
 
 def test_one_seed_is_scipys_bootstrap():
