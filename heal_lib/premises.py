@@ -20,8 +20,9 @@ WORLD, HARD = claims.JUDGE.rpartition("-")[::2]
 
 class Premise(NamedTuple):
     """Of the rows of `table` that agree with `where`, `columns` (value, low, high) lie above `above`; of several rows
-    those of the least value. `name`: the column that says what the row is, `shown`: what the number is; `beside`: which
-    row, otherwise alike, is shown for comparison."""
+    those of the least value. `name`: the column that says what the row is, `shown`: what the number is; `or_else`:
+    columns of other controls in the same rows, by what they are; `beside`: which row, otherwise alike, is shown for
+    comparison."""
 
     text: str
     table: str
@@ -32,6 +33,7 @@ class Premise(NamedTuple):
     above: float = 0.0
     name: str = ""
     beside: dict[str, list[Any]] = {}
+    or_else: dict[str, tuple[str, str, str]] = {}
 
 
 def _minus(column: str, prefix: str) -> tuple[str, str, str]:
@@ -41,10 +43,11 @@ def _minus(column: str, prefix: str) -> tuple[str, str, str]:
 GENUINE = {"world": [WORLD], "metric": ["genuine_rate"]}
 CUT = _minus("entropy_minus_this", "diff")
 PREMISES = (
-    Premise("a teacher keeps failing more than a tenth of the problems", "teacher_ceiling", "01",
+    Premise("a teacher keeps failing more than a tenth of the hard problems", "teacher_ceiling", "01",
             {"world": [WORLD], "difficulty": [HARD]}, _minus("unsolved", "unsolved"), "share unsolved", above=0.1),
     Premise("a failed text broke where its entropy surges", "gear_breakpoints", "02", {"world": [WORLD], "slack": [0]},
-            ("gain_permuted", "gain_low_permuted", "gain_high_permuted"), "hits, minus another text's breakpoint"),
+            ("gain_permuted", "gain_low_permuted", "gain_high_permuted"), "hits, minus another text's breakpoint",
+            or_else={"hits, minus a fixed step": ("gain_fixed", "gain_low_fixed", "gain_high_fixed")}),
     Premise("the answer given there lets the teacher repair it", "gear_hints", "02",
             GENUINE | {"hint": ["none", "wrong"]}, _minus("first_minus_this", "diff"), "genuine repairs, minus hint",
             name="hint"),
@@ -91,15 +94,18 @@ def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
     file = folder / "tables" / f"{premise.table}.csv"
     if not file.is_file() or not len(found := _rows(pd.read_csv(file), premise, premise.where)):
         return None
-    row, n = found.loc[found[premise.columns[0]].idxmin()], len(found)
-    value, low, high = (float(row[column]) for column in premise.columns)
+    several = {premise.shown: premise.columns, **premise.or_else}
+    shown = min(several, key=lambda each: found[several[each][0]].min())
+    columns, n = several[shown], len(found) * len(several)
+    row = found.loc[found[columns[0]].idxmin()]
+    value, low, high = (float(row[column]) for column in columns)
     error = (high - low) / (2 * norm.ppf(0.975))
     far = abs(value - premise.above) / error if error else np.inf * (value != premise.above)
-    said = _said(row, premise)
+    said = _said(row, columns)
     if premise.beside:
         for _, other in _rows(pd.read_csv(file), premise, premise.where | premise.beside).iterrows():
-            said += f"; {other[premise.name]} {_said(other, premise)}"
-    named = f"{premise.shown} {row[premise.name]}" if premise.name and not premise.beside else premise.shown
+            said += f"; {other[premise.name]} {_said(other, columns)}"
+    named = f"{shown} {row[premise.name]}" if premise.name and not premise.beside else shown
     return {"low": low, "high": high, "p": min(1.0, n * 2 * norm.sf(np.nan_to_num(far))), "said": said, "shown": named}
 
 
@@ -107,8 +113,8 @@ def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) ->
     """The measured rows that agree with `where`."""
     for column, values in where.items():
         found = found[found[column].isin(values)]
-    return found.dropna(subset=list(premise.columns))
+    return found.dropna(subset=[*premise.columns, *sum(map(list, premise.or_else.values()), [])])
 
 
-def _said(row: pd.Series, premise: Premise) -> str:
-    return "{:.2f} [{:.2f}, {:.2f}]".format(*(row[column] for column in premise.columns))
+def _said(row: pd.Series, columns: tuple[str, str, str]) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(*(row[column] for column in columns))

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,13 @@ def notebooks_of(folder: Path) -> dict[str, dict[str, Any]]:
         raise HealError(f"{file}: missing; {mend}") from None
     except (ValueError, LookupError, TypeError, AttributeError):
         raise HealError(f"{file}: not the record of a run; {mend}") from None
+
+
+def work_found(made: Mapping[str, dict[str, Any]]) -> float:
+    """Seconds that the stages took which these notebooks of a run.json found in the cache and none of them made."""
+    stages = [(name, stage) for facts in made.values() for name, stage in facts["stages"].items()]
+    cost = {name: stage["seconds_to_make"] for name, stage in stages}
+    return sum(cost[name] for name in cost.keys() - {name for name, stage in stages if stage["made"]})
 
 
 def check_committed(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, claims, premises, scales
+from heal_lib import baselines, claims, premises, provenance, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.progress import clock
@@ -114,10 +114,9 @@ def claims_table(folder: Path) -> pd.DataFrame:
 
 
 def _pairs(folder, name):
-    """HEAL's rows of a table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
+    """A table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
     file = Path(folder) / "tables" / f"{name}.csv"
     table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark", "p"])
-    table = table[table["method"] == "heal"]
     return table.assign(p_holm=claims.corrected(table))
 
 
@@ -151,7 +150,7 @@ CORRECTED = (
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against its controls; "
     "apart for the hard benchmarks together, for registers-hard, which was made to judge GEAR, and for all others. "
     "Claims that name no benchmark are on the hard ones together. Where HEAL is set against the best of several, that "
-    "is picked on the same problems, which favours it.")
+    "one is picked on the same problems, which favours it over HEAL.")
 
 
 # --- README
@@ -194,13 +193,10 @@ def took(folder: Path, where: str) -> list[str]:
         return []
     record = read_json(folder / "run.json")
     made = {name: facts for name, facts in record["notebooks"].items() if not name.startswith("99_")}
-    cached: dict[str, float] = {}  # stages that an interrupted run had left, by the seconds they took
-    for facts in made.values():
-        cached |= {name: stage["seconds_to_make"] for name, stage in facts["stages"].items()}
-    for facts in made.values():
-        cached = {name: left for name, left in cached.items() if not facts["stages"].get(name, {}).get("made")}
-    spent = clock(sum(facts["seconds"] for facts in made.values()))
-    spent += f", besides {clock(sum(cached.values()))} of work found in the cache" if cached else ""
+    spent, found = clock(sum(facts["seconds"] for facts in made.values())), provenance.work_found(made)
+    spent += f", besides {clock(found)} of work found in the cache" if found else ""
+    if found and (whole := record.get("from_nothing")):
+        spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}

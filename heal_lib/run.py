@@ -47,7 +47,20 @@ def _is_notes(notes):
 
 
 def _is_record(record):
-    return all(facts["seconds"] + 0 >= 0 and dict(facts["outputs"]) for facts in record["notebooks"].values())
+    made = record["notebooks"]
+    return all(facts["seconds"] + 0 >= 0 and dict(facts["outputs"]) for facts in made.values()) and (
+        provenance.work_found(made) >= 0)
+
+
+def _from_nothing(record, scale):
+    """Seconds and commit of the last run of all notebooks that found nothing in the cache, so that what is drawn anew
+    from it later does not hide what it cost; None where none is known. 99 is left out, as in `report.took`."""
+    made = {name: facts for name, facts in record.get("notebooks", {}).items() if not name.startswith(GATHERS)}
+    whole = {path.stem for path in notebooks.select(None, scale) if not path.name.startswith(GATHERS)} == made.keys()
+    if not made or not whole or provenance.work_found(made):
+        return record.get("from_nothing")
+    return {"seconds": sum(facts["seconds"] for facts in made.values()),
+            "commit": next(iter(made.values())).get("commit")}
 
 
 class Run:
@@ -98,6 +111,7 @@ class Run:
         self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0
         here = all(last.get(part) == self.record[part] for part in ("environment", "computed"))
         self.record["notebooks"] = dict(self.last) if here else {}
+        self.record["from_nothing"] = _from_nothing(last, scale) if here else None
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
         served = [os.environ.get(scales.SERVER["teacher_name"])] if cfg.engine == "openai" else []
@@ -128,7 +142,7 @@ class Run:
     def up_to_date(self, path: Path) -> bool:
         """Whether a notebook's last outputs are all there, unaltered, and would come out the same."""
         note = self.notes.get(path.stem)
-        if not note or note["fingerprint"] != self.fingerprint(path):
+        if not note or path.stem not in self.record["notebooks"] or note["fingerprint"] != self.fingerprint(path):
             return False
         files = [(self.folder / file, sha256) for file, sha256 in note["outputs"].items()]
         return all(file.is_file() and file_hash(file) == sha256 for file, sha256 in files)

@@ -127,7 +127,8 @@ def _short(value) -> str:
 
 WORLDS = ("equations", "paths", "countdown", "registers")
 # Each family of worlds trains students of its own, all on `train_tokens` (`teacher.families`).
-# Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool, which is none of four.
+# Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool's different texts, none of four.
+# What stays is capped per problem, so that it changes which rows a student is given, and seldom how many (03).
 SCALES = {
     "smoke": Scale("smoke", worlds=WORLDS, n_distil=8, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=8,
                    k_eval=2, n_development=8, seeds=(0, 1), n_ablation_seeds=1, train_tokens=16_000,

@@ -145,12 +145,12 @@ def minimum_detectable_effect(diffs: ArrayLike, power: float = 0.8, alpha: float
 
     `diffs`: paired differences [n_problems] or [n_problems, n_seeds]; the answer has their unit. The
     squared standard error sums the spread over problems and, with two seeds or more, over seeds (errs on
-    the large side). NaN where nothing spreads: then nothing says how small an effect would be found.
+    the large side). NaN where nothing spreads, as with one problem: then nothing says how small an effect would show.
     """
     table = _table(diffs, "diffs")
     n_problems, n_seeds = table.shape
     if n_problems < 2:
-        raise HealError("minimum_detectable_effect: one problem has no spread; pass at least two")
+        return float("nan")
     variance = table.mean(axis=1).var(ddof=1) / n_problems
     if n_seeds > 1:
         variance += table.mean(axis=0).var(ddof=1) / n_seeds

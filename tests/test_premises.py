@@ -38,6 +38,14 @@ def test_what_was_picked_of_several_is_corrected_for_that(tmp_path):
         assert premises.table(tmp_path).set_index("table").loc["gear_cut_rules", "verdict"].iloc[0] == verdict
 
 
+def test_of_controls_beside_each_other_the_strongest_counts_too(tmp_path):
+    ends = [f"gain{end}_{control}" for control in ("permuted", "fixed") for end in ("", "_low", "_high")]
+    write(tmp_path, "gear_breakpoints", ["world", "slack", *ends], ["registers", 0, 0.3, 0.2, 0.4, 0.1, -0.1, 0.3])
+    found = premises.table(tmp_path).set_index("table").loc["gear_breakpoints"]
+    assert found["measured"] == "hits, minus a fixed step" and found["verdict"] == "not shown"
+    assert found["value [95 %]"] == "0.10 [-0.10, 0.30]"
+
+
 def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
           ["registers", "ratio mean, U before", 0.55, 0.45, 0.65])

@@ -72,7 +72,7 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
     assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
         "HEAL beats rejection sampling, the best of its kinds": "shown", "... also at equal teacher tokens": "shown",
         "HEAL's student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
-        "HEAL helps where the missing skill is search luck (countdown-hard)": "contradicted",
+        "HEAL beats rejection sampling where skill is search luck (countdown-hard)": "contradicted",
         "HEAL beats the best other method on countdown-hard": "contradicted"}
     assert found.iloc[0]["points [95 %]"] == "+20.0 [+10.0, +30.0]"
     assert found["p (Holm)"].tolist()[:4] == ["0.020", "0.030", "0.060", "1.000"]  # corrected within families, from p
@@ -107,7 +107,7 @@ def test_the_best_other_method_is_that_of_the_benchmark(results):
     ("shown", "not shown", "shown", "**GEAR** is not shown to help on the hard benchmarks together: better than hints "
      "without repairs, a cut at a fixed step, another trajectory's cut or a hint at the start; not told apart from a "
      "random cut"),
-    ("contradicted", "shown", "not shown", "**GEAR** harms on"),
+    ("contradicted", "shown", "not shown", "**GEAR** falls behind on"),
     ("shown", None, None, "**GEAR** helps against what was compared on"), (None, None, None, "was not measured"),
     ("suggested", None, None, "is not shown to help on the hard benchmarks together: perhaps better than")])
 def test_a_part_claims_only_what_its_controls_allow(none, random, start, words):
@@ -120,8 +120,8 @@ def test_gear_is_judged_where_positions_matter_and_the_other_parts_there_too():
     old, new = ({(name, where): "shown" for name in ("heal-no-gear", "heal-no-pure")}
                 for where in ("w-hard", claims.JUDGE))
     pooled = {("heal-no-gear", claims.POOLED): "contradicted", ("heal-no-pure", claims.POOLED): "not shown"}
-    assert claims.part_sentences("GEAR", old | pooled).startswith("**GEAR** harms on the hard benchmarks together")
-    assert "harms" not in (said := claims.part_sentences("GEAR", new | pooled)) and "registers-hard" in said
+    assert "**GEAR** falls behind on the hard benchmarks together" in claims.part_sentences("GEAR", old | pooled)
+    assert "behind" not in (said := claims.part_sentences("GEAR", new | pooled)) and "registers-hard" in said
     said = claims.part_sentences("PURE", new | pooled)
     assert said.index("registers-hard") < said.index("is not shown to help on the hard benchmarks together")
 
@@ -131,6 +131,14 @@ def test_where_training_does_not_help_the_first_page_says_that_students_tell_not
     assert "training did not help" not in report.parts(results)
     pairs(results, "main_pairs", [["student", claims.JUDGE, (low + high) / 2, low, high, 0.001]])
     assert ("On registers-hard training did not help" in report.parts(results)) == says
+
+
+def test_a_claim_about_another_method_rests_on_that_method_s_row():
+    table = pd.DataFrame([["heal", "teacher", claims.POOLED, 0.1], ["sft-rs", "teacher", claims.POOLED, -0.2]],
+                         columns=["method", "against", "benchmark", "difference"])
+    for method, difference in (("heal", 0.1), ("sft-rs", -0.2)):
+        claim = claims.Claim("passes the teacher", "main_pairs", ("teacher",), method=method)
+        assert claims.strongest(claim, table)["difference"].tolist() == [difference]
 
 
 def test_the_benchmark_that_judges_is_corrected_apart():
@@ -149,6 +157,12 @@ def test_times_come_from_the_record_and_leave_out_the_notebook_that_writes_them(
     write_json(record, results / "run.json")
     block = report.block(results)
     assert "on 2 cores (CPU, 8 GiB) at commit 0123456 in 3:20, besides 1:00 of work found in the cache" in block
+    record["from_nothing"] = {"seconds": 7200.0, "commit": "9876543210"}
+    write_json(record, results / "run.json")
+    assert "of work found in the cache (from nothing in 2:00:00, at commit 9876543):" in report.block(results)
+    stages["hinted"]["made"] = 1  # all was made in these notebooks: their own time says it
+    write_json(record, results / "run.json")
+    assert "at commit 0123456 in 3:20:" in report.block(results)
     assert "[00_tour](results/demo/notebooks/00_tour.ipynb) | [page](results/demo/html/00_tour.html) | Tour: " in block
     assert "| Report |  |" in block  # its own time is not known when it writes the block
 

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from heal_lib import ablate, cli, console, notebooks, places, workers
+from heal_lib import ablate, cli, console, notebooks, places, run, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error, file_hash
 from heal_lib.run import Run
@@ -137,3 +137,38 @@ def test_a_full_disk_is_told_by_its_folder(monkeypatch):
     assert words.endswith("make /here/results a link to a folder on another disk")
     monkeypatch.setenv("HEAL_RESULTS", "/there")
     assert said("/there/run.json").endswith("or point HEAL_RESULTS to another disk")
+
+
+# --- what a run from nothing took
+
+def record_of(*found, scale="demo"):
+    """A record of all notebooks of a scale, of which those named found a stage in the cache that none made."""
+    names = [path.stem for path in notebooks.select(None, scale)]
+    return {"notebooks": {name: {"seconds": 60.0, "outputs": {}, "commit": "abc", "stages": {
+        f"stage of {name}": {"made": int(name[:2] not in found), "seconds_to_make": 5.0}}} for name in names}}
+
+
+def test_what_a_run_from_nothing_took_is_kept_when_something_is_drawn_anew():
+    whole, again = record_of(), record_of("06")
+    n = len(whole["notebooks"]) - 1  # 99 writes the first page before its own time is known
+    took = {"seconds": 60.0 * n, "commit": "abc"}
+    assert run._from_nothing(whole, "demo") == took
+    assert run._from_nothing({**again, "from_nothing": took}, "demo") == took
+    assert run._from_nothing({**record_of(scale="llm")}, "llm") == {"seconds": 60.0, "commit": "abc"}
+
+
+def test_a_part_of_a_run_or_one_that_was_interrupted_is_no_run_from_nothing():
+    part = record_of()
+    del part["notebooks"]["05_main_results"]
+    for record in ({}, part, record_of("06")):
+        assert run._from_nothing(record, "demo") is None
+
+
+def test_a_notebook_that_the_record_has_lost_is_run_again(tmp_path):
+    """Another kernel of the machine began a new record: a run without it would refuse its files as nobody's."""
+    it = Run.__new__(Run)
+    it.folder, it.record = tmp_path, {"notebooks": {}}
+    it.notes, it.fingerprint = {"02_gear": {"fingerprint": "same", "outputs": {}}}, lambda path: "same"
+    assert not it.up_to_date(tmp_path / "02_gear.ipynb")
+    it.record["notebooks"]["02_gear"] = {}
+    assert it.up_to_date(tmp_path / "02_gear.ipynb")

@@ -184,8 +184,7 @@ def test_minimum_detectable_effect():
     assert math.isnan(minimum_detectable_effect(np.zeros((5, 3))))  # no spread was seen: nothing says how small it is
     seeds = np.repeat([[-0.1, 0.1]], 10, axis=0)  # problems agree, seeds do not
     assert minimum_detectable_effect(seeds) == pytest.approx(z * 0.1)
-    with pytest.raises(HealError, match="two"):
-        minimum_detectable_effect([1.0])
+    assert math.isnan(minimum_detectable_effect([1.0]))  # a run of one problem still has its tables
 
 
 @pytest.mark.parametrize(("scores", "low", "high"), [
