@@ -181,7 +181,7 @@ def _exposure(sources, order, cfg):
 
 
 def stage_steps(staged: pd.DataFrame, names: Sequence[str], *, n_boot: int) -> pd.DataFrame:
-    """What each stage adds to the one before it, or undoes: paired differences, by the names of the stages."""
+    """Each stage minus the one before it: paired differences, by the names of the stages."""
     named = staged.assign(method=staged["stage"].map(dict(enumerate(names))))
     return differences(named, list(zip(names[1:], names, strict=False)), n_boot=n_boot)
 

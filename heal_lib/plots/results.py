@@ -129,7 +129,7 @@ def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3)
     axes[0, 0].set_xlim(-0.4, len(stages) - 0.6)
     hide(axes, len(benchmarks))
     fig.supylabel("accuracy, avg@k (%)", fontsize="medium")
-    fig.supxlabel("data added by the stage", fontsize="medium")
+    fig.supxlabel("after the stage", fontsize="medium")
     return fig
 
 
