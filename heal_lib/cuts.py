@@ -1,8 +1,8 @@
 """What notebook 02 measures: whether breakpoints hit the break more often than their positions alone do, what every cut
 and every hint yields, and the gates of a world that judges GEAR.
 
-    permuted: share of the other breakpoints of its world and level that would hit a trajectory's break too      [R]
-    fixed:    whether their median hits it                                                                       [R]
+    permuted: share of the breakpoints of its world and level, its own included, that would hit a trajectory's break [R]
+    fixed:    whether their median hits it                                                                           [R]
 
 In published work position alone predicts where a teacher fails better than local uncertainty does: hence these two."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 POOLED = "all, pooled"
 RULES = ("entropy", "start", "random", "fixed", "permuted", "oracle")
 TOLD = (("entropy", "none"), ("entropy", "wrong"), ("start", "wrong"))  # controls of the hint: (cut, what is told)
+BY_POSITION = {"permuted": "another text's breakpoint", "fixed": "the median breakpoint"}  # chances of `cuts.breaks`
 READINGS = ("pure+", "mean NLL", "token entropy", "length", "random")  # beside the scale's own ratio
 
 
@@ -144,14 +145,17 @@ def said_ceiling(table: pd.DataFrame) -> list[str]:
 
 
 def said_breaks(table: pd.DataFrame) -> list[str]:
-    """Whether the breakpoint finds the first false step. `table`: of `cuts.breaks`."""
+    """Whether the breakpoint finds the first false step, and what its stronger control by position leaves of that: one
+    sentence per row of `table`, of `cuts.breaks`."""
     lines = []
     for row in table.to_dict("records"):
-        gain, low, high = (row[f"{end}_window"] for end in ("gain", "gain_low", "gain_high"))
+        control = min(BY_POSITION, key=lambda name: row[f"gain_{name}"])
+        gain, low, high = (row[f"{end}_{control}"] for end in ("gain", "gain_low", "gain_high"))
         lines.append(f"**{row['world']}**: the breakpoint lies {'within a step of' if row['slack'] else 'on'} the "
-                     f"first false step in {report.interval(row['mean'], row['ci_low'], row['ci_high'])} % of "
-                     f"{row['n_trajectories']} failed texts; minus chance in the window "
-                     f"{report.interval(gain, low, high, '+')} points: {tables.verdict(low, high)}.")
+                     f"first false step in {report.interval(row['mean'], row['ci_low'], row['ci_high'])} % (mean over "
+                     f"{row['n_problems']} problems, {row['n_trajectories']} failed texts); minus chance by "
+                     f"{BY_POSITION[control]}, the stronger of two controls, {report.interval(gain, low, high, '+')} "
+                     f"points: {tables.verdict(low, high)}.")
     return lines or ["No oracle says where the failed texts go wrong."]
 
 

@@ -97,16 +97,29 @@ def test_what_could_not_be_measured_is_said():
     empty = pd.DataFrame([{"n_candidates": 0}])
     assert llm.said_cuts(empty) == ["No problem was eligible, so nothing was repaired."]
     assert "could not be judged" in llm.said_filters(pd.DataFrame({"auroc": [np.nan]}))[0]
-    above = tables.verdict(0.1, 0.3)
-    hit = {"world": "stories", "slack": 1, "n_trajectories": 5, "mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
-    (said,) = llm.said_breaks(pd.DataFrame([hit | dict(zip(["gain_window", "gain_low_window", "gain_high_window"],
-                                                           (0.2, 0.1, 0.3), strict=True))]))
-    assert said.startswith("**stories**: the breakpoint lies within a step of the first false step in 50.0 [")
-    assert said.endswith(f" of 5 failed texts; minus chance in the window +20.0 [+10.0, +30.0] points: {above}.")
     assert llm.said_breaks(pd.DataFrame()) == ["No oracle says where the failed texts go wrong."]
     assert llm.bullets(["a"], ["b"]) == "- a\n- b"
     gains = pd.DataFrame(columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval"])
     assert llm.said_students(gains) == ["No student was trained: no verified sample in any source."]
+
+
+def hits(slack=1, permuted=(0.2, 0.1, 0.3), fixed=(0.25, 0.125, 0.375)):
+    gains = {"window": (0.5, 0.5, 0.5), "permuted": permuted, "fixed": fixed}
+    ends = {f"{end}_{name}": value for name, gain in gains.items()
+            for end, value in zip(("gain", "gain_low", "gain_high"), gain, strict=True)}
+    return {"world": "stories", "slack": slack, "n_trajectories": 5, "n_problems": 4, "mean": 0.5, "ci_low": 0.4,
+            "ci_high": 0.6, **ends}
+
+
+def test_hits_are_held_against_the_stronger_control_by_position():
+    within, on = llm.said_breaks(pd.DataFrame([hits(), hits(0, fixed=(-0.25, -0.5, 0.0))]))
+    assert within == (
+        "**stories**: the breakpoint lies within a step of the first false step in 50.0 [40.0, 60.0] % (mean over 4 "
+        "problems, 5 failed texts); minus chance by another text's breakpoint, the stronger of two controls, +20.0 "
+        f"[+10.0, +30.0] points: {tables.verdict(0.1, 0.3)}.")
+    assert "lies on the first" in on
+    assert on.endswith("by the median breakpoint, the stronger of two controls, -25.0 [-50.0, +0.0] points: "
+                       f"{tables.verdict(-0.5, 0)}.")
 
 
 # --- notebook 08 elsewhere
@@ -162,8 +175,7 @@ def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_
                      "unsolved_high": 0.75}],
         "cuts": cut, "filters": [{"reading": name, "auroc": 0.25, "ci_low": 0.125, "ci_high": 0.375, "n": 9,
                                   "n_problems": 7, "genuine_before": 0.5} for name in ("ratio", "mean NLL")],
-        "breakpoints": [{"world": "stories", "slack": 0, "mean": 0.5, "ci_low": 0.25, "ci_high": 0.75,
-                         "n_trajectories": 8, "gain_window": 0.0, "gain_low_window": -0.5, "gain_high_window": 0.5}],
+        "breakpoints": [hits(0, permuted=(0.0, -0.5, 0.5))],
         "differences": [{"method": "heal", "against": "sft-rs", "benchmark": llm.POOLED, "difference": -0.25,
                          "ci_low": -0.5, "ci_high": -0.125, "interval": "below zero", "detectable": 0.125}]}
     for name, each in given.items():
@@ -175,5 +187,6 @@ def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_
     for part in ("some-model as teacher", "7 word problems", "1:01:05 of a core", "50.0 [25.0, 75.0] % of `stor",
                  "candidates 75.0 [0.0, 100.0] % verify, 25.0", "0.0 [0.0, 100.0] % with a wrong one",
                  "genuine are 12.5 [0.0, 50.0] %", "Genuine, minus cut `start`: +25.0 [+12.5, +50.0] points",
+                 "by another text's breakpoint, the stronger of two controls, +0.0 [-50.0, +50.0] points",
                  "AUROC 0.25 [0.12, 0.38] over 9 rows", "-25.0 [-50.0, -12.5] points: below zero"):
         assert part in said
