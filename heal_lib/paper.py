@@ -68,9 +68,13 @@ def _main(table):
 
 
 def _breakpoints(table):
-    names = {"mean": "gain_window", "low": "gain_low_window", "high": "gain_high_window"}
+    def gain(row, control):
+        return _share(row, **{part: f"gain{end}_{control}" for part, end in (
+            ("mean", ""), ("low", "_low"), ("high", "_high"))})
+
     return pd.DataFrame([{"world": row["world"], "hit": "within one step" if row["slack"] else "the very step",
-                          "share": _share(row), "minus chance": _share(row, **names)} for _, row in table.iterrows()])
+                          "share": _share(row), "minus another text's": gain(row, "permuted"),
+                          "minus a fixed step": gain(row, "fixed")} for _, row in table.iterrows()])
 
 
 def _cost(table):
@@ -86,7 +90,7 @@ TABLES: dict[str, tuple[str, Callable[..., pd.DataFrame], str]] = {  # name: (th
     "ablations": ("ablations", _ablations, "HEAL minus HEAL with one part removed or swapped, hard benchmarks "
                   "together: paired differences, 95 % intervals."),
     "gear": ("gear_breakpoints", _breakpoints, "GEAR: share of failed trajectories whose breakpoint is the first real "
-             "error, by the oracle, and its gain over a step drawn from the same window."),
+             "error, by the oracle, and its gain over another text's breakpoint and over their median."),
     "gear_cuts": ("gear_cut_rules", lambda t: _wide(t[t["metric"] == "genuine_rate"], "cut", "world"), "GEAR: share "
                   "of candidates that are accepted and genuine, by the rule for the cut."),
     "pace": ("pace_orders", _orders, "PACE: HEAL staged minus HEAL in other orders, in points, paired."),

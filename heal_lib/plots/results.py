@@ -271,7 +271,8 @@ def growth(table: pd.DataFrame, fits: pd.DataFrame) -> Figure:
             if values.max() > 10 * values.min():
                 axis.set_minor_formatter(plt.NullFormatter())
             else:  # less than a decade has hardly a tick of its own
-                axis.set_minor_formatter(plt.FuncFormatter(lambda value, _: f"{value:.3g}"))
+                for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
+                    set_formatter(plt.FuncFormatter(lambda value, _: f"{value:.3g}"))
                 axis.set_minor_locator(plt.LogLocator(subs=(2, 5)))
     for ax in axes[:, 0]:
         ax.set_ylabel("seconds")
