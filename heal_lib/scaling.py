@@ -3,7 +3,7 @@
     seconds = c * value ** exponent      least squares on the logarithms of the curve's upper half
 
 An exponent below 1 says that more together costs less each (below 0 where the work is held). Models are untrained: what
-they say does not matter here, and nothing ends early. Seconds are medians, memory is what the process gained at its peak."""
+they say does not matter here, and nothing ends early. Seconds are medians, memory is the process's gain at its peak."""
 
 from __future__ import annotations
 
