@@ -157,10 +157,10 @@ def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *
     With W[g, h] the wins of g's positives over h's negatives (ties half) and w the draws,
     AUROC* = w'Ww / (w'p)(w'q), so no resample is ranked again."""
     value = stats.auroc(scores, labels)
-    if np.isnan(value):
-        return value, np.nan, np.nan
     scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
     names, group = np.unique(problems, return_inverse=True)
+    if value in (0, 1) or np.isnan(value):  # no draw would differ
+        return (value, np.nan, np.nan) if np.isnan(value) else stats.exact(value, len(names), level=level)
     member = np.eye(len(names))[group]  # [n, G]
     order = np.argsort(scores[~positive], kind="stable")
     below = np.vstack([np.zeros(len(names)), member[~positive][order].cumsum(0)])  # negatives of h among the lowest k
@@ -262,7 +262,7 @@ def most_surprising(reading: Row) -> dict[str, float]:
 def form(readings: Sequence[Row], numerator: str = "ppl", eps: float = 0.01, when: str = "before") -> np.ndarray:
     """[n]: mean over the steps of PPL / (U + eps), or with "nll" of ln PPL / (U + eps); 1e30 where there is no step.
 
-    ("ppl", 0.01, "before") is the paper's ratio, ("nll", 1, "after") is pure+."""
+    ("ppl", 0.01, "before") is the notes' ratio [S], ("nll", 1, "after") is pure+."""
     def one(r):
         top = np.log(r["ppl"]) if numerator == "nll" else r["ppl"]
         return pure.step_ratio(top, pure.uncertainty_at_steps(r["uncertainty"], when), eps).mean()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, claims, premises, provenance, scales
+from heal_lib import baselines, claims, given, premises, provenance, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.progress import clock
@@ -134,7 +134,9 @@ def parts(folder: Path) -> str:
     """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
     found = claims.verdicts(_pairs(folder, "ablations"))
     floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
-    lines = [premises.sentence(folder), floor, *(claims.part_sentences(part, found) for part in claims.PARTS)]
+    said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
+    said["PURE"] += f" {given.sentence(Path(folder))}".rstrip()
+    lines = [premises.sentence(folder), floor, *said.values()]
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
     if best:
         lines.append(f"**HEAL against the best other method**: better on {best.count(claims.SHOWN)} of {len(best)} "
@@ -232,8 +234,10 @@ def setting(results: pd.DataFrame, folder: Path) -> str:
     """How accuracy was measured, in one sentence."""
     row, file = results[results["metric"].str.startswith("avg@")].iloc[0], folder / "tables" / "ablations.csv"
     fewer = f", for HEAL's variants {pd.read_csv(file)['n_seeds'].min()} of them" if file.is_file() else ""
+    config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
+    drawn = "; all learn from one draw of the teacher's texts" if config.get("teacher_draws") == 1 else ""
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
-            f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds{fewer}.")
+            f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds{fewer}{drawn}.")
 
 
 def found(results: pd.DataFrame, teacher: pd.DataFrame) -> str:

@@ -95,6 +95,13 @@ def test_bootstrap_auroc_resamples_whole_problems():
     assert np.allclose([low, high], np.quantile(drawn, [0.025, 0.975]))
 
 
+def test_an_auroc_without_a_pair_in_the_wrong_order_has_the_exact_interval():
+    reach = 1 - 0.025 ** (1 / 3)  # of three problems
+    scores, problems = [1, 2, 3, 4], list("abbc")
+    assert analysis.bootstrap_auroc(scores, [0, 0, 1, 1], problems) == pytest.approx((1, 1 - reach, 1))
+    assert analysis.bootstrap_auroc(scores, [1, 1, 0, 0], problems) == pytest.approx((0, 0, reach))
+
+
 def test_bootstrap_auroc_of_one_class_is_nan():
     assert np.isnan(analysis.bootstrap_auroc([1, 2], [1, 1], ["a", "b"])).all()
 

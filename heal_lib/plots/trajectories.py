@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOP = 2.5  # nats
+POINTS, LARGEST = 500, 10  # steps of a verdict that are drawn: evenly spaced ones, and those of largest ratio
 _PALETTE = sns.color_palette("colorblind", 10)
 _HEAT = sns.light_palette(_PALETTE[1], as_cmap=True)
 _WORLDS = {"equations": (_PALETTE[0], "o", "-"), "paths": (_PALETTE[1], "s", "--"),
@@ -240,18 +241,19 @@ def interval_points(ax: Axes, table: pd.DataFrame, label: str, shift: float = 0.
 
 # --- PURE
 def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndarray, spurious: np.ndarray, eps: float,
-                  title: str, most: int = 500) -> None:
+                  title: str) -> None:
     """Steps as points: PPL against U (nats per token) on two axes of the same limits, those of genuine trajectories
-    above, of spurious ones below (by the oracle); u, ppl [n].
-
-    Grey lines join equal ratios. At most `most` points per verdict are drawn, evenly spaced in the data."""
+    above, of spurious ones below (by the oracle); u, ppl [n]. Grey lines join equal ratios. Of each verdict at most
+    POINTS steps are drawn, evenly spaced in the data, and the LARGEST ratios, so that outliers show."""
     axes[0].set_title(title)
     axes[1].set(xlabel="U + eps,\nnats per token")
     for ax, verdict, chosen in zip(axes, ("genuine", "spurious"), (~spurious, spurious), strict=True):
-        rows = np.flatnonzero(chosen)[:: max(1, -(-int(chosen.sum()) // most))]
-        style = {**source_style(verdict), "linestyle": "none"}
-        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, **style)
-        ax.text(0.03, 0.95, f"{verdict}: {chosen.sum()} steps", va="top", transform=ax.transAxes, fontsize="small",
+        every = np.flatnonzero(chosen)
+        even = np.linspace(0, len(every) - 1, min(POINTS, len(every))).astype(int)
+        rows = every[np.union1d(even, np.argsort(ppl[every] / (u[every] + eps))[-LARGEST:])]
+        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, **{**source_style(verdict), "linestyle": "none"})
+        drawn = f"{len(rows):,} of {len(every):,} steps drawn" if len(rows) < len(every) else f"{len(rows)} steps"
+        ax.text(0.03, 0.95, f"{verdict}: {drawn}", va="top", transform=ax.transAxes, fontsize="small",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if len(u) == 0:
             continue
@@ -260,9 +262,8 @@ def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndar
         for axis, values in ((ax.xaxis, u + eps), (ax.yaxis, ppl)):
             subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
             axis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:g}", minor_formatter=NullFormatter())
-        ends = np.array(ax.get_xlim())
-        for exponent in range(-2, 6):
-            ax.plot(ends, 10.0**exponent * ends, color="0.75", lw=0.7, zorder=0, scalex=False, scaley=False)
+        lines = np.outer(ax.get_xlim(), 10.0 ** np.arange(-2, 6))
+        ax.plot(ax.get_xlim(), lines, color="0.75", lw=0.7, zorder=0, scalex=False, scaley=False)
 
 
 def roc_curve(ax: Axes, scores: np.ndarray, labels: np.ndarray, label: str, **look: Any) -> None:
