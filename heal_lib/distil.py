@@ -19,7 +19,6 @@ import nbformat
 import pandas as pd
 
 from heal_lib import console, embedded, evaluation, llm, notebooks, pages, report, scales, tables, worlds
-from heal_lib.bounds import literal
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import atomic, write_json, write_table
@@ -145,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                     help="another size or switch, such as -p n_samples 8 (heal_lib/scales.py)")
 
     def command(args):
-        given = {name: literal(value) for name, value in args.pairs}
+        given = {name: notebooks.typed(name, value) for name, value in args.pairs}
         known = [*scales.kinds(), *scales.SERVER]
         for name in sorted(given.keys() - known):
             raise HealError(f"unknown parameter {name!r}; {notebooks.nearest(name, known)}")

@@ -194,6 +194,14 @@ def test_values_are_read_as_data_and_never_run():
     assert notebooks.parse_value("__import__('os')") == "__import__('os')"
 
 
+def test_a_choice_that_reads_like_none_is_that_choice_and_none_else_leaves_a_setting_alone():
+    known = {"06_ablations": {"hint": "None", "window": "None"}}
+    cfg, given = notebooks.settings("smoke", [["hint", "none"], ["window", "none"]], known)
+    assert cfg.hint == given["hint"] == "none" and cfg.window == 1 / 3
+    with pytest.raises(HealError, match="hint is 'None'; give answer, first_step, wrong or none"):
+        notebooks.settings("smoke", [["hint", "None"]], known)
+
+
 def test_a_folder_that_mixes_runs_is_refused_by_the_name_of_the_file(project, executed, monkeypatch):
     folder = project / "results" / "s"
     with pytest.raises(HealError, match="s/run.json: missing"):
