@@ -231,6 +231,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
     settings: dict = {"kernel_name": "python3", "cwd": str(FOLDER), "progress_bar": sys.stderr.isatty(),
                       "kernel_manager_class": _kernels()}
     variables = {**(environment or {}), child.PARENT: str(os.getpid())}
+    before = {name: os.environ.get(name) for name in variables}  # the user's own, such as HEAL_RESULTS
     os.environ.update(variables)
     # Or every kernel warns of its plain sockets; and what its workers say belongs to the log, not to the notebook.
     settings["extra_arguments"] = ["--log-level=50", "--IPKernelApp.capture_fd_output=False"]
@@ -243,8 +244,11 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
         raise _cause(path.stem, error, failed) from error
     finally:
         partial.unlink(missing_ok=True)
-        for name in variables:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
     failed.unlink(missing_ok=True)
     notebook = pages.tidy(notebook, folder)
     names = [other.stem for other in sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))

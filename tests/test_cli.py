@@ -119,10 +119,10 @@ def test_a_run_is_summed_up_by_what_was_made_and_what_was_up_to_date(tmp_path, m
         "01_teacher_ceiling": {**facts, "finished": "2999-01-01T00:00:00+00:00"}}}))
     monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
     monkeypatch.setattr(reproduce, "command", lambda args: 0)
-    assert cli.main(["reproduce", "--scale", "smoke", "--only", "00", "01", "--json"]) == 0
+    assert cli.main(["reproduce", "--scale", "smoke", "--only", "00", "01", "02", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["notebook"], row["status"]) for row in found["notebooks"]] == [
-        ("00_tour", "up to date"), ("01_teacher_ceiling", "made")]
+        ("00_tour", "up to date"), ("01_teacher_ceiling", "made"), ("02_gear", "missing")]
     assert found["folder"] == str(tmp_path) and found["scale"] == "smoke" and found["seconds"] >= 0
 
 

@@ -63,6 +63,21 @@ def test_a_failing_cell_stops_the_run_and_is_named(project, capsys, body, code, 
     assert left == ["02_gear.failed.ipynb"] and not (project / "results" / "s" / "run.json").exists()
 
 
+def test_the_user_s_own_variables_are_as_they_were_after_a_notebook(tmp_path, monkeypatch):
+    def stopped(*given, **settings):
+        seen.append((os.environ["HEAL_RESULTS"], os.environ["HEAL_EVENTS"]))
+        raise KeyboardInterrupt
+
+    seen = []
+    monkeypatch.setattr("papermill.execute_notebook", stopped)
+    monkeypatch.setenv("HEAL_RESULTS", "mine")
+    monkeypatch.delenv("HEAL_EVENTS", raising=False)
+    before = dict(os.environ)
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.execute(tmp_path / "00_tour.ipynb", tmp_path, {}, {"HEAL_RESULTS": "its", "HEAL_EVENTS": "own"})
+    assert seen == [("its", "own")] and dict(os.environ) == before
+
+
 def test_a_pool_of_workers_that_was_killed_between_notebooks_is_one_line(project, capsys, monkeypatch):
     monkeypatch.setenv("HEAL_POOL", str(project / "gone"))
     assert drive("--only", "01") == 2
