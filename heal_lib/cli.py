@@ -68,7 +68,9 @@ def show(arguments: list[str]) -> int:
         if not page.is_file():
             if args.scale not in importlib.import_module("heal_lib.scales").names():
                 console.results(args.scale)
-            raise HealError(f"{page} is not there; run heal reproduce --scale {args.scale} --only 00_tour")
+            scale, changed, _ = args.scale.partition("+")
+            raise HealError(f"{page} is not there; run heal reproduce --scale {scale} --only "
+                            f"{'08' if scale == 'llm' else '00_tour'}{changed and ' with the settings of that run'}")
         found = []
         if args.json or args.trajectory:
             found = importlib.import_module("heal_lib.plots.explorer").load(page, args.trajectory)

@@ -145,6 +145,11 @@ def test_show_says_how_to_make_the_page(tmp_path, monkeypatch, capsys):
     assert cli.main(["show", "smoke"]) == 2 and "--only 00_tour" in capsys.readouterr().err
     (tmp_path / "results" / "smoke").mkdir(parents=True)
     (tmp_path / "results" / "smoke" / "explorer.html").write_text("")
+    (tmp_path / "results" / "llm+window=0.5").mkdir()
+    (tmp_path / "results" / "llm+window=0.5" / "run.json").write_text("{}")
+    monkeypatch.setattr(console, "ROOT", tmp_path)
+    assert cli.main(["show", "llm+window=0.5"]) == 2
+    assert capsys.readouterr().err.endswith("--scale llm --only 08 with the settings of that run\n")
     opened = []
     monkeypatch.setattr(cli.webbrowser, "open", lambda address: opened.append(address) or True)
     assert cli.main(["show", "smoke"]) == 0 and opened[0].endswith("smoke/explorer.html")
