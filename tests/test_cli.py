@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
-from heal_lib import cli, console, doctor, engines, reproduce
+from heal_lib import cli, console, doctor, embedded, engines, reproduce
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -44,7 +44,8 @@ def test_doctor_finds_models_fonts_and_the_device(monkeypatch):
     monkeypatch.setenv("DEVICE", "quantum")
     monkeypatch.setattr(doctor, "CHECKS", (doctor.models, doctor.fonts, doctor.torch))
     models, fonts, torch = doctor.examine()
-    assert models["ok"] and "teacher" in models["found"] and fonts["ok"] and not torch["ok"]
+    assert [found.split()[0] for found in models["found"].split(", ")] == [*embedded.SHIPPED] and models["ok"]
+    assert fonts["ok"] and not torch["ok"]
     monkeypatch.delenv("DEVICE")
     assert engines.device() in doctor.torch()
 
