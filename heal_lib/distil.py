@@ -61,13 +61,15 @@ def distil(run: Experiment, out: Path) -> Path:
     ceiling = llm.ceiling(run)
     samples, pooled = llm.students(run, METHODS)
     evaluation.save_samples(samples, out)
+    for name in {*METHODS} - {*samples["method"]}:  # what an earlier command left
+        (out / "per_sample" / f"{name}.parquet").unlink(missing_ok=True)
     results = evaluation.results_table(pooled[pooled["benchmark"] == llm.POOLED], temperature=run.cfg.temperature,
                                        n_boot=run.cfg.n_boot)
     write_table(ceiling, out / "tables" / "ceiling.csv")
     write_table(results, out / "tables" / "results.csv")
     if "heal" in set(samples["method"]):
         _copy(run.student("heal", run.cfg.seeds[0]), out / "student")
-    else:  # what lies there is of an earlier command
+    else:
         shutil.rmtree(out / "student", ignore_errors=True)
     text = page(run, ceiling, results, pooled)
     with atomic(out / "report.md") as temporary:

@@ -18,11 +18,12 @@ def trained(monkeypatch, methods):
 
 @pytest.fixture
 def given(tmp_path, monkeypatch):
-    """What the command line hands to the stages. OUT holds a student of an earlier command; HEAL's is given here."""
+    """What the command line hands to the stages. OUT holds what an earlier command made; HEAL's student is given."""
     monkeypatch.chdir(tmp_path)
-    for folder, text in (("out/student", "old"), ("trained/stage-1", "new")):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "model.safetensors").write_text(text)
+    for file, text in (("out/student/model.safetensors", "old"), ("out/per_sample/heal.parquet", "old"),
+                       ("trained/stage-1/model.safetensors", "new")):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text(text)
     run, seen = SimpleNamespace(cfg=scales.get("smoke"), student=lambda method, seed: tmp_path / "trained"), {}
     monkeypatch.setattr(distil, "experiment", lambda *paths, **more: seen.update(more) or run)
     trained(monkeypatch, ["student"])
@@ -42,6 +43,7 @@ def test_the_student_that_is_named_is_the_one_that_this_command_trained(
     assert distil.main([*COMMAND, "--json"]) == 0
     said, weights = capsys.readouterr(), tmp_path / "out" / "student" / "model.safetensors"
     assert (weights.read_text() if weights.exists() else None) == kept
+    assert (tmp_path / "out" / "per_sample" / "heal.parquet").exists() == bool(kept)
     assert json.loads(said.out)["student"] == ("out/student" if kept else None)
     assert ("the student in out/student" in said.err) == bool(kept) and "the report is out/report.md" in said.err
 
