@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 EXAMPLE = "make ablate SWITCH=window VALUES=0.33,0.5,1.0"
 
 
-def values(text: str) -> list[Any]:
+def values(switch: str, text: str) -> list[Any]:
     """Comma-separated values of a switch as Python data; HealError if there is none."""
-    found = [notebooks.parse_value(part.strip()) for part in text.split(",") if part.strip()]
+    found = [notebooks.typed(switch, part.strip()) for part in text.split(",") if part.strip()]
     if not found:
         raise HealError(f"VALUES is empty; give at least one, such as {EXAMPLE}")
     return found
@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not args.switch.strip():
             raise HealError(f"SWITCH is empty; give a switch and values to try, such as {EXAMPLE}")
         notebooks.prepare_kernels(offline=args.scale != "llm")  # and no progress bars here
-        folder, table, rows = run(args.scale, args.switch, values(args.values))
+        folder, table, rows = run(args.scale, args.switch, values(args.switch, args.values))
         print(f"results are in {folder.relative_to(ROOT)}")
         return {"folder": folder, "switch": args.switch, "table": table, "given": rows}, 0
 

@@ -35,7 +35,8 @@ def reproduce(arguments: list[str]) -> int:
 
 def summary(args: argparse.Namespace, start: float) -> dict[str, Any]:
     """What a run of that command line, begun at `start` (seconds since 1970), left: folder, seconds, and a row per
-    notebook, "made" or "up to date"; of --list notebooks and parameters, of --check-readme nothing."""
+    notebook, "made", "up to date" or, where run.json lacks it, "missing"; of --list notebooks and parameters, of
+    --check-readme nothing."""
     notebooks, run = (importlib.import_module(f"heal_lib.{name}") for name in ("notebooks", "run"))
     if args.check_readme:
         return {}
@@ -45,7 +46,9 @@ def summary(args: argparse.Namespace, start: float) -> dict[str, Any]:
     done = run.Run(args.scale, paths, args.pairs)
 
     def row(name):
-        facts = done.last[name]
+        facts = done.last.get(name)
+        if not facts:
+            return {"notebook": name, "status": "missing", "seconds": None, "finished": None}
         new = datetime.fromisoformat(facts["finished"]) >= datetime.fromtimestamp(int(start), UTC)
         return {"notebook": name, "status": "made" if new else "up to date", "seconds": facts["seconds"],
                 "finished": facts["finished"]}
@@ -65,7 +68,9 @@ def show(arguments: list[str]) -> int:
         if not page.is_file():
             if args.scale not in importlib.import_module("heal_lib.scales").names():
                 console.results(args.scale)
-            raise HealError(f"{page} is not there; run heal reproduce --scale {args.scale} --only 00_tour")
+            scale, changed, _ = args.scale.partition("+")
+            raise HealError(f"{page} is not there; run heal reproduce --scale {scale} --only "
+                            f"{'08' if scale == 'llm' else '00_tour'}{changed and ' with the settings of that run'}")
         found = []
         if args.json or args.trajectory:
             found = importlib.import_module("heal_lib.plots.explorer").load(page, args.trajectory)

@@ -19,7 +19,6 @@ import nbformat
 import pandas as pd
 
 from heal_lib import console, embedded, evaluation, llm, notebooks, pages, report, scales, tables, worlds
-from heal_lib.bounds import literal
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import atomic, write_json, write_table
@@ -40,6 +39,9 @@ def experiment(data: str, teacher_model: str, student_model: str, out: str | Pat
     check_folder(Path(out), "--out")
     where = str(Path(data).absolute())
     models = {name: _absolute(model) for name, model in (("teacher", teacher_model), ("student", student_model))}
+    for name, model in models.items():
+        if Path(model).resolve() == (Path(out) / "student").resolve():
+            raise HealError(f"--{name} is {out}/student, where what is trained is written; give another --out")
     cfg = scales.get("llm", **{**SIZES, **models, "worlds": ("math",), "difficulties": (where,),
                                "benchmarks": (where,), **overrides})
     for split in ("distil", "test"):
@@ -59,12 +61,16 @@ def distil(run: Experiment, out: Path) -> Path:
     ceiling = llm.ceiling(run)
     samples, pooled = llm.students(run, METHODS)
     evaluation.save_samples(samples, out)
+    for name in {*METHODS} - {*samples["method"]}:  # what an earlier command left
+        (out / "per_sample" / f"{name}.parquet").unlink(missing_ok=True)
     results = evaluation.results_table(pooled[pooled["benchmark"] == llm.POOLED], temperature=run.cfg.temperature,
                                        n_boot=run.cfg.n_boot)
     write_table(ceiling, out / "tables" / "ceiling.csv")
     write_table(results, out / "tables" / "results.csv")
     if "heal" in set(samples["method"]):
         _copy(run.student("heal", run.cfg.seeds[0]), out / "student")
+    else:
+        shutil.rmtree(out / "student", ignore_errors=True)
     text = page(run, ceiling, results, pooled)
     with atomic(out / "report.md") as temporary:
         temporary.write_text(text)
@@ -145,16 +151,17 @@ def main(argv: list[str] | None = None) -> int:
                     help="another size or switch, such as -p n_samples 8 (heal_lib/scales.py)")
 
     def command(args):
-        given = {name: literal(value) for name, value in args.pairs}
+        given = {name: notebooks.typed(name, value) for name, value in args.pairs}
         known = [*scales.kinds(), *scales.SERVER]
         for name in sorted(given.keys() - known):
             raise HealError(f"unknown parameter {name!r}; {notebooks.nearest(name, known)}")
-        run = experiment(args.data, args.teacher, args.student, args.out, backend=args.backend, **given)
-        report, student = distil(run, args.out), args.out / "student"
-        print(f"the report is {report}, the student in {student}")
+        run = experiment(args.data, args.teacher, args.student, args.out, **{"backend": args.backend, **given})
+        report, folder = distil(run, args.out), args.out / "student"
+        student = folder if folder.is_dir() else None
+        print(f"the report is {report}" + (f", the student in {student}" if student else "; no sample verified, so "
+                                           "there is no student"))
         tables = {name: pd.read_csv(args.out / "tables" / f"{name}.csv") for name in ("ceiling", "results")}
-        return {"report": report, "student": student if student.is_dir() else None, "learned_from": data(run),
-                **tables}, 0
+        return {"report": report, "student": student, "learned_from": data(run), **tables}, 0
 
     return console.run(it, command, argv)
 

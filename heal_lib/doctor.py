@@ -68,7 +68,7 @@ def disk() -> str:
 
 def models() -> str:
     """The shipped models, by their sha256."""
-    return ", ".join(f"{name} {embedded.model_hash(name)[:8]}" for name in ("teacher", "student"))
+    return ", ".join(f"{name} {embedded.model_hash(name)[:8]}" for name in embedded.SHIPPED)
 
 
 def fonts() -> str:

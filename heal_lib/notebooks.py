@@ -108,8 +108,7 @@ def settings(scale: str, pairs: Iterable[tuple[str, str]],
         if name in scales.SERVER:  # in no notebook, nor in a record
             server[name] = text
             continue
-        value, is_text = parse_value(text), name in scales.kinds() and scales.kinds()[name][0] is str
-        given[name] = _found(name, text if is_text and not isinstance(value, str | None) else value)
+        given[name] = _found(name, typed(name, text))
     cfg = scales.get(scale, **server, **{name: value for name, value in given.items() if name in scales.kinds()})
     for name in given.keys() & scales.kinds().keys():
         value = getattr(cfg, name)
@@ -125,6 +124,16 @@ def settings(scale: str, pairs: Iterable[tuple[str, str]],
                 raise HealError(f"{notebook}.ipynb: its parameters cell has {name} = {parameters[name]}, {scale} has "
                                 f"{example(usual)}; put that back, and try another value with -p {name} VALUE")
     return cfg, given
+
+
+def typed(name: str, text: str) -> Any:
+    """What is typed as a setting's value, as Python data (`parse_value`). A text stays one, and so does a choice that
+    is elsewhere a word for "leave it": none, of hint."""
+    is_text = name in scales.kinds() and scales.kinds()[name][0] is str
+    if is_text and text.lower() in scales.kinds()[name][1].choices:
+        return text
+    value = parse_value(text)
+    return text if is_text and not isinstance(value, str | None) else value
 
 
 def _found(name, value):
@@ -222,6 +231,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
     settings: dict = {"kernel_name": "python3", "cwd": str(FOLDER), "progress_bar": sys.stderr.isatty(),
                       "kernel_manager_class": _kernels()}
     variables = {**(environment or {}), child.PARENT: str(os.getpid())}
+    before = {name: os.environ.get(name) for name in variables}  # the user's own, such as HEAL_RESULTS
     os.environ.update(variables)
     # Or every kernel warns of its plain sockets; and what its workers say belongs to the log, not to the notebook.
     settings["extra_arguments"] = ["--log-level=50", "--IPKernelApp.capture_fd_output=False"]
@@ -234,8 +244,11 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
         raise _cause(path.stem, error, failed) from error
     finally:
         partial.unlink(missing_ok=True)
-        for name in variables:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
     failed.unlink(missing_ok=True)
     notebook = pages.tidy(notebook, folder)
     names = [other.stem for other in sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))

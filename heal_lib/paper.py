@@ -226,8 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     def command(args):
         out = collect(console.results(args.scale))
         if not (out / "figures").is_dir():
-            print(console.here(f"no figures: results/{args.scale} has none as PDF; make reproduce SCALE={args.scale} "
-                               "draws them"))
+            print(console.here(f"no figures: results/{args.scale} has none as PDF; {console.again(args.scale)}"))
         pdf = compiled(out)
         print((pdf or out / "paper.tex").relative_to(ROOT))
         if pdf is None:

@@ -9,10 +9,13 @@ hours rest on two assumptions that are printed: the card's peak and the share of
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from heal_lib import console
@@ -132,10 +135,35 @@ def _config(name: str):
 
     if name in MODELS:
         return Qwen3Config(**MODELS[name])
+    with _readable(name):
+        found = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        return found.get_text_config(decoder=True)  # of a model that sees as well, the part that writes
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """What cannot be read of a model is one line. The library has many kinds of errors for it, some of its own."""
     try:
-        return AutoConfig.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError):
-        raise HealError(f"unknown model '{name}'; choose one of {', '.join(MODELS)}, or a local folder") from None
+        yield
+    except Exception as error:
+        what, why = f"unknown model '{name}'", str(error).partition("\n")[0][:80]
+        if Path(name).is_dir():
+            what = f"{name}: its config.json is of no model to plan with ({why})"
+        raise HealError(f"{what}; choose one of {', '.join(MODELS)}, or a local folder") from None
+
+
+@cache
+def _shape(name: str) -> tuple[int, int, int, int, int, int]:
+    """(layers, vocabulary, width of a layer's input, of its inner layer, of all its queries, of all its keys). Many
+    configurations leave out what follows from the rest."""
+    c = _config(name)
+    with _readable(name):
+        heads = c.num_attention_heads
+        width = getattr(c, "head_dim", None) or c.hidden_size // heads
+        keys = getattr(c, "num_key_value_heads", None) or heads
+        inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
+        sizes = c.num_hidden_layers, c.vocab_size, c.hidden_size, inner, heads * width, keys * width
+    return sizes
 
 
 @cache
@@ -144,11 +172,12 @@ def parameters(name: str) -> tuple[int, int]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(_config(name))
-    shared = {id(p): p.numel() for p in model.parameters()}
-    ends = {id(p): p.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())
-            for p in m.parameters()}
+    config = _config(name)
+    with _readable(name), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        shared = {id(p): p.numel() for p in model.parameters()}
+        ends = {id(p): p.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())
+                for p in m.parameters()}
     return sum(shared.values()), sum(ends.values())
 
 
@@ -162,33 +191,31 @@ def weights(name: str, bits: int) -> float:
 
 def cache_per_token(name: str) -> int:
     """Bytes of keys and values that one token leaves in the cache, in 16 bits."""
-    c = _config(name)
-    return 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 2
+    layers, *_, keys = _shape(name)
+    return 2 * layers * keys * 2
 
 
 def sampling_memory(p: Preset) -> float:
     """Bytes at the peak of sampling: logits are in fp32, once raw and once as probabilities."""
-    c = _config(p.teacher)
-    return weights(p.teacher, p.teacher_bits) + p.rows * (p.length * cache_per_token(p.teacher) + 3 * 4 * c.vocab_size)
+    _, words, *_ = _shape(p.teacher)
+    return weights(p.teacher, p.teacher_bits) + p.rows * (p.length * cache_per_token(p.teacher) + 3 * 4 * words)
 
 
 def lora_parameters(name: str, rank: int) -> int:
     """Weights of adapters on all seven projections of every layer."""
-    c = _config(name)
-    q, kv, h, m = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim, c.hidden_size,
-                   c.intermediate_size)
+    layers, _, h, m, q, kv = _shape(name)
     pairs = [(h, q), (h, kv), (h, kv), (q, h), (h, m), (h, m), (m, h)]
-    return c.num_hidden_layers * rank * sum(a + b for a, b in pairs)
+    return layers * rank * sum(a + b for a, b in pairs)
 
 
 def training_memory(p: Preset) -> float:
     """Bytes at the peak of training with LoRA, layers checkpointed, the loss in slices of 1,024 tokens.
 
     Adapters: fp32 weight, gradient and two moments. Kept: each layer's input, one layer's inner activations in full."""
-    c, tokens = _config(p.student), p.micro_batch * p.length
-    inner = 4 * c.hidden_size + 3 * c.intermediate_size + 3 * c.num_attention_heads * c.head_dim
+    (layers, words, h, m, q, _), tokens = _shape(p.student), p.micro_batch * p.length
+    inner = 4 * h + 3 * m + 3 * q
     return (weights(p.student, p.student_bits) + 16 * lora_parameters(p.student, p.lora_rank)
-            + 2 * tokens * (c.num_hidden_layers * c.hidden_size + 2 * inner) + 3 * 4 * 1024 * c.vocab_size)
+            + 2 * tokens * (layers * h + 2 * inner) + 3 * 4 * 1024 * words)
 
 
 def plan(p: Preset) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def sources(results: Path, folder: Path) -> None:
     speed = results.parent / "bench" / "notebooks"  # measured once, for all scales
     executed = [*(results / "notebooks").glob("[0-9][0-9]_*.ipynb"), *speed.glob("10_*.ipynb")]
     found = {path.stem: path for path in executed if not path.stem.endswith(".failed")}
-    names = sorted(found)
-    if lacking := sorted({path.stem for path in notebooks.select(None, results.name)} - {*names}):
+    names, scale = sorted(found), results.name.partition("+")[0]  # what follows are its settings, or their hash
+    if lacking := sorted({path.stem for path in notebooks.select(None, scale)} - {*names}):
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; {console.again(results.name)}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
     for page in folder.glob("*.md"):  # in the repository they show what is committed, here what this site has

@@ -17,9 +17,14 @@ def environment(monkeypatch):
 
 
 def test_values_are_read_as_data():
-    assert ablate.values("1/2, 1.0,difference") == [0.5, 1.0, "difference"]
+    assert ablate.values("window", "1/2, 1.0,difference") == [0.5, 1.0, "difference"]
     with pytest.raises(HealError, match="VALUES"):
-        ablate.values(" , ")
+        ablate.values("window", " , ")
+
+
+def test_a_hint_of_none_is_a_value_of_its_own_and_not_the_default():
+    tried = ablate.values("hint", "none,wrong")
+    assert [cfg.hint for cfg in ablate.settings("smoke", "hint", tried).values()] == ["answer", "none", "wrong"]
 
 
 def test_what_cannot_be_is_named_before_anything_runs():

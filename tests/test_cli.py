@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
-from heal_lib import cli, console, doctor, engines, reproduce
+from heal_lib import cli, console, doctor, embedded, engines, reproduce
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -44,7 +44,8 @@ def test_doctor_finds_models_fonts_and_the_device(monkeypatch):
     monkeypatch.setenv("DEVICE", "quantum")
     monkeypatch.setattr(doctor, "CHECKS", (doctor.models, doctor.fonts, doctor.torch))
     models, fonts, torch = doctor.examine()
-    assert models["ok"] and "teacher" in models["found"] and fonts["ok"] and not torch["ok"]
+    assert [found.split()[0] for found in models["found"].split(", ")] == [*embedded.SHIPPED] and models["ok"]
+    assert fonts["ok"] and not torch["ok"]
     monkeypatch.delenv("DEVICE")
     assert engines.device() in doctor.torch()
 
@@ -119,10 +120,10 @@ def test_a_run_is_summed_up_by_what_was_made_and_what_was_up_to_date(tmp_path, m
         "01_teacher_ceiling": {**facts, "finished": "2999-01-01T00:00:00+00:00"}}}))
     monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
     monkeypatch.setattr(reproduce, "command", lambda args: 0)
-    assert cli.main(["reproduce", "--scale", "smoke", "--only", "00", "01", "--json"]) == 0
+    assert cli.main(["reproduce", "--scale", "smoke", "--only", "00", "01", "02", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [(row["notebook"], row["status"]) for row in found["notebooks"]] == [
-        ("00_tour", "up to date"), ("01_teacher_ceiling", "made")]
+        ("00_tour", "up to date"), ("01_teacher_ceiling", "made"), ("02_gear", "missing")]
     assert found["folder"] == str(tmp_path) and found["scale"] == "smoke" and found["seconds"] >= 0
 
 
@@ -145,6 +146,11 @@ def test_show_says_how_to_make_the_page(tmp_path, monkeypatch, capsys):
     assert cli.main(["show", "smoke"]) == 2 and "--only 00_tour" in capsys.readouterr().err
     (tmp_path / "results" / "smoke").mkdir(parents=True)
     (tmp_path / "results" / "smoke" / "explorer.html").write_text("")
+    (tmp_path / "results" / "llm+window=0.5").mkdir()
+    (tmp_path / "results" / "llm+window=0.5" / "run.json").write_text("{}")
+    monkeypatch.setattr(console, "ROOT", tmp_path)
+    assert cli.main(["show", "llm+window=0.5"]) == 2
+    assert capsys.readouterr().err.endswith("--scale llm --only 08 with the settings of that run\n")
     opened = []
     monkeypatch.setattr(cli.webbrowser, "open", lambda address: opened.append(address) or True)
     assert cli.main(["show", "smoke"]) == 0 and opened[0].endswith("smoke/explorer.html")

@@ -192,6 +192,10 @@ def test_without_latex_the_command_says_what_to_install(folder, monkeypatch, cap
     monkeypatch.setattr(paper.shutil, "which", lambda name: None)
     assert paper.main(["demo"]) == 0
     assert "results/demo/paper/paper.tex" in (said := capsys.readouterr().out) and "apt-get install texlive" in said
+    shutil.rmtree(folder / "figures")
+    folder.rename(folder.with_name("demo+window=0.5"))
+    assert paper.main(["demo+window=0.5"]) == 0
+    assert "has none as PDF; run make reproduce with its settings\n" in capsys.readouterr().out
 
 
 def test_a_folder_without_tables_or_of_two_runs_is_refused(tmp_path, folder, monkeypatch, capsys):

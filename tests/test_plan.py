@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from heal_lib import embedded, plan, scales
 from heal_lib.plan import MODELS, PRESETS, Preset
@@ -119,6 +120,36 @@ def test_what_cannot_fit_is_refused_and_mended(capsys):
 def test_bad_input_is_one_line(capsys, arguments, message):
     assert plan.main(arguments) == 2
     assert capsys.readouterr().err.strip().startswith(f"heal: {message}")
+
+
+SHAPE = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "intermediate_size": 48}
+
+
+@pytest.mark.parametrize("kind, sizes, queries, keys, inner", [
+    ("qwen2", SHAPE, 32, 16, 48),  # no head_dim
+    ("gpt2", {"vocab_size": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}, 32, 32, 128),  # nor heads of keys
+    ("gemma3", {"text_config": {**SHAPE, "head_dim": 16}}, 64, 32, 48)])  # its sizes are its text model's
+def test_a_folder_s_model_is_planned_with_whatever_its_configuration_leaves_out(
+        tmp_path, capsys, kind, sizes, queries, keys, inner):
+    AutoConfig.for_model(kind, **sizes).save_pretrained(tmp_path)
+    name = str(tmp_path)
+    assert plan.cache_per_token(name) == 3 * keys * 2 * 2
+    assert plan.lora_parameters(name, 1) == 3 * (2 * (32 + queries) + 2 * (32 + keys) + 3 * (32 + inner))
+    assert plan.main(["--gpu", "24", "--teacher", name, "--student", name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sampling_gib"] < 1
+
+
+@pytest.mark.parametrize("config", [
+    {"model_type": "mamba"}, {"model_type": "t5"}, {"model_type": "qwen2", "hidden_size": "wide"},
+    {"model_type": "qwen2", "num_attention_heads": 0}, {"model_type": "no_such"}, {}, [],
+    {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}])
+def test_a_folder_that_cannot_be_planned_with_is_one_line(tmp_path, capsys, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert plan.main(["--gpu", "24", "--teacher", str(tmp_path), "--json"]) == 2
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said.startswith(f"{tmp_path}: its config.json is of no model to plan with (") and "\n" not in said
+    assert said.endswith("); choose one of " + ", ".join(MODELS) + ", or a local folder")
 
 
 def test_presets_name_known_models():

@@ -63,6 +63,21 @@ def test_a_failing_cell_stops_the_run_and_is_named(project, capsys, body, code, 
     assert left == ["02_gear.failed.ipynb"] and not (project / "results" / "s" / "run.json").exists()
 
 
+def test_the_user_s_own_variables_are_as_they_were_after_a_notebook(tmp_path, monkeypatch):
+    def stopped(*given, **settings):
+        seen.append((os.environ["HEAL_RESULTS"], os.environ["HEAL_EVENTS"]))
+        raise KeyboardInterrupt
+
+    seen = []
+    monkeypatch.setattr("papermill.execute_notebook", stopped)
+    monkeypatch.setenv("HEAL_RESULTS", "mine")
+    monkeypatch.delenv("HEAL_EVENTS", raising=False)
+    before = dict(os.environ)
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.execute(tmp_path / "00_tour.ipynb", tmp_path, {}, {"HEAL_RESULTS": "its", "HEAL_EVENTS": "own"})
+    assert seen == [("its", "own")] and dict(os.environ) == before
+
+
 def test_a_pool_of_workers_that_was_killed_between_notebooks_is_one_line(project, capsys, monkeypatch):
     monkeypatch.setenv("HEAL_POOL", str(project / "gone"))
     assert drive("--only", "01") == 2
@@ -192,6 +207,14 @@ def test_values_are_read_as_data_and_never_run():
     read = {"0.5": 0.5, "3": 3, "1/3": 1 / 3, "true": True, "None": None, "[1, 2]": [1, 2], "paths": "paths"}
     assert {text: notebooks.parse_value(text) for text in read} == read
     assert notebooks.parse_value("__import__('os')") == "__import__('os')"
+
+
+def test_a_choice_that_reads_like_none_is_that_choice_and_none_else_leaves_a_setting_alone():
+    known = {"06_ablations": {"hint": "None", "window": "None"}}
+    cfg, given = notebooks.settings("smoke", [["hint", "none"], ["window", "none"]], known)
+    assert cfg.hint == given["hint"] == "none" and cfg.window == 1 / 3
+    with pytest.raises(HealError, match="hint is 'None'; give answer, first_step, wrong or none"):
+        notebooks.settings("smoke", [["hint", "None"]], known)
 
 
 def test_a_folder_that_mixes_runs_is_refused_by_the_name_of_the_file(project, executed, monkeypatch):

@@ -25,6 +25,12 @@ def test_notebooks_that_were_not_run_are_named_with_the_mend(tmp_path):
         site.sources(tmp_path, tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["llm", "llm+n_test=50", "llm+0123456789ab"])
+def test_a_run_of_a_scale_with_other_settings_needs_the_notebooks_of_that_scale(tmp_path, name):
+    with pytest.raises(HealError, match="lacks 08_llm_single_gpu; run make reproduce"):
+        site.sources(tmp_path / name, tmp_path / "out")
+
+
 def test_a_figure_that_was_deleted_is_named_before_anything_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: True)
     (tmp_path / "demo").mkdir()
