@@ -72,6 +72,6 @@ def test_of_many_steps_those_of_largest_ratio_are_drawn_and_the_panel_says_how_m
     figures.ppl_against_u((upper, lower), u, ppl, np.arange(4000) < 5, 0.01, "paths")
     drawn = upper.lines[0].get_ydata()
     assert {50.0, 60.0} <= set(drawn) and figures.POINTS <= len(drawn) <= figures.POINTS + figures.LARGEST
-    assert f"genuine: {len(drawn)} of 3,995 steps drawn" in [text.get_text() for text in upper.texts]
-    assert "spurious: 5 steps" in [text.get_text() for text in lower.texts]
+    assert f"genuine steps:\n{len(drawn)} of 3,995" in [text.get_text() for text in upper.texts]
+    assert "spurious steps:\n5" in [text.get_text() for text in lower.texts]
     plt.close("all")

@@ -252,9 +252,9 @@ def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndar
         even = np.linspace(0, len(every) - 1, min(POINTS, len(every))).astype(int)
         rows = every[np.union1d(even, np.argsort(ppl[every] / (u[every] + eps))[-LARGEST:])]
         ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, **{**source_style(verdict), "linestyle": "none"})
-        drawn = f"{len(rows):,} of {len(every):,} steps drawn" if len(rows) < len(every) else f"{len(rows)} steps"
-        ax.text(0.03, 0.95, f"{verdict}: {drawn}", va="top", transform=ax.transAxes, fontsize="small",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        drawn = f"{len(rows):,} of {len(every):,}" if len(rows) < len(every) else f"{len(rows)}"
+        ax.text(0.03, 0.95, f"{verdict} steps:\n{drawn}", va="top", transform=ax.transAxes, fontsize="small",
+                in_layout=False, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         if len(u) == 0:
             continue
         ax.set(xscale="log", yscale="log", xlim=(0.7 * (u + eps).min(), 1.4 * (u + eps).max()),
