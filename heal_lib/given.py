@@ -50,10 +50,10 @@ def compared(filtered: Mapping[str, Sequence[dict[str, Any]]], unfiltered: Mappi
     every = [row for sources in methods for name in SOURCES["both"] for row in sources.get(name, ())]
     for benchmark in dict.fromkeys(_benchmark(row) for row in every):
         for source, names in SOURCES.items():
-            pair = [[row for name in names for row in sources.get(name, ()) if _benchmark(row) == benchmark]
-                    for sources in methods]
-            if any(pair):
-                lines.append([benchmark, source, *_line(*pair, n_boot)])
+            ours, theirs = ([row for name in names for row in sources.get(name, ()) if _benchmark(row) == benchmark]
+                            for sources in methods)
+            if ours or theirs:
+                lines.append([benchmark, source, *_line(ours, theirs, n_boot)])
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
