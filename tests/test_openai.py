@@ -1,7 +1,10 @@
 """The engine for OpenAI-compatible servers, against a real one on this machine around the embedded student."""
 
+import asyncio
 import importlib.util
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,6 +79,27 @@ def test_the_same_seeds_give_the_same_draws_as_here(server, local, prompts):
     assert there.drawn == sum(len(d.token_ids) for group in here for d in group)
     server.hides = ("token_ids", "usage")  # a server that tells the text only
     assert same(there.sample(prompts, 3, PARAMS, 5, ["a", "b"]), here)
+
+
+def test_a_notebook_s_cell_can_ask_which_runs_inside_an_event_loop(server, local, prompts):
+    async def cell():
+        return OpenAIEngine(local, server.url, "student").sample(prompts, 1, PARAMS, 5)
+
+    assert same(asyncio.run(cell()), local.sample(prompts, 1, PARAMS, 5))
+
+
+def test_who_is_interrupted_asks_for_nothing_more(server, local, prompts):
+    def interrupt():
+        while not server.asked:
+            time.sleep(0.001)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    there = OpenAIEngine(local, server.url, "student", concurrency=1)
+    with server.turn, pytest.raises(KeyboardInterrupt):  # somebody else's turn: the first request waits
+        threading.Thread(target=interrupt, daemon=True).start()
+        there.sample(prompts, 3, PARAMS, 5)
+    time.sleep(0.3)
+    assert len(server.asked) == 1
 
 
 def test_requests_that_wait_are_drawn_together_and_none_waits_for_ever(server, local, prompts, monkeypatch):

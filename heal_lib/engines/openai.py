@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -102,7 +103,7 @@ class OpenAIEngine(DrawnElsewhere):
         """See `DrawnElsewhere.answers`. Raises HealError where the server cannot be reached or answers nonsense."""
         asked = [self._request(prompt, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         known = _read(self.journal)
-        asyncio.run(self._ask([request for request in asked if hash_of(request) not in known], known))
+        _finish(self._ask([request for request in asked if hash_of(request) not in known], known))
         found = [known[hash_of(request)] for request in asked]
         return [Drawn(self._ids(one), one["finish_reason"] == "stop", one.get("entropy")) for one in found]
 
@@ -189,6 +190,22 @@ class OpenAIEngine(DrawnElsewhere):
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             with self.journal.open("ab", buffering=0) as file:  # a line in one piece: processes may share a journal
                 file.write(f"{json.dumps({'request': hash_of(request), 'answer': answer})}\n".encode())
+
+
+def _finish(work: Coroutine) -> None:
+    """Runs a coroutine in a thread of its own: a notebook's cell is run by an event loop, and a thread has but one. Who
+    is interrupted meanwhile asks for nothing more."""
+    loop = asyncio.new_event_loop()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            task = loop.create_task(work)
+            try:
+                pool.submit(loop.run_until_complete, task).result()
+            except BaseException:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+    finally:
+        loop.close()
 
 
 def _read(path: Path | None) -> dict:
