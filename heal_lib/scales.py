@@ -197,9 +197,9 @@ def get(name: str, /, **overrides: Any) -> Scale:
     if name not in SCALES:
         raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
     server = {key: overrides.pop(key, None) for key in SERVER}
-    overrides = {"backend": os.environ.get("BACKEND") or None, **overrides}
-    changes = {key: parse(key, value) for key, value in overrides.items() if _known(key) and value is not None}
-    scale = replace(SCALES[name], **changes)
+    given = {key: value for key, value in overrides.items() if _known(key) and value is not None}
+    usual = {"backend": os.environ["BACKEND"]} if os.environ.get("BACKEND") else {}
+    scale = replace(SCALES[name], **{key: parse(key, value) for key, value in {**usual, **given}.items()})
     _place(server, scale.engine)
     _check(scale)
     return scale

@@ -213,6 +213,7 @@ def test_the_variable_backend_chooses_what_trains_and_says_what_it_lacks(monkeyp
         scales.get("demo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert scales.get("demo", finetune="lora").results_dir.name == "demo+backend=unsloth+finetune=lora"
+    assert scales.get("demo", backend=None).backend == "unsloth" and scales.get("demo", backend="hf").backend == "hf"
 
 
 def test_a_folder_or_file_on_the_command_line_is_found_from_where_it_was_typed(tmp_path, monkeypatch):
