@@ -236,6 +236,9 @@ def _check(scale: Scale) -> None:
     how = backends.Finetune(scale.backend, scale.finetune, processes=scale.processes)
     if how not in (backends.Finetune(), backends.Finetune(method="lora")):  # the others may ask for a GPU
         backends.check(how)
+    if scale.batch_size % scale.processes:
+        raise HealError(f"batch_size is {scale.batch_size}; {scale.processes} processes cannot share it evenly; give "
+                        f"{scale.processes} or a multiple of it")
     here = [worlds.get(name) for name in scale.worlds]
     known = {difficulty for world in here for difficulty in world.difficulties}
     for difficulty in (*scale.difficulties, *scale.benchmarks):
