@@ -29,6 +29,7 @@ from heal_lib.files import default_root, hash_of
 if TYPE_CHECKING:  # who only wants to know a server's name waits for no torch
     from heal_lib.engines.hf import HFEngine
 
+VARIABLES = ("HEAL_LOGPROBS",)
 EXAMPLE = "such as http://localhost:8000/v1"
 
 
