@@ -200,21 +200,30 @@ def get(name: str, /, **overrides: Any) -> Scale:
     given = {key: value for key, value in overrides.items() if _known(key) and value is not None}
     usual = {"backend": os.environ["BACKEND"]} if os.environ.get("BACKEND") else {}
     scale = replace(SCALES[name], **{key: parse(key, value) for key, value in {**usual, **given}.items()})
-    _place(server, scale.engine)
+    _place(server, scale)
     _check(scale)
     return scale
 
 
-def _place(server: dict[str, Any], engine: str) -> None:
-    """Puts the parameters of SERVER into their variables. An address may hold a password: errors show none."""
-    for key, value in server.items():
-        if value is None:
-            continue
-        if engine != "openai":
-            raise HealError(f"{key} is for a server, and engine is '{engine}'; give engine openai too, or leave it out")
+def _place(server: dict[str, Any], scale: Scale) -> None:
+    """Puts the parameters of SERVER into their variables, unless one name would stand for several teachers. An address
+    may hold a password: errors show none."""
+    given = {key: value for key, value in server.items() if value is not None}
+    for key, value in given.items():
+        if scale.engine != "openai":
+            raise HealError(f"{key} is for a server, and engine is '{scale.engine}'; give engine openai too, or leave "
+                            "it out")
         if not isinstance(value, str) or not value.strip():
             raise HealError(f"{key} is no text; give {'http://localhost:8000/v1' if key == 'base_url' else 'a name'}")
-        os.environ[SERVER[key]] = value
+    name = given.get("teacher_name") or os.environ.get(SERVER["teacher_name"])
+    if scale.engine == "openai" and name:
+        from heal_lib import teacher
+
+        asked = list(dict.fromkeys(one.teacher for one in teacher.families(scale)))
+        if len(asked) > 1:
+            raise HealError(f"teacher_name is '{name}', and {scale.name} has {len(asked)} teachers ({', '.join(asked)})"
+                            f"; leave it and {SERVER['teacher_name']} out: each is asked for by its own name")
+    os.environ.update({SERVER[key]: value for key, value in given.items()})
 
 
 def _check(scale: Scale) -> None:

@@ -59,9 +59,11 @@ def journal(name: str) -> Path:
     return default_root() / "answers" / f"{embedded.model_hash(name)[:16]}.jsonl"
 
 
-def used(name: str) -> dict[str, int]:
-    """What servers were asked for a model, by the journal of this cache: answers, tokens of prompts, tokens drawn."""
-    costs = [answer.get("usage") or [0, 0] for answer in _read(journal(name)).values()]
+def used(*names: str) -> dict[str, int]:
+    """What servers were asked for these models, by the journals of this cache: answers, tokens of prompts, tokens
+    drawn."""
+    costs = [answer.get("usage") or [0, 0] for path in {journal(name) for name in names}
+             for answer in _read(path).values()]
     return {"answers": len(costs), "prompt_tokens": sum(p for p, _ in costs), "drawn_tokens": sum(d for _, d in costs)}
 
 
