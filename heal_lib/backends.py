@@ -44,8 +44,8 @@ def check(how: Finetune) -> None:
     if how.method == "qlora" and not torch.cuda.is_available():
         raise HealError("qlora needs a CUDA GPU, and this torch sees none; use lora or full")
     if how.processes > 1 and (how.backend, how.method) != ("hf", "full"):
-        raise HealError(f"{how.processes} processes train with backend hf and full; {how.backend} with {how.method} "
-                        "runs on one GPU")
+        raise HealError(f"{how.processes} processes train with backend hf and finetune full; {how.backend} with "
+                        f"{how.method} runs on one GPU")
 
 
 def load(base: str, how: Finetune, seed: int = 0) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -198,24 +198,33 @@ def get(name: str, /, **overrides: Any) -> Scale:
     if name not in SCALES:
         raise HealError(f"unknown scale '{name}'; choose one of {', '.join(SCALES)}")
     server = {key: overrides.pop(key, None) for key in SERVER}
-    overrides = {"backend": os.environ.get("BACKEND") or None, **overrides}
-    changes = {key: parse(key, value) for key, value in overrides.items() if _known(key) and value is not None}
-    scale = replace(SCALES[name], **changes)
-    _place(server, scale.engine)
+    given = {key: value for key, value in overrides.items() if _known(key) and value is not None}
+    usual = {"backend": os.environ["BACKEND"]} if os.environ.get("BACKEND") else {}
+    scale = replace(SCALES[name], **{key: parse(key, value) for key, value in {**usual, **given}.items()})
+    _place(server, scale)
     _check(scale)
     return scale
 
 
-def _place(server: dict[str, Any], engine: str) -> None:
-    """Puts the parameters of SERVER into their variables. An address may hold a password: errors show none."""
-    for key, value in server.items():
-        if value is None:
-            continue
-        if engine != "openai":
-            raise HealError(f"{key} is for a server, and engine is '{engine}'; give engine openai too, or leave it out")
+def _place(server: dict[str, Any], scale: Scale) -> None:
+    """Puts the parameters of SERVER into their variables, unless one name would stand for several teachers. An address
+    may hold a password: errors show none."""
+    given = {key: value for key, value in server.items() if value is not None}
+    for key, value in given.items():
+        if scale.engine != "openai":
+            raise HealError(f"{key} is for a server, and engine is '{scale.engine}'; give engine openai too, or leave "
+                            "it out")
         if not isinstance(value, str) or not value.strip():
             raise HealError(f"{key} is no text; give {'http://localhost:8000/v1' if key == 'base_url' else 'a name'}")
-        os.environ[SERVER[key]] = value
+    name = given.get("teacher_name") or os.environ.get(SERVER["teacher_name"])
+    if scale.engine == "openai" and name:
+        from heal_lib import teacher
+
+        asked = list(dict.fromkeys(one.teacher for one in teacher.families(scale)))
+        if len(asked) > 1:
+            raise HealError(f"teacher_name is '{name}', and {scale.name} has {len(asked)} teachers ({', '.join(asked)})"
+                            f"; leave it and {SERVER['teacher_name']} out: each is asked for by its own name")
+    os.environ.update({SERVER[key]: value for key, value in given.items()})
 
 
 def _check(scale: Scale) -> None:
@@ -237,6 +246,9 @@ def _check(scale: Scale) -> None:
     how = backends.Finetune(scale.backend, scale.finetune, processes=scale.processes)
     if how not in (backends.Finetune(), backends.Finetune(method="lora")):  # the others may ask for a GPU
         backends.check(how)
+    if scale.batch_size % scale.processes:
+        raise HealError(f"batch_size is {scale.batch_size}; {scale.processes} processes cannot share it evenly; give "
+                        f"{scale.processes} or a multiple of it")
     here = [worlds.get(name) for name in scale.worlds]
     known = {difficulty for world in here for difficulty in world.difficulties}
     for difficulty in (*scale.difficulties, *scale.benchmarks):

@@ -1,7 +1,7 @@
-"""A model behind OpenAI's completions protocol, on this machine only: what `-p engine openai` talks to, for rehearsals,
+"""Models behind OpenAI's completions protocol, on this machine only: what `-p engine openai` talks to, for rehearsals,
 tests and `make bench`. Like `vllm serve` it takes token ids and seeds, and tells token ids, usage and logprobs.
 
-    python -m heal_lib.serve teacher --port 8000"""
+    python -m heal_lib.serve teacher registers-teacher --port 8000"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -28,16 +29,18 @@ GATHER = 0.01  # seconds: answers to a batch bring the next requests, one after 
 
 
 class Server(ThreadingHTTPServer):
-    """engine: a local `HFEngine`; port 0 is any free one, see `url`. Requests that wait are worked on together.
+    """engine: a local `HFEngine`; port 0 is any free one, see `url`. Requests that wait are worked on together. models:
+    those that are asked for by these names; what is asked for by any other is `engine`.
 
     most: log-probabilities that it tells of a token, at most. `asked` keeps the requests."""
 
     daemon_threads: bool = True
     request_queue_size: int = 128
 
-    def __init__(self, engine: HFEngine, port: int = 0, most: int = 20):
+    def __init__(self, engine: HFEngine, port: int = 0, most: int = 20, models: Mapping[str, HFEngine] | None = None):
         super().__init__(("127.0.0.1", port), _Handler)
         self.engine: HFEngine = engine
+        self.models: Mapping[str, HFEngine] = models or {}
         self.most: int = most
         self.asked: list[dict[str, Any]] = []
         self.waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -57,7 +60,8 @@ class Server(ThreadingHTTPServer):
         params = SamplingParams(request["max_tokens"], request["temperature"], request.get("top_k", 0),
                                 request["top_p"])
         self.asked.append(request)
-        self.waiting.put((request, params, body := Future()))
+        how = self.models.get(request["model"], self.engine), params
+        self.waiting.put((request, how, body := Future()))
         with self.turn:  # whoever comes first answers all that wait
             taken = []
             if not body.done():
@@ -70,21 +74,22 @@ class Server(ThreadingHTTPServer):
         return 200, body.result()
 
     def _draw(self, taken: list[tuple]) -> None:
-        """Answers requests, those with the same parameters in one batch; an error goes to all that wait for it."""
-        for params in dict.fromkeys(params for _, params, _ in taken):
-            alike = [(request, body) for request, its, body in taken if its == params]
+        """Answers requests, those of a model with the same parameters in one batch; an error goes to all that wait for
+        it."""
+        for engine, params in dict.fromkeys(how for _, how, _ in taken):
+            alike = [(request, body) for request, how, body in taken if how == (engine, params)]
             try:
                 noise = [np.random.default_rng(request["seed"]).random(params.max_new_tokens) for request, _ in alike]
-                draws = self.engine._decode([request["prompt"] for request, _ in alike], 1, np.stack(noise), params)
+                draws = engine._decode([request["prompt"] for request, _ in alike], 1, np.stack(noise), params)
                 for (request, body), draw in zip(alike, draws, strict=True):
-                    body.set_result(self._body(request, draw))
+                    body.set_result(self._body(engine, request, draw))
             except Exception as error:
                 for _, body in alike:
                     if not body.done():
                         body.set_exception(error)
 
-    def _body(self, request: dict, draw: Sample) -> dict:
-        told = self._logprobs(request, draw.token_ids) if request.get("logprobs") else None
+    def _body(self, engine: HFEngine, request: dict, draw: Sample) -> dict:
+        told = self._logprobs(engine, request, draw.token_ids) if request.get("logprobs") else None
         choice = {"index": 0, "text": draw.text, "finish_reason": "stop" if draw.finished else "length",
                   "logprobs": told, "token_ids": draw.token_ids}
         usage = {"prompt_tokens": len(request["prompt"]), "completion_tokens": len(draw.token_ids)}
@@ -93,10 +98,10 @@ class Server(ThreadingHTTPServer):
                 "usage": usage}
 
     @torch.inference_mode()
-    def _logprobs(self, request, ids) -> dict:
+    def _logprobs(self, engine, request, ids) -> dict:
         """The largest raw log-probabilities at each token drawn."""
         read = torch.tensor([[*request["prompt"], *ids]])
-        logp = torch.log_softmax(self.engine.model(read).logits[0, len(request["prompt"]) - 1 : -1].float(), -1)
+        logp = torch.log_softmax(engine.model(read).logits[0, len(request["prompt"]) - 1 : -1].float(), -1)
         top, which = logp.topk(min(request["logprobs"], self.most, logp.shape[-1]))
         rows = [{f"token_id:{i}": p for i, p in zip(names, row, strict=True)}
                 for names, row in zip(which.tolist(), top.tolist(), strict=True)]
@@ -124,13 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serves a model until it is interrupted."""
+    """Serves models until it is interrupted."""
     parser = console.Parser("serve", __doc__.splitlines()[0])
-    parser.add_argument("model", help="a shipped model's name, or a folder")
+    parser.add_argument("model", nargs="+", help="a shipped model's name, or a folder")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args(argv)
-    server = Server(HFEngine(*embedded.load(args.model)), args.port, most=10**6)
-    print(f"{args.model} is at {server.url}; Ctrl-C ends it", flush=True)
+    models = {name: HFEngine(*embedded.load(name)) for name in args.model}
+    server = Server(models[args.model[0]], args.port, most=10**6, models=models)
+    print(f"{', '.join(models)} at {server.url}; Ctrl-C ends it", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -112,6 +112,17 @@ def test_a_server_draws_for_the_teacher_alone_and_its_draws_have_keys_of_their_o
     assert found["hf"][0].by == found["ray"][0].by == found["openai"][1].by != found["openai"][0].by
 
 
+@pytest.mark.parametrize("kind, name, value", [
+    ("openai", "HEAL_LOGPROBS", "1"), ("vllm", "HEAL_VLLM", '{"dtype": "half"}')])
+def test_a_variable_that_changes_what_an_engine_draws_changes_its_key_and_no_other(monkeypatch, kind, name, value):
+    monkeypatch.delenv(name, raising=False)
+    usual = {each: choose.key(each) for each in choose.names()}
+    monkeypatch.setenv(name, value)
+    assert {each for each, key in usual.items() if choose.key(each) != key} == {kind}
+    monkeypatch.setenv(name, "")
+    assert {each: choose.key(each) for each in usual} == usual
+
+
 # --- vocabularies
 def speaker(words):
     return types.SimpleNamespace(vocabulary=words, prompt=lambda text: [1], encode=lambda text: [len(text)],

@@ -1,11 +1,17 @@
-"""The script for Slurm, with stand-ins for Slurm's commands: what it starts where, and when it gives up."""
+"""The commands for larger machines, as far as the driver reads them; the script for Slurm, with stand-ins for Slurm's
+commands: what it starts where, and when it gives up."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
+from unittest import mock
 
 import pytest
 
+from heal_lib import notebooks, reproduce
+from heal_lib.engines import choose
 from heal_lib.files import ROOT
 
 SCRIPT = ROOT / "docs" / "slurm.sh"
@@ -47,6 +53,29 @@ def test_one_node_is_a_cluster_too_and_a_node_that_stays_away_is_named(tmp_path)
     assert done.returncode == 0 and log.count("srun") == 1 and "reproduce --scale smoke" in log
     done, log = run(tmp_path, 3, 2)
     assert done.returncode == 2 and "heal: 2 of 3 nodes joined" in done.stderr and log.count("reproduce") == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/machines.md"])
+def test_every_command_that_a_page_gives_is_taken(page, monkeypatch):
+    import torch
+
+    taken, flags = [], {"SCALE": "--scale", "GPU_PRESET": "--gpu-preset"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(choose, "check", lambda kind: choose.names().index(kind))
+    monkeypatch.setattr(reproduce, "Run", lambda scale, paths, pairs: mock.MagicMock(
+        cfg=taken.append(notebooks.settings(scale, pairs, {path.stem: notebooks.declared(path) for path in paths}))))
+    monkeypatch.setattr(reproduce, "alone", lambda folder: mock.MagicMock())
+    text = (ROOT / page).read_text(encoding="utf-8").partition("<!-- results:begin -->")[0]
+    found = re.findall(r"`([^`]*make reproduce[^`]*|sbatch[^`]*)`", text)
+    for command in found:
+        variables, words = re.match(r"((?:\w+=\S* )*)(?:make reproduce|sbatch .*slurm.sh)(.*)", command).groups()
+        words = shlex.split(words)
+        given = dict(word.split("=", 1) for word in words) if "make" in command else {"ARGS": shlex.join(words)}
+        line = [part for name, flag in flags.items() if name in given for part in (flag, given[name])]
+        with mock.patch.dict(os.environ, dict(word.split("=", 1) for word in variables.split())):
+            os.environ.pop("HEAL_SERVED_MODEL", None)
+            assert reproduce.main([*line, *shlex.split(given.get("ARGS", ""))]) == 0, command
+    assert len(taken) == len(found) > 2
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")

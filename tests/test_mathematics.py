@@ -131,6 +131,16 @@ def test_a_file_of_another_kind_is_named(tmp_path, name, content):
         load(Source(str(tmp_path / name)))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_line_ends_end_a_row(tmp_path, end):
+    rows = [{"problem": f"1{odd}+ 1?", "answer": "2"} for odd in "\u2028\u2029\x85\f\v\x1c "]
+    lines = {"csv": ["problem,answer", *(",".join(row.values()) for row in rows)],
+             "jsonl": [json.dumps(row, ensure_ascii=False) for row in rows]}
+    for kind, written in lines.items():
+        (tmp_path / f"a.{kind}").write_bytes(end.join([*written, ""]).encode())
+        assert load(Source(str(tmp_path / f"a.{kind}"))) == [(row["problem"], "2") for row in rows]
+
+
 def test_a_file_is_read_as_it_is_written(tmp_path):
     (tmp_path / "a.csv").write_text('problem,answer,Year\n"1, 2\nor 3?",0.00000025,2050\n2?,007,\nNA,1.50,x\n')
     assert load(Source(str(tmp_path / "a.csv"))) == [("1, 2\nor 3?", "0.00000025"), ("2?", "007"), ("NA", "1.50")]

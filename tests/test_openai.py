@@ -1,7 +1,10 @@
 """The engine for OpenAI-compatible servers, against a real one on this machine around the embedded student."""
 
+import asyncio
 import importlib.util
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,6 +79,27 @@ def test_the_same_seeds_give_the_same_draws_as_here(server, local, prompts):
     assert there.drawn == sum(len(d.token_ids) for group in here for d in group)
     server.hides = ("token_ids", "usage")  # a server that tells the text only
     assert same(there.sample(prompts, 3, PARAMS, 5, ["a", "b"]), here)
+
+
+def test_a_notebook_s_cell_can_ask_which_runs_inside_an_event_loop(server, local, prompts):
+    async def cell():
+        return OpenAIEngine(local, server.url, "student").sample(prompts, 1, PARAMS, 5)
+
+    assert same(asyncio.run(cell()), local.sample(prompts, 1, PARAMS, 5))
+
+
+def test_who_is_interrupted_asks_for_nothing_more(server, local, prompts):
+    def interrupt():
+        while not server.asked:
+            time.sleep(0.001)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    there = OpenAIEngine(local, server.url, "student", concurrency=1)
+    with server.turn, pytest.raises(KeyboardInterrupt):  # somebody else's turn: the first request waits
+        threading.Thread(target=interrupt, daemon=True).start()
+        there.sample(prompts, 3, PARAMS, 5)
+    time.sleep(0.3)
+    assert len(server.asked) == 1
 
 
 def test_requests_that_wait_are_drawn_together_and_none_waits_for_ever(server, local, prompts, monkeypatch):
@@ -191,16 +215,17 @@ def test_an_address_is_shown_without_its_password():
 def test_a_notebook_sets_the_server_and_its_model_and_no_scale_holds_them(monkeypatch):
     monkeypatch.setenv("OPENAI_BASE_URL", "")
     monkeypatch.setenv("HEAL_SERVED_MODEL", "")
-    cfg = scales.get("smoke", engine="openai", base_url="http://me:hunter2@host/v1", teacher_name="big")
+    there = {"engine": "openai", "worlds": ["equations"]}
+    cfg = scales.get("smoke", **there, base_url="http://me:hunter2@host/v1", teacher_name="big")
     assert os.environ["OPENAI_BASE_URL"] == "http://me:hunter2@host/v1" and openai.served("teacher") == "big"
-    assert cfg == scales.get("smoke", engine="openai") and "host" not in repr(cfg) + str(cfg.results_dir)
+    assert cfg == scales.get("smoke", **there) and "host" not in repr(cfg) + str(cfg.results_dir)
     one = teacher.drawing(cfg)["engine"].by
     monkeypatch.setenv("HEAL_SERVED_MODEL", "other")
     assert teacher.drawing(cfg)["engine"].by != one and "hunter2" not in one
     with pytest.raises(HealError, match="base_url is for a server, and engine is 'hf'"):
         scales.get("smoke", base_url="http://host/v1")
     with pytest.raises(HealError, match="teacher_name is no text"):
-        scales.get("smoke", engine="openai", teacher_name=["big"])
+        scales.get("smoke", **there, teacher_name=["big"])
 
 
 def test_the_driver_injects_no_address_and_refuses_a_saved_one(monkeypatch):
@@ -208,12 +233,12 @@ def test_the_driver_injects_no_address_and_refuses_a_saved_one(monkeypatch):
     monkeypatch.setenv("HEAL_SERVED_MODEL", "")
     known = {"05_main": {"scale": "'demo'", "engine": "None", "base_url": "None", "teacher_name": "None"}}
     pairs = [("engine", "openai"), ("base_url", "http://me:hunter2@host/v1"), ("teacher_name", "big")]
-    cfg, given = notebooks.settings("smoke", pairs, known)
+    cfg, given = notebooks.settings("llm", pairs, known)
     assert given == {"engine": "openai"} and cfg.changed == {"engine": "openai"}
     assert os.environ["OPENAI_BASE_URL"] == "http://me:hunter2@host/v1"
     known["05_main"]["base_url"] = "'http://me:hunter2@host/v1'"
     with pytest.raises(HealError, match="parameters cell sets base_url") as error:
-        notebooks.settings("smoke", pairs, known)
+        notebooks.settings("llm", pairs, known)
     assert "hunter2" not in str(error.value)
 
 

@@ -145,6 +145,8 @@ def test_sizes_of_the_sweep_are_sizes_of_models():
     ("smoke", {"pure_lambda": 3, "pure_rule": "quantile"}, "pure_lambda is 3.0; give a share dropped, 0 to 1"),
     ("smoke", {"eligible_max_correct": 11}, "eligible_max_correct is 11; give at most n_samples, which is 10"),
     ("smoke", {"hint": "first_step", "worlds": ["math"]}, "the world math has no derivations"),
+    ("llm", {"processes": 8}, "8 processes train with backend hf and finetune full; hf with lora runs on one GPU"),
+    ("llm", {"processes": 8, "finetune": "full"}, "batch_size is 4; 8 processes cannot share it evenly; give 8"),
 ])
 def test_what_does_not_fit_together_is_refused(name, overrides, words):
     with pytest.raises(HealError) as caught:
@@ -213,6 +215,7 @@ def test_the_variable_backend_chooses_what_trains_and_says_what_it_lacks(monkeyp
         scales.get("demo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert scales.get("demo", finetune="lora").results_dir.name == "demo+backend=unsloth+finetune=lora"
+    assert scales.get("demo", backend=None).backend == "unsloth" and scales.get("demo", backend="hf").backend == "hf"
 
 
 def test_a_folder_or_file_on_the_command_line_is_found_from_where_it_was_typed(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
     build(name)   the engine around a model
     check()       raises HealError where it cannot run; may be missing
+    VARIABLES     the environment's that change what it draws or tells; may be missing
     LIKE_HF       true where its draws are those of hf, so that both share what is cached; may be missing
 
 What says where a server or a cluster is stays in the environment: no cache key, result or notebook holds it."""
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import pkgutil
 from types import ModuleType
 
@@ -17,6 +19,7 @@ from heal_lib import embedded, engines
 from heal_lib.codehash import code_hash
 from heal_lib.engines import Engine
 from heal_lib.errors import HealError
+from heal_lib.files import hash_of
 
 
 def names() -> list[str]:
@@ -35,7 +38,10 @@ def check(kind: str) -> None:
 
 def key(kind: str) -> str:
     """What stands for an engine among the things that determine its draws: the same where they are those of hf."""
-    return "hf" if kind == "hf" or getattr(_module(kind), "LIKE_HF", False) else code_hash(_module(kind).__name__)
+    if kind == "hf" or getattr(_module(kind), "LIKE_HF", False):
+        return "hf"
+    told = [os.environ.get(name) or None for name in getattr(_module(kind), "VARIABLES", ())]
+    return hash_of([code_hash(_module(kind).__name__), *told])
 
 
 @functools.cache

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -28,6 +29,7 @@ from heal_lib.files import default_root, hash_of
 if TYPE_CHECKING:  # who only wants to know a server's name waits for no torch
     from heal_lib.engines.hf import HFEngine
 
+VARIABLES = ("HEAL_LOGPROBS",)
 EXAMPLE = "such as http://localhost:8000/v1"
 
 
@@ -57,9 +59,11 @@ def journal(name: str) -> Path:
     return default_root() / "answers" / f"{embedded.model_hash(name)[:16]}.jsonl"
 
 
-def used(name: str) -> dict[str, int]:
-    """What servers were asked for a model, by the journal of this cache: answers, tokens of prompts, tokens drawn."""
-    costs = [answer.get("usage") or [0, 0] for answer in _read(journal(name)).values()]
+def used(*names: str) -> dict[str, int]:
+    """What servers were asked for these models, by the journals of this cache: answers, tokens of prompts, tokens
+    drawn."""
+    costs = [answer.get("usage") or [0, 0] for path in {journal(name) for name in names}
+             for answer in _read(path).values()]
     return {"answers": len(costs), "prompt_tokens": sum(p for p, _ in costs), "drawn_tokens": sum(d for _, d in costs)}
 
 
@@ -102,7 +106,7 @@ class OpenAIEngine(DrawnElsewhere):
         """See `DrawnElsewhere.answers`. Raises HealError where the server cannot be reached or answers nonsense."""
         asked = [self._request(prompt, params, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
         known = _read(self.journal)
-        asyncio.run(self._ask([request for request in asked if hash_of(request) not in known], known))
+        _finish(self._ask([request for request in asked if hash_of(request) not in known], known))
         found = [known[hash_of(request)] for request in asked]
         return [Drawn(self._ids(one), one["finish_reason"] == "stop", one.get("entropy")) for one in found]
 
@@ -189,6 +193,22 @@ class OpenAIEngine(DrawnElsewhere):
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             with self.journal.open("ab", buffering=0) as file:  # a line in one piece: processes may share a journal
                 file.write(f"{json.dumps({'request': hash_of(request), 'answer': answer})}\n".encode())
+
+
+def _finish(work: Coroutine) -> None:
+    """Runs a coroutine in a thread of its own: a notebook's cell is run by an event loop, and a thread has but one. Who
+    is interrupted meanwhile asks for nothing more."""
+    loop = asyncio.new_event_loop()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            task = loop.create_task(work)
+            try:
+                pool.submit(loop.run_until_complete, task).result()
+            except BaseException:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+    finally:
+        loop.close()
 
 
 def _read(path: Path | None) -> dict:

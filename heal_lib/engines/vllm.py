@@ -19,6 +19,8 @@ from heal_lib.engines.elsewhere import Drawn, DrawnElsewhere, whole_entropy
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 
+VARIABLES = ("HEAL_VLLM",)
+
 
 def check() -> None:
     """Raises HealError where it cannot run."""

@@ -10,6 +10,7 @@ A difficulty is a data set; the distil sets are cleaned of whatever the benchmar
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import unicodedata
@@ -221,11 +222,11 @@ def _file_rows(path: Path) -> list[dict]:
             return pyarrow.parquet.read_table(path).to_pylist()
         text = path.read_text("utf-8-sig")
         if path.suffix == ".csv":
-            return list(csv.DictReader(text.splitlines(keepends=True)))
+            return list(csv.DictReader(io.StringIO(text, newline="")))
         if text.lstrip().startswith("["):
             rows = json.loads(text, parse_float=str)
         else:
-            rows = [json.loads(line, parse_float=str) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line, parse_float=str) for line in text.split("\n") if line.strip()]
     except (ValueError, OSError, csv.Error) as error:
         raise HealError(f"{path}: cannot be read ({str(error).splitlines()[0][:120]}); "
                         "is it a file of the kind that its name says?") from None
