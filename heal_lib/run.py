@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from heal_lib import embedded, notebooks, provenance, scales, workers
 from heal_lib.codehash import code_hash
+from heal_lib.engines import choose
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error, file_hash, hash_of, read_json, write_json
 from heal_lib.places import PACKAGE, check_folder, default_root
@@ -114,7 +115,8 @@ class Run:
         self.record["from_nothing"] = _from_nothing(last, scale) if here else None
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
-        served = [os.environ.get(scales.SERVER["teacher_name"])] if cfg.engine == "openai" else []
+        by = choose.key(cfg.engine)
+        served = [] if by == "hf" else [by, os.environ.get(scales.SERVER["teacher_name"])]
         self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"], *served])[:16]
 
     def parameters(self, name: str) -> dict[str, Any]:
