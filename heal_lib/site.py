@@ -23,6 +23,7 @@ from heal_lib.files import ROOT
 WIDE = 720  # pixels across: a figure of two columns, which has to scroll on a phone, and none of one column
 UNSEEN = "# shown by the cell above"  # MyST-NB leaves out cells without code, whatever their outputs
 INTRO_ENDS = "## Two commands"
+SHOWN = re.compile(r"(!?)\[([^\]]*)\]\(\.\./results/demo/([^)]*)\)")  # what docs/ shows of the committed results
 OTHERS = re.compile(r"\[([^\]\n]*)\]\((?:results|\.\./\.\.)/llm/[^)]*\)")  # links to results of another scale
 
 
@@ -38,7 +39,8 @@ def sources(results: Path, folder: Path) -> None:
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; {console.again(results.name)}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
     for page in folder.glob("*.md"):  # in the repository they show what is committed, here what this site has
-        page.write_text(page.read_text(encoding="utf-8").replace("](../results/demo/", "]("), encoding="utf-8")
+        page.write_text(SHOWN.sub(lambda found: _shown(results, *found.groups()), page.read_text(encoding="utf-8")),
+                        encoding="utf-8")
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))
@@ -54,6 +56,12 @@ def sources(results: Path, folder: Path) -> None:
     if (explorer := results / "explorer.html").exists():
         shutil.copy(explorer, folder / "extra")
     (folder / "index.md").write_text(landing(results, names, explorer.exists()), encoding="utf-8")
+
+
+def _shown(results: Path, figure: str, words: str, file: str) -> str:
+    """A link of docs/ into the committed results as one into this site; a figure that this has not is left out, and of
+    another link the words stay."""
+    return f"{figure}[{words}]({file})" if (results / file).is_file() else "" if figure else words
 
 
 def _dressed(notebook):
@@ -103,7 +111,9 @@ def landing(results: Path, names: list[str], explorer: bool) -> str:
     where = [f"[The method in ten minutes](ten_minutes.md), then the [tour](notebooks/{names[0]}.ipynb)."]
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
-    block = report.block(results).replace(f"](results/{results.name}/", "](")
+    block = f"What was found stands in [the notebook](notebooks/{names[0]}.ipynb)."
+    if (results / "tables" / "main_results.csv").is_file():  # which scale llm has not
+        block = report.block(results).replace(f"](results/{results.name}/", "](")
     block = OTHERS.sub(r"\1", re.sub(r" \| \[page\]\(\S+\)", " | ", block))  # the notebook's link leads there
     books = [f"notebooks/{name}" for name in names]
     toc = ["ten_minutes", *books, "method", "own", "machines", "limits", "contributing", "api"]

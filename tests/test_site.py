@@ -31,6 +31,15 @@ def test_a_run_of_a_scale_with_other_settings_needs_the_notebooks_of_that_scale(
         site.sources(tmp_path / name, tmp_path / "out")
 
 
+def test_a_site_of_scale_llm_links_only_to_what_it_has(tmp_path):
+    site.sources(ROOT / "results" / "llm", tmp_path / "out")
+    minutes, first = ((tmp_path / "out" / f"{name}.md").read_text() for name in ("ten_minutes", "index"))
+    assert "![" not in minutes and "More in 01." in minutes and "notebooks/" not in minutes and "demo/" not in minutes
+    assert "stands in [the notebook](notebooks/08_llm_single_gpu.ipynb)" in first and "No results" not in first
+    site.sources(DEMO, tmp_path / "demo")
+    assert (tmp_path / "demo" / "ten_minutes.md").read_text().count("](figures/") == 4
+
+
 def test_a_figure_that_was_deleted_is_named_before_anything_is_built(tmp_path, monkeypatch):
     monkeypatch.setattr(site.importlib.util, "find_spec", lambda name: True)
     (tmp_path / "demo").mkdir()
