@@ -142,9 +142,9 @@ SCALES = {
                   learning_rates=(2.5e-3, 5e-3, 1e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),
-    # A pretrained model (`make smollm`) on some hundred problems, hours of two cores; with -p n_distil 10 a third of them.
-    # With more time: -p n_test 50 -p k_eval 4 -p seeds '[0,1,2]' -p train_tokens 60000. For larger models, `plan.preset`
-    # replaces most of it.
+    # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
+    # them. With more time: -p n_test 50 -p k_eval 4 -p seeds '[0,1,2]' -p train_tokens 60000. For larger models,
+    # `plan.preset` replaces most of it.
     "llm": Scale("llm", teacher="smollm2-135m-instruct", student="smollm2-135m-instruct", worlds=("stories",),
                  difficulties=("one", "two", "three"), benchmarks=("one", "two", "three"), n_distil=34, n_hinted=10,
                  n_failed=2, n_candidates=5, n_test=20, k_eval=2, n_development=10, seeds=(0, 1), temperature=0.7,
