@@ -117,11 +117,14 @@ def test_cut_rules_by_hand():
     assert cut_position("entropy", h, window_unit="tokens", step_lengths=[9] + [1] * 11) == 0
     for rule in CUT_RULES:
         assert cut_position(rule, [1.0], rng=np.random.default_rng(0), at=0) == 0
+        whole = 0 if rule == "start" else 1  # of two steps the second may be the breakpoint
+        assert cut_position(rule, [1.0, 2.0], rng=np.random.default_rng(0), at=1, backoff=0) == whole
 
 
 def test_rules_that_are_given_a_break():
     h = [9, 1, 4, 5] + [0] * 8  # 12 steps; GEAR itself would keep 1
-    assert [cut_position("oracle", h, at=i) for i in (0, 3, 11, None)] == [0, 3, 11, 11]  # what stands before the break
+    # what stands before the break
+    assert [cut_position("oracle", h, at=i) for i in (0, 3, 11, 30, None)] == [0, 3, 11, 11, 11]
     assert cut_position("oracle", h, at=5, backoff=2) == 5
     for rule in ("fixed", "permuted"):
         assert [cut_position(rule, h, at=i) for i in (None, 1, 4, 30)] == [0, 0, 3, 10]  # one step back

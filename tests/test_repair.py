@@ -46,6 +46,39 @@ def engine(scripted):
     return scripted(lambda prompt, key, j: REST)
 
 
+# --- which texts are repaired
+
+def pool(*right_of):
+    """Samples of problems a, b, ..: (right ones, all) of each."""
+    rows = [{**BASE, "problem_id": name, "sample": i, "token_ids": [i], "entropy": [1.0], "text": f"{name}{i}",
+             "correct": i < right} for name, (right, n) in zip("abcd", right_of, strict=False) for i in range(n)]
+    return to_dataset(rows)
+
+
+def test_failed_texts_of_eligible_problems_are_chosen_by_the_seed():
+    samples = pool((1, 4), (2, 4), (0, 6), (3, 3))
+    for n_failed in (1, 2, 9):
+        chosen = gear.failed(samples, n_failed, max_correct=1, seed=0)
+        assert {name: len(rows) for name, rows in chosen.items()} == {"a": min(3, n_failed), "c": min(6, n_failed)}
+        assert all(row["problem_id"] == name and not row["correct"] for name, rows in chosen.items() for row in rows)
+    assert set(gear.failed(samples, 1, max_correct=0, seed=0)) == {"c"}
+    picks = {tuple(row["sample"] for row in gear.failed(samples, 2, 1, seed)["c"]) for seed in (0, 0, 1, 2, 3)}
+    assert 1 < len(picks) <= 4
+
+
+def test_the_stage_repairs_what_is_chosen_as_its_settings_say(engine, monkeypatch):
+    monkeypatch.setattr(gear.sampling, "watched", lambda model, kind: engine)
+    text = failed(engine, entropy=surge_at(2))
+    settings = {"max_new_tokens": None, "temperature": 0.7, "top_p": 0.9}
+    how = {"world": "equations", "rule": "entropy", "n_failed": 2, "n_candidates": 3, "max_correct": 1, "model": "m",
+           "engine": "hf", "settings": settings, "seed": 5, "hint": "answer"}
+    found = gear.repairs(pool=to_dataset([text, {**text, "sample": 5, "correct": True}]), **how)
+    by_hand = gear.repair(engine, WORLD, [text], n_candidates=3, seed=5,
+                          params=SamplingParams(WORLD.longest("hard"), 0.7, top_p=0.9))
+    assert found.to_list() == to_dataset(by_hand).to_list() and len(found) == 3
+    assert len(gear.repairs(pool=pool((2, 4)), **how)) == 0
+
+
 # --- the cut
 
 @pytest.mark.parametrize("surge, backoff, stay", [(1, 1, 0), (2, 1, 1), (2, 0, 2), (2, 2, 0), (1, 0, 1)])
