@@ -160,6 +160,8 @@ def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
     assert sorted(path.name for path in (tmp_path / "per_sample").iterdir()) == ["heal.parquet", "sft-rs.parquet"]
     kept = pd.read_parquet(tmp_path / "per_sample" / "heal.parquet")
     assert list(kept.columns) == evaluation.SAMPLE and len(kept) == 16
+    order = kept[["seed", "benchmark", "problem_id", "sample"]].to_records(index=False).tolist()
+    assert order == sorted(order) and order[0][0] == 0
     table = evaluation.results_table(samples, temperature=1.0, n_boot=10)
     cell = table[(table["method"] == "heal") & (table["metric"] == "avg@2")]["mean"].item()
     assert kept["correct"].mean() == pytest.approx(cell)

@@ -59,6 +59,8 @@ def test_a_world_knows_its_difficulties_and_how_long_a_sample_may_be(name, level
     world = worlds.get(name)
     assert world.knows(level) and not world.knows("impossible")
     assert world.longest(level) == world.max_new_tokens[level] > 20
+    assert level in world.levels("test") and world.fact_right("facts", "3+4=7", "3+4=7")
+    assert not world.fact_right("facts", "3+4=7", "3+4=8")
 
 
 # --- the answers that a problem might have

@@ -121,6 +121,7 @@ def test_bootstrap_refuses():
             bootstrap_mean(bad)
     with pytest.raises(HealError, match="n_boot"):
         bootstrap_mean([1, 2], n_boot=0)
+    assert bootstrap_mean([1, 2], n_boot=1)[0] == 1.5
     with pytest.raises(HealError, match="shapes"):
         paired_bootstrap([1, 2], [1, 2, 3])
     with pytest.raises(HealError, match="shapes"):
