@@ -29,7 +29,8 @@ class Method:
     base: str | Callable[..., Any] = "correct"  # what Base holds; see `_base`
     hint: bool = False  # hinted samples, for problems below the share correct
     cut: str | None = None  # GEAR's cut rule, or None for no repair
-    filter: str | None = None  # of hints and repairs: pure | pure+ | nll | entropy | regex | random | oracle | None
+    # of hints and repairs: pure | pure+ | nll | entropy | regex | random | oracle | oracle-share | None
+    filter: str | None = None
     order: str = "mixed"
     restart: bool = True  # a learning-rate schedule for each stage, rather than one for all
     loss: str = "tokens"  # or "logits": the teacher's distribution at each of them
@@ -79,6 +80,8 @@ METHODS = {
     "heal-pure-plus": _heal("PURE: pure+ instead", filter="pure+"),
     "heal-regex": _heal("PURE: a regular expression for the shortcut instead", filter="regex"),
     "heal-oracle": _heal("PURE: the oracle instead", filter="oracle"),
+    "heal-oracle-share": _heal("PURE: the oracle instead, dropping as many", filter="oracle-share"),
+    "heal-drop-more": _heal("PURE: two fifths dropped", switches=(("pure_rule", "quantile"), ("pure_lambda", 0.4))),
     "heal-reversed": _heal("PACE: reversed stages", order="reversed"),
     "heal-interleaved": _heal("PACE: interleaved, sources weighted alike", order="interleaved"),
     "heal-one-schedule": _heal("PACE: one learning-rate schedule", restart=False),
@@ -96,7 +99,7 @@ POSITIONS = ("heal-random-cut", "heal-fixed-cut", "heal-permuted-cut")
 CUTS = ("heal", *POSITIONS, "heal-middle-cut", "heal-value-cut", "heal-start-cut", "heal-oracle-cut", "heal-backoff-0",
         "heal-backoff-2", "heal-window-half", "heal-window-all", "heal-first-step")
 FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy", "heal-pure-plus", "heal-regex",
-           "heal-oracle")
+           "heal-oracle", "heal-oracle-share", "heal-drop-more")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 # Variants of a part, which say something only where cut, hint and filter can be told apart.
@@ -226,13 +229,15 @@ def _answer(row: dict, writer) -> dict:
 
 def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict]:
     """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]. The oracle drops what
-    is spurious, a regular expression what it finds, however many."""
+    is spurious, a regular expression what it finds, however many; "oracle-share" drops that share, spurious rows first.
+    """
     if not rows or how == "oracle":
         return [row for row in rows if row["genuine"]]
     if how == "regex":
         return [row for row, found in zip(rows, surface(rows), strict=True) if not found]
-    if how == "random":
+    if how in ("random", "oracle-share"):
         scores = np.random.default_rng(seed_of(seed, "drop", which)).random(len(rows))
+        scores += [how == "oracle-share" and not row["genuine"] for row in rows]
     else:
         scores = anomalies([readings[_id(row)] for row in rows], how, settings)
     kept = pure.keep(scores, settings["pure_lambda"], settings["pure_rule"], pools=[row["problem_id"] for row in rows])
@@ -257,7 +262,8 @@ def anomalies(readings: Iterable[dict[str, Any]], how: str, settings: Mapping[st
         return np.array([np.mean(r["nll"]) for r in readings])
     if how == "entropy":
         return np.array([r["entropy"] for r in readings])
-    raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, regex, random or oracle")
+    raise HealError(f"unknown filter '{how}'; choose pure, pure+, nll, entropy, regex, random, oracle or "
+                    "oracle-share")
 
 
 def capped(rows: Iterable[dict[str, Any]], cap: int, seed: int) -> list[dict[str, Any]]:

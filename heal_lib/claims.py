@@ -28,7 +28,7 @@ FAMILIES = {
     "the teacher": ("teacher",),
     "other rivals": ("star", "star-pure", "limo", "paced", "answers", "logits"),
     "GEAR": ("heal-no-gear", *POSITIONS, "heal-start-cut"),
-    "PURE": ("heal-no-pure", "heal-nll", "heal-oracle"),
+    "PURE": ("heal-no-pure", "heal-nll", "heal-oracle", "heal-oracle-share"),
     "PACE": ("heal-no-pace",),
 }
 
@@ -81,6 +81,7 @@ CLAIMS = (
     Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",), JUDGE),
     Claim("PURE, which drops a fixed share, beats dropping all that the oracle calls spurious", "ablations",
           ("heal-oracle",), JUDGE),
+    Claim("... and beats an oracle that drops as many", "ablations", ("heal-oracle-share",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",)),
 )

@@ -115,15 +115,28 @@ def test_a_text_counts_once_for_its_problem(says):
 def test_filters_drop_what_they_say(says):
     run = Experiment(micro(per_problem_cap=99))
     rows = {m: run.training_sources(m)["repair"]
-            for m in ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle")}
+            for m in ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle",
+                      "heal-oracle-share", "heal-drop-more")}
     everything = rows["heal-no-pure"]
     sizes = np.unique([r["problem_id"] for r in everything], return_counts=True)[1]
-    for method in ("heal", "heal-random-drop", "heal-nll", "heal-pure-plus"):  # a fifth of each problem's pool
-        assert len(rows[method]) == len(everything) - sum(int(0.2 * n) for n in sizes) < len(everything)
+    dropped = dict.fromkeys(("heal", "heal-random-drop", "heal-nll", "heal-pure-plus", "heal-oracle-share"), 0.2)
+    for method, share in (dropped | {"heal-drop-more": 0.4}).items():  # of each problem's pool
+        assert len(rows[method]) == len(everything) - sum(int(share * n) for n in sizes) < len(everything)
         assert {r["sample"] for r in rows[method]} <= {r["sample"] for r in everything}
     assert rows["heal"] != rows["heal-random-drop"]
     assert [r["genuine"] for r in rows["heal-oracle"]] == [1] * sum(r["genuine"] for r in everything)
     assert 0 < len(rows["heal-oracle"]) < len(everything)
+
+
+def test_an_oracle_that_drops_as_many_drops_spurious_rows_first():
+    rows = [{"problem_id": f"p{i % 2}", "source": "repair", "sample": i, "genuine": genuine}
+            for i, genuine in enumerate([0, 1, 0, 1, 1, 1, 1, 1, 0, 1])]
+    settings = {"pure_lambda": 0.4, "pure_rule": "quantile"}
+    kept = baselines._filtered(rows, {}, "repairs", "oracle-share", settings, 0)
+    assert len(kept) == 6 and sum(not row["genuine"] for row in kept) == 1  # 2 of 5 go; p0 has three spurious ones
+    fewer = [row for row in rows if row["sample"] not in (2, 8)]
+    kept = baselines._filtered(fewer, {}, "repairs", "oracle-share", settings, 0)
+    assert [row["genuine"] for row in kept] == [1] * len(kept) and len(kept) == 5  # p0 1 of 3, p1 2 of 5
 
 
 def test_the_most_anomalous_are_dropped(says):
