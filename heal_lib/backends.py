@@ -7,10 +7,12 @@ that it trains is trained in a process of its own (`training.train`)."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from heal_lib.engines import device
 from heal_lib.errors import HealError
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 @dataclass(frozen=True)
 class Finetune:
-    """How a student is trained. method: full, lora, or qlora (the base in 4 bits); max_length: tokens of a row."""
+    """How a student is trained. method: full, lora, or qlora (the base in 4 bits). max_length: tokens of the longest
+    row; `training.train` sets it."""
 
     backend: str = "hf"
     method: str = "full"
@@ -43,6 +46,12 @@ def check(how: Finetune) -> None:
         raise HealError("BACKEND=unsloth needs a CUDA GPU, and this torch sees none; BACKEND=hf works here")
     if how.method == "qlora" and not torch.cuda.is_available():
         raise HealError("qlora needs a CUDA GPU, and this torch sees none; use lora or full")
+    asked = {"unsloth": how.backend == "unsloth", "bitsandbytes": how.method == "qlora"}
+    for package in (name for name, wanted in asked.items() if wanted):
+        if device() != "cuda":
+            raise HealError(f"{package} trains on a GPU; set DEVICE=cuda")
+        if importlib.util.find_spec(package) is None:  # hours would pass before it is imported
+            raise HealError(f"{package} is not installed; run: pip install '.[gpu]'")
     if how.processes > 1 and (how.backend, how.method) != ("hf", "full"):
         raise HealError(f"{how.processes} processes train with backend hf and finetune full; {how.backend} with "
                         f"{how.method} runs on one GPU")
@@ -59,14 +68,19 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
     `model` as it was for the next stage."""
     import copy
 
+    stored = getattr(model, "stored_dtype", model.dtype)
     if how.backend == "unsloth" and how.method != "full":
         model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-    elif how.method != "full":
-        copy.deepcopy(model).merge_and_unload().save_pretrained(folder)
-    elif (stored := getattr(model, "stored_dtype", model.dtype)) == model.dtype:
+    elif how.method == "full" and stored == model.dtype:
         model.save_pretrained(folder)
     else:
-        copy.deepcopy(model).to(stored).save_pretrained(folder)
+        where, moves = model.device, how.method != "qlora"  # 4 bits stay where they are
+        if moves:
+            model.cpu()  # a GPU may have no room for two
+        other = copy.deepcopy(model)
+        (other.to(stored) if how.method == "full" else other.merge_and_unload()).save_pretrained(folder)
+        if moves:
+            model.to(where)
     tokenizer.save_pretrained(folder)
 
 
@@ -91,8 +105,10 @@ def _hf(base: str, how: Finetune, seed: int):
     else:
         from peft import LoraConfig, get_peft_model
 
-        model = get_peft_model(model, LoraConfig(r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS),
-                                                 task_type="CAUSAL_LM"))
+        there = {name.rpartition(".")[2] for name, _ in model.named_modules()}  # some models join q, k and v
+        model = get_peft_model(model, LoraConfig(
+            r=how.rank, lora_alpha=how.rank, task_type="CAUSAL_LM",
+            target_modules=list(TARGETS) if there.issuperset(TARGETS) else "all-linear"))
     return model.train(), AutoTokenizer.from_pretrained(base, local_files_only=True)
 
 
@@ -101,10 +117,13 @@ def _unsloth(base: str, how: Finetune, seed: int):
     from unsloth import FastLanguageModel  # before transformers
     from transformers import AutoConfig  # isort: skip
 
-    # A longer text than the model was made for would make Unsloth stretch its positions, for shorter ones, too.
-    longest = min(how.max_length, AutoConfig.from_pretrained(base, local_files_only=True).max_position_embeddings)
+    # A longer text than the model was made for would make Unsloth stretch its positions, for shorter ones, too; one
+    # longer than it is told here, it would cut.
+    most = AutoConfig.from_pretrained(base, local_files_only=True).max_position_embeddings
+    if how.max_length > most:
+        raise HealError(f"a row of {how.max_length} tokens, and the student reads {most}; lower max_new_tokens")
     model, tokenizer = FastLanguageModel.from_pretrained(
-        base, max_seq_length=longest, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
+        base, max_seq_length=how.max_length, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
         full_finetuning=how.method == "full", float32_mixed_precision=how.method == "full" or None,
         use_exact_model_name=True, trust_remote_code=False, random_state=seed)
     if how.method != "full":

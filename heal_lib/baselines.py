@@ -17,7 +17,7 @@ from heal_lib.trajectory import problem_of, rng_of, seed_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from heal_lib.engines import Engine
+    from heal_lib.engines.words import Words
     from heal_lib.scales import Scale
 
 
@@ -53,7 +53,7 @@ METHODS = {
     "sft-rs-matched": Method("rejection sampling, as many teacher tokens as HEAL", "matched"),
     "sft-rs-passes": Method("rejection sampling, as many passes as HEAL, stopped early", passes="heal", early=True),
     "sft-rs-early": Method("rejection sampling, stopped early", early=True),
-    "limo": Method("LIMO: few, hard, clean", "limo"),
+    "limo": Method("LIMO: few, hard, clean, stopped early", "limo", early=True),
     "paced": Method("PACED: weighted by p(1-p) of the student", "paced"),
     "logits": Method("logit distillation on verified samples", loss="logits"),
     "star": Method("STaR rationalisation: hints from the start, unfiltered", hint=True),
@@ -73,7 +73,7 @@ METHODS = {
     "heal-backoff-2": _heal("GEAR: back-off 2", switches=(("backoff", 2),)),
     "heal-window-half": _heal("GEAR: window 1/2", switches=(("window", 0.5),)),
     "heal-window-all": _heal("GEAR: window 1", switches=(("window", 1.0),)),
-    "heal-first-step": _heal("GEAR: a hint of the first step only", switches=(("hint", "first_step"),)),
+    "heal-first-step": _heal("GEAR: told the first step only", switches=(("hint", "first_step"),)),
     "heal-random-drop": _heal("PURE: random drop", filter="random"),
     "heal-nll": _heal("PURE: mean NLL instead", filter="nll"),
     "heal-entropy": _heal("PURE: token entropy instead", filter="entropy"),
@@ -105,6 +105,7 @@ ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 # Variants of a part, which say something only where cut, hint and filter can be told apart.
 CONTROLS = tuple(name for name in ABLATIONS if name not in MODULES)
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
+SOURCES = 3  # of a problem's rows in HEAL: base, hint, repair
 
 
 def chosen(names: Iterable[str], cfg: Scale) -> tuple[str, ...]:
@@ -142,7 +143,7 @@ def training_rows(*, of: Any, base: str | Callable[..., Any], filter: str | None
         if filter and name in settings["pure_pool"]:
             sources[name] = _filtered(sources[name], read[name], which, filter, settings, seed)
         sources[name] = capped(sources[name], settings["per_problem_cap"], seed)
-    writer, reader = choose.engine(student), choose.engine(teacher)
+    writer, reader = choose.words(student), choose.words(teacher)
     return trajectory.to_dataset([{**row, "stage": name, **tokens(row, writer, reader)}
                                   for name, rows in sources.items() for row in rows], TRAINED)
 
@@ -159,12 +160,12 @@ def unique(*sources: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return [[row for row in rows if new(row)] for rows in sources]
 
 
-def tokens(row: dict[str, Any], writer: Engine, reader: Engine) -> dict[str, Any]:
+def tokens(row: dict[str, Any], writer: Words, reader: Words) -> dict[str, Any]:
     """Prompt and completion ids of a row with the mask of what is learned; the hint is in neither. Text is tokenised
-    again for a student (`writer`) with a vocabulary of its own."""
-    prompt, ids = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row))), list(row["token_ids"])
-    if writer.vocabulary != reader.vocabulary:
-        ids = [*writer.encode(row["text"]), writer.tokenizer.eos_token_id]
+    again for a student (`writer`) with a vocabulary of its own; how a text ends is the student's own in any case."""
+    prompt = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row)))
+    same = writer.vocabulary == reader.vocabulary
+    ids = [*(row["token_ids"][:-1] if same else writer.encode(row["text"])), writer.tokenizer.eos_token_id]
     return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
 
 
@@ -185,21 +186,22 @@ def _id(row) -> tuple:
 def _base(kind: str | Callable, pool, rivals, settings, seed, student) -> list[list[dict]]:
     """The rows of Base: verified samples of problems, capped, or what a rival method makes of them.
 
-    matched: from as many teacher tokens as HEAL draws in all. limo: the hardest quarter of the solved problems, of each
-    the sample of lowest mean entropy. paced: drawn in proportion to p(1-p), p the student's smoothed pass rate on the
-    problem. answers: every problem's answer, and no reasoning. A function is given the pool's rows, and what it
-    returns is capped."""
+    matched: from as many teacher tokens as HEAL draws in all, and as many rows of a problem as HEAL may hold. limo: the
+    hardest quarter of each world's solved problems, of each the sample of lowest mean entropy. paced: drawn in
+    proportion to p(1-p), p the student's smoothed pass rate on the problem. answers: every problem's answer, and no
+    reasoning. A function is given the pool's rows, and what it returns is capped."""
     every, cap = [row for part in pool for row in part], settings["per_problem_cap"]
     if callable(kind):
         return [capped(kind(every), cap, seed)]
     if kind == "answers":
-        return [[_answer(row, choose.engine(student)) for row in {row["problem_id"]: row for row in every}.values()]]
+        return [[_answer(row, choose.words(student)) for row in {row["problem_id"]: row for row in every}.values()]]
     solved = [row for row in every if row["correct"]] + _accepted(rivals if kind == "matched" else ())
     if settings["deduplicate"] and kind != "limo":
         (solved,) = unique(solved)
     if kind == "limo":
-        return [_limo(solved)]
-    rows = capped(solved, cap, seed)
+        of = {row["world"] for row in solved}
+        return [_limo([row for row in solved if row["world"] == name], seed) for name in sorted(of)]
+    rows = capped(solved, cap * SOURCES if kind == "matched" else cap, seed)
     if kind == "paced" and rows:
         rates = {key: (c + 1) / (n + 2) for part in rivals for key, (c, n) in sampling.counts(part).items()}
         weights = [rates[row["problem_id"]] * (1 - rates[row["problem_id"]]) for row in rows]
@@ -207,16 +209,17 @@ def _base(kind: str | Callable, pool, rivals, settings, seed, student) -> list[l
     return [rows]
 
 
-def _limo(solved: list[dict]) -> list[dict]:
-    """Of the hardest solved problems the sample of lowest mean entropy."""
+def _limo(solved: list[dict], seed: int) -> list[dict]:
+    """Of a world's hardest solved problems the sample of lowest mean entropy; equally hard ones in a seeded order."""
     counts: dict[str, int] = {}
     for row in solved:
         counts[row["problem_id"]] = counts.get(row["problem_id"], 0) + 1
-    hardest = sorted(counts, key=lambda key: (counts[key], key))[: max(1, round(LIMO_SHARE * len(counts)))]
+    hardest = sorted(counts, key=lambda key: (counts[key], seed_of(seed, "limo", key)))
+    hardest = hardest[: max(1, round(LIMO_SHARE * len(counts)))]
     best: dict[str, dict] = {}
     for row in sorted(solved, key=lambda row: np.mean(row["entropy"])):
         best.setdefault(row["problem_id"], row)
-    return [best[key] for key in hardest] if solved else []
+    return [best[key] for key in hardest]
 
 
 def _answer(row: dict, writer) -> dict:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from heal_lib import baselines, gear, progress, sampling, students, teacher, workers
-from heal_lib.engines import device
+from heal_lib import baselines, embedded, gear, progress, sampling, students, teacher, training, workers
+from heal_lib.engines import choose, device
 from heal_lib.files import read_json
 from heal_lib.scales import Scale
 from heal_lib.store import Stage, Store
@@ -40,6 +40,8 @@ class Experiment:
         self.store: Store
         self.cfg, self.store = cfg, store or Store()
         self._loaded: dict = {}
+        if cfg.student not in embedded.SHIPPED and cfg.backend == "hf":  # before hours of sampling
+            training.check_pad(choose.words(cfg.student).tokenizer)
 
     def variant(self, switches: Mapping[str, Any]) -> Self:
         """The same with some switches changed; what they do not touch is reused."""
@@ -60,8 +62,6 @@ class Experiment:
         cores = len(os.sched_getaffinity(0))
         if device() == "cpu":
             return cores
-        from heal_lib import embedded
-
         size = sum(path.stat().st_size for name in (self.cfg.teacher, self.cfg.student)
                    for path in embedded.folder(name).glob("model*.safetensors"))
         return min(cores, 8) if size < SMALL else 1

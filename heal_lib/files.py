@@ -159,3 +159,21 @@ def unfinished(folder: Path) -> Path:
 
     It outlives a kill; it is dropped when the stage is made."""
     return folder.with_name(folder.name.replace(".tmp-", ".part-", 1))
+
+
+_making: list[Path] = []  # folders of the stages that this process is making
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Around the function of a stage: what it calls may leave something for a next attempt (`left_by_stage`)."""
+    _making.append(folder)
+    try:
+        yield
+    finally:
+        _making.pop()
+
+
+def left_by_stage() -> Path | None:
+    """`unfinished` of the stage that this process is making; None where it makes none."""
+    return unfinished(_making[-1]) if _making else None

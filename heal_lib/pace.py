@@ -108,8 +108,9 @@ def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, 
         filled, stages = [sum(filled, [])], [sum(stages, [])]
     configs = [training.TrainConfig(learning_rate, batch_size, in_order=not restart,
                                     seed=seed_of(seed, "stage", i) % 2**31) for i in range(1, len(filled) + 1)]
+    choose.release()  # a GPU's memory is for training now
     if loss == "logits":
-        losses = [_to_logits(filled[0], configs[0], student, teacher, folder)]
+        losses = [_to_logits(filled[0], configs[0], student, teacher, folder, Finetune(**how))]
     else:
         losses = training.train(str(embedded.folder(student)), filled, configs, folder, Finetune(**how),
                                 unfinished(folder), list(heldout.select_columns(GIVEN)) if heldout else [])
@@ -125,13 +126,13 @@ def length(row: dict[str, Any]) -> int:
     return len(row["input_ids"])
 
 
-def _to_logits(rows, config, student, teacher, folder) -> list[dict]:
+def _to_logits(rows, config, student, teacher, folder, how) -> list[dict]:
     """Trains a student towards the teacher's distribution at each token of the rows."""
-    if choose.engine(student).vocabulary != choose.engine(teacher).vocabulary:
+    if choose.words(student).vocabulary != choose.words(teacher).vocabulary:
         raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
                         "student of the same family, or leave the method out")
-    model, tokenizer = backends.load(str(embedded.folder(student)), Finetune())
+    model, tokenizer = backends.load(str(embedded.folder(student)), how, config.seed)
     log = training.fit(model, tokenizer, rows, config, checkpoints=str(unfinished(folder) / "stage-1"),
                        teacher=embedded.load(teacher)[0])
-    backends.save(model, tokenizer, str(folder / "stage-1"), Finetune())
+    backends.save(model, tokenizer, str(folder / "stage-1"), how)
     return log

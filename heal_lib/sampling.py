@@ -101,9 +101,9 @@ def params(world: World, level: str, settings: Mapping[str, Any]) -> SamplingPar
     return SamplingParams(longest, settings["temperature"], top_p=settings["top_p"])
 
 
-def accepts(world: World, problem: Problem, sample_text: str, finished: bool, hinted: bool) -> bool:
-    """A sample counts if it ends properly and verifies; one drawn with a hint must not speak of it either [S]."""
-    return finished and world.verify(problem, sample_text) and not (hinted and world.speaks_of_hint(sample_text))
+def accepts(world: World, problem: Problem, sample_text: str, finished: bool, after_hint: str = "") -> bool:
+    """A sample counts if it ends properly and verifies; the part drawn after a hint must not speak of it either [S]."""
+    return finished and world.verify(problem, sample_text) and not world.speaks_of_hint(after_hint)
 
 
 def candidate_row(engine: Engine | Writer, world: World, problem: Problem, draw: Sample, *, source: str, sample: int,
@@ -119,6 +119,6 @@ def candidate_row(engine: Engine | Writer, world: World, problem: Problem, draw:
         "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
         "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
         "entropy": draw.entropy, "text": text, "finished": draw.finished,
-        "correct": bool(accepts(world, problem, text, draw.finished, source in HINTED)),
+        "correct": bool(accepts(world, problem, text, draw.finished, draw.text if source in HINTED else "")),
         "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
     }

@@ -135,8 +135,9 @@ SCALES = {
                    learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
-    # A teacher draw for each seed: what varies between seeds is all that would vary in another run.
-    "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=300,
+    # A teacher draw for each seed: what varies between seeds is all that would vary in another run. Of easy equations
+    # there are 208 to test on.
+    "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),

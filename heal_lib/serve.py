@@ -57,8 +57,8 @@ class Server(ThreadingHTTPServer):
 
     def answer(self, request: dict[str, Any], headers: Message) -> tuple[int, object]:
         """(status, body) for a request."""
-        params = SamplingParams(request["max_tokens"], request["temperature"], request.get("top_k", 0),
-                                request["top_p"])
+        params = SamplingParams(request["max_tokens"], request["temperature"],
+                                max(0, request.get("top_k", 0)), request["top_p"])
         self.asked.append(request)
         how = self.models.get(request["model"], self.engine), params
         self.waiting.put((request, how, body := Future()))

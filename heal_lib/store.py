@@ -38,6 +38,7 @@ from heal_lib.files import (
     hash_of,
     json_text,
     load_dataset,
+    making,
     save_dataset,
     sync,
     unfinished,
@@ -218,7 +219,8 @@ class Store:
         try:
             temporary.mkdir()
             start = time.perf_counter()
-            _call(task, temporary)
+            with making(temporary):
+                _call(task, temporary)
             seconds = round(time.perf_counter() - start, 3)
             manifest = {**task.parts, "seconds": seconds, "files": facts_of(temporary)}
             write_json({**manifest, "manifest": hash_of(manifest)}, temporary / "manifest.json")

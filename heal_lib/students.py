@@ -33,14 +33,14 @@ def families(cfg: Scale, method: str, seed: int = 0) -> list[Scale]:
 def drawn(cfg: Scale, method: str) -> dict[str, Any]:
     """What a method asks of the teacher, a stage per world and difficulty: pool, hinted, repairs, readings, rivals."""
     spec = baselines.get(method)
-    cfg = replace(cfg, **dict(spec.switches))
-    groups = teacher.groups(cfg)
+    usual, cfg = cfg, replace(cfg, **dict(spec.switches))
+    groups, of_source = teacher.groups(cfg), {"hint": usual, "repair": cfg}  # GEAR's hint is not that of stage II
     of = {"hint": "hinted" if spec.hint else "", "repair": f"repairs {spec.cut}" if spec.cut else ""}
     rival = {"matched": teacher.matched, "paced": teacher.student_pool}.get(str(spec.base))
     return {"pool": [teacher.pool(cfg, group) for group in groups],
-            "hinted": [teacher.source(cfg, group, of["hint"]) for group in groups if of["hint"]],
+            "hinted": [teacher.source(usual, group, of["hint"]) for group in groups if of["hint"]],
             "repairs": [teacher.source(cfg, group, of["repair"]) for group in groups if of["repair"]],
-            "readings": {name: [teacher.readings(cfg, group, which) for group in groups]
+            "readings": {name: [teacher.readings(of_source[name], group, which) for group in groups]
                          for name, which in of.items() if which and spec.filter in READ},
             "rivals": [rival(cfg, group) for group in groups] if rival else []}
 

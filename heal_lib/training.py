@@ -14,7 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 SAVE_EVERY = 100  # updates, at least
+LARGE = 100_000_000  # weights of a model whose activations are computed again on a GPU rather than kept
 SEAL = "sealed.json"  # the last file of a checkpoint: without it, the process was killed while it wrote
 
 
@@ -56,6 +57,8 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
     every batch (`heal_lib.distributed`), and these start anew when killed. Otherwise a killed run goes on from what it
     left in the folder `checkpoints`, and ends with the same weights."""
     backends.check(how)
+    longest = max((len(row["input_ids"]) for rows in (*stages, heldout) for row in rows), default=0)
+    how = replace(how, max_length=longest)
     if how.processes > 1:
         from heal_lib import distributed
 
@@ -69,8 +72,10 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
                 raise
             parts *= 2
             if size := next((c.batch_size for c in configs if c.batch_size % parts), 0):
-                raise HealError(f"training: {2 * size // parts} rows at a time do not fit into memory; use "
-                                "finetune='lora', or a smaller student") from None
+                less = ("finetune='lora'" if how.method == "full" else "backend='unsloth'" if how.backend == "hf"
+                        else "fewer max_new_tokens")
+                raise HealError(f"training: {2 * size // parts} rows at a time do not fit into memory; use {less}, or "
+                                "a smaller student") from None
         # The same updates, each from more and smaller batches; from the start, for the weights may be half updated.
         warnings.warn(f"memory is full: training starts again with each batch in {parts} parts", stacklevel=2)
 
@@ -109,8 +114,7 @@ def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[d
     and for a NaN loss."""
     _check(rows)
     _check(heldout or rows)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise HealError("the tokenizer's pad token is missing or is EOS; give it a pad token of its own")
+    check_pad(tokenizer)
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from datasets import Dataset
     from transformers import PrinterCallback, set_seed
@@ -120,6 +124,7 @@ def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[d
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts, bool(heldout))
+        arguments.gradient_checkpointing = _recomputes(model)
         kind = _towards(teacher.to(model.device)) if teacher is not None else SFTTrainer
         trainer = kind(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
                        eval_dataset=Dataset.from_list(list(heldout)) if heldout else None,
@@ -139,6 +144,17 @@ def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[d
             trainer.save_model(folder)  # in fp32: the next stage goes on from it
             trainer.accelerator.wait_for_everyone()  # one process writes, all read
     return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
+
+
+def check_pad(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises HealError where the token that fills up a batch could not be told from the end of a text."""
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise HealError("the tokenizer's pad token is missing or is EOS; give it a pad token of its own")
+
+
+def _recomputes(model: PreTrainedModel) -> bool:
+    """Whether activations are computed again rather than kept: on a GPU of large models. Unsloth does it in its way."""
+    return device() == "cuda" and model.num_parameters() > LARGE and "unsloth" not in sys.modules
 
 
 def _check(rows: Sequence[dict]) -> None:

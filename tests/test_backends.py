@@ -90,6 +90,49 @@ def test_adapters_of_a_model_in_sixteen_bits_learn_in_thirty_two(base, words, tm
     assert {w.dtype for w in load_file(tmp_path / "merged" / "model.safetensors").values()} == {torch.bfloat16}
 
 
+def test_a_model_that_joins_its_projections_is_adapted_in_all_of_them(words, tmp_path):
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "num_key_value_heads": 2, "vocab_size": len(words), "pad_token_id": 0}
+    Phi3ForCausalLM(Phi3Config(**shape)).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    model, _ = backends.load(str(tmp_path), LORA)
+    adapted = {name.split(".lora_A")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_A" in name}
+    assert adapted == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+
+
+@pytest.mark.parametrize("how", [Finetune(), LORA])
+def test_computing_activations_again_changes_no_update(base, words, tmp_path, monkeypatch, how):
+    kept, _ = train(base, words, tmp_path / "kept", how, n_stages=1)
+    monkeypatch.setattr(training, "_recomputes", lambda model: True)
+    again, _ = train(base, words, tmp_path / "again", how, n_stages=1)
+    assert [e["loss"] for e in again[0]] == pytest.approx([e["loss"] for e in kept[0]], rel=1e-6)
+
+
+def test_unsloth_is_told_the_longest_row_and_no_more_than_the_model_reads(base, words, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(backends, "check", lambda how: None)
+    monkeypatch.setattr(training, "_attempt", lambda base, stages, configs, folder, how, *rest: asked.append(how))
+    training.train(base, [[row(words)] * 2], [training.TrainConfig(1e-3, 2)], tmp_path, Finetune("unsloth"))
+    assert asked[0].max_length == len(row(words)["input_ids"])
+    monkeypatch.setitem(sys.modules, "unsloth", types.SimpleNamespace(FastLanguageModel=None))
+    with pytest.raises(HealError, match="a row of 99999 tokens"):
+        backends.load(base, Finetune("unsloth", max_length=99_999))
+
+
+@pytest.mark.parametrize(("how", "said"), [(Finetune("unsloth"), "unsloth is not installed"),
+                                           (Finetune(method="qlora"), "bitsandbytes is not installed")])
+def test_what_is_not_installed_is_said_before_anything_is_drawn(monkeypatch, how, said):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(HealError, match="set DEVICE=cuda"):
+        backends.check(how)
+    monkeypatch.setenv("DEVICE", "cuda")
+    with pytest.raises(HealError, match=said):
+        backends.check(how)
+
+
 @pytest.mark.parametrize(("how", "said"), [
     (Finetune("unsloth"), "BACKEND=hf works here"), (Finetune(method="qlora"), "use lora or full"),
     (Finetune("axolotl"), "use hf or unsloth"), (Finetune(method="prefix"), "full, lora or qlora")])
@@ -117,9 +160,9 @@ def test_unsloth_is_asked_for_the_method_and_nothing_remote(base, monkeypatch, m
             asked.append(options)
             return "adapted"
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "check", lambda how: None)
     monkeypatch.setitem(sys.modules, "unsloth", types.SimpleNamespace(FastLanguageModel=Fast))
-    model, _ = backends.load(base, Finetune("unsloth", method, rank=8))
+    model, _ = backends.load(base, Finetune("unsloth", method, rank=8, max_length=64))
     path, options = asked[0]
     assert path == base and options["use_exact_model_name"] and not options["trust_remote_code"]
     assert options["full_finetuning"] == (method == "full")

@@ -134,10 +134,28 @@ def test_a_student_with_other_words_is_given_the_text():
     row = {**vars(problem), "problem_id": problem.id, "token_ids": [3, 4, 5], "text": "four"}
     other, same = (baselines.tokens(row, speaker("student"), speaker(words)) for words in ("teacher", "student"))
     assert other == {"input_ids": [1, 4, 7], "completion_mask": [0, 1, 1]}
-    assert same == {"input_ids": [1, 3, 4, 5], "completion_mask": [0, 1, 1, 1]}
+    assert same == {"input_ids": [1, 3, 4, 7], "completion_mask": [0, 1, 1, 1]}  # and ends as it ends texts
 
 
 def test_logits_do_not_cross_vocabularies(monkeypatch, tmp_path):
-    monkeypatch.setattr(choose, "engine", lambda name, kind="hf": speaker(name))
+    monkeypatch.setattr(choose, "words", speaker)
     with pytest.raises(HealError, match="one vocabulary"):
-        pace._to_logits([], None, "student", "teacher", tmp_path)
+        pace._to_logits([], None, "student", "teacher", tmp_path, None)
+
+
+def test_a_process_holds_a_few_engines_and_on_a_gpu_one(monkeypatch):
+    """Known wrong turn: every student that was evaluated stayed in the memory of the card."""
+    built = []
+    monkeypatch.setattr(choose, "_held", {})
+    monkeypatch.setattr(choose, "_module", lambda kind: types.SimpleNamespace(
+        build=lambda name: built.append(name) or object()))
+    first = choose.engine("a", "toy")
+    assert choose.engine("a", "toy") is first and built == ["a"]
+    for name in "bcde":
+        choose.engine(name, "toy")
+    assert [name for name, _ in choose._held] == ["b", "c", "d", "e"]
+    monkeypatch.setattr(choose.engines, "device", lambda: "cuda")
+    choose.engine("f", "toy")
+    assert list(choose._held) == [("f", "toy")]
+    choose.release()
+    assert not choose._held

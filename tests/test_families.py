@@ -37,6 +37,15 @@ def test_seeds_take_the_draws_of_the_teacher_in_turn(tmp_path):
     assert tests[0] == tests[1]  # how a model is tested does not hang on what others learn from
 
 
+def test_a_variant_of_gear_changes_what_is_repaired_alone():
+    """Known wrong turn: with the first step for a hint, stage II was told it, too."""
+    usual, other = (students.drawn(teacher.families(BOTH)[0], name) for name in ("heal", "heal-first-step"))
+    told = {source: {stage.inputs["hint"] for stage in other[source]} for source in ("hinted", "repairs")}
+    assert told == {"hinted": {"answer"}, "repairs": {"first_step"}}
+    assert other["hinted"] == usual["hinted"] and other["readings"]["hint"] == usual["readings"]["hint"]
+    assert other["readings"]["repair"] != usual["readings"]["repair"]
+
+
 def test_every_variant_of_a_part_is_a_control():
     assert set(baselines.CONTROLS).isdisjoint([*baselines.MAIN, *baselines.MODULES])
     assert {*baselines.CUTS, *baselines.FILTERS, *baselines.ORDERS} <= {*baselines.CONTROLS, *baselines.MODULES}

@@ -41,11 +41,13 @@ def test_a_wrong_hint_is_another_answer_of_the_same_form(name, level):
 def test_only_finished_right_texts_without_the_hint_are_accepted(name, level):
     world, problem = worlds.get(name), some(name, level)[0]
     text = derivation(world, problem)
-    assert sampling.accepts(world, problem, text, True, hinted=True)
-    assert not sampling.accepts(world, problem, text, False, hinted=True)
-    assert not sampling.accepts(world, problem, world.hint(problem) + text, True, hinted=True)
-    assert sampling.accepts(world, problem, world.hint(problem) + text, True, hinted=False)  # it was given none
-    assert not sampling.accepts(world, problem, text.removesuffix("}"), True, hinted=True)
+    told = world.hint(problem) + text
+    assert sampling.accepts(world, problem, text, True, text)
+    assert not sampling.accepts(world, problem, text, False, text)
+    assert not sampling.accepts(world, problem, told, True, told)
+    assert sampling.accepts(world, problem, told, True)  # it was given none
+    assert sampling.accepts(world, problem, told, True, text)  # what was kept from before the hint cannot speak of it
+    assert not sampling.accepts(world, problem, text.removesuffix("}"), True, text)
 
 
 def test_splits_part_all_problems_between_them():

@@ -239,17 +239,17 @@ def test_a_wrong_hint_is_the_answer_of_another_problem_to_distil_from():
 def test_only_samples_that_were_given_a_hint_may_not_speak_of_it():
     problem = Problem("p", "math", "own", "?", "7")
     text = "Adding up, the correct answer is \\boxed{7}."
-    assert sampling.accepts(MATH, problem, text, True, hinted=False)
-    assert not sampling.accepts(MATH, problem, text, True, hinted=True)
-    assert not sampling.accepts(MATH, problem, text.replace("7", "8"), True, hinted=False)
-    assert not sampling.accepts(MATH, problem, text, False, hinted=False)
-    assert sampling.accepts(MATH, problem, "So it is \\boxed{7}.", True, hinted=True)
+    assert sampling.accepts(MATH, problem, text, True)
+    assert not sampling.accepts(MATH, problem, text, True, text)
+    assert not sampling.accepts(MATH, problem, text.replace("7", "8"), True)
+    assert not sampling.accepts(MATH, problem, text, False)
+    assert sampling.accepts(MATH, problem, "So it is \\boxed{7}.", True, "So it is \\boxed{7}.")
 
     class Engine:
         def pieces(self, ids):
             return [text]
 
-    draw = SimpleNamespace(token_ids=[1], entropy=[0.0], finished=True)
+    draw = SimpleNamespace(token_ids=[1], entropy=[0.0], finished=True, text=text)
     counted = {source: sampling.candidate_row(Engine(), MATH, problem, draw, source=source, sample=0)["correct"]
                for source in ("sampled", "matched", "student", "hinted", "repaired")}
     assert counted == {"sampled": True, "matched": True, "student": True, "hinted": False, "repaired": False}

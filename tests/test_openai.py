@@ -60,6 +60,13 @@ def server(local):
         yield it
 
 
+def test_all_that_shapes_a_draw_is_said(local, prompts, monkeypatch):
+    """Known wrong turn: what is not said, vLLM takes from the model's generation_config.json (top_k 20 for some)."""
+    asked = openai.OpenAIEngine(local, "http://localhost:1/v1", "m")._request(prompts[0], PARAMS, 3)
+    assert asked["extra_body"] == {"return_token_ids": True, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    assert (asked["temperature"], asked["top_p"], asked["seed"]) == (1.0, 1.0, 3)
+
+
 @pytest.fixture(scope="module")
 def prompts(local):
     problems = worlds.get("equations").problems("test", 2, 0, "easy")

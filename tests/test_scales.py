@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from heal_lib import bounds, notebooks, scales
+from heal_lib import backends, bounds, notebooks, scales, teacher, worlds
 from heal_lib.errors import HealError
 from heal_lib.scales import ROOT
 
@@ -214,6 +214,10 @@ def test_the_variable_backend_chooses_what_trains_and_says_what_it_lacks(monkeyp
     with pytest.raises(HealError, match="BACKEND=hf works here"):
         scales.get("demo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(HealError, match="set DEVICE=cuda"):
+        scales.get("demo")
+    monkeypatch.setenv("DEVICE", "cuda")
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: name)
     assert scales.get("demo", finetune="lora").results_dir.name == "demo+backend=unsloth+finetune=lora"
     assert scales.get("demo", backend=None).backend == "unsloth" and scales.get("demo", backend="hf").backend == "hf"
 
@@ -229,3 +233,14 @@ def test_a_folder_or_file_on_the_command_line_is_found_from_where_it_was_typed(t
     cfg, given = notebooks.settings("smoke", pairs, known)
     assert cfg.student == given["student"] == str(tmp_path / "mine") and cfg.teacher == "teacher"
     assert cfg.difficulties == (str(tmp_path / "own.csv"),)
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "full", "llm"])
+def test_every_world_has_as_many_problems_as_its_scale_asks_for(name):
+    """Known wrong turn: scale full asked for 300 of 208 easy equations, and said so after the students' first hour."""
+    cfg = scales.get(name)
+    asked = [("distil", teacher.groups(cfg), cfg.n_distil), ("test", teacher.benchmarks(cfg), cfg.n_test),
+             ("development", teacher.groups(cfg), cfg.n_development)]
+    for split, groups, n in asked:
+        for world, level in groups:
+            assert len(worlds.get(world).problems(split, n, 0, level)) == n

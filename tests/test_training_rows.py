@@ -1,5 +1,7 @@
 """What each method's students are given: right, capped, without a hint, filtered as it says."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from micro import micro
@@ -36,6 +38,38 @@ def test_the_matched_budget_is_heal_s(run):
     assert abs(drawn - extra / per_round) <= 0.5 and {r["source"] for r in run.matched()} == {"matched"}
     rows = run.training_sources("sft-rs-matched")["base"]
     assert all(row["correct"] for row in rows) and {r["source"] for r in rows} <= {"sampled", "matched"}
+
+
+def test_a_text_ends_as_the_student_s_texts_end():
+    """Known wrong turn: one vocabulary, two end tokens, and a student that learned to go on for ever."""
+    run = Experiment(micro())
+    row = {**run.problems()[0].__dict__, "problem_id": "p", "token_ids": [5, 6, 7], "text": ""}
+
+    class Ends:
+        vocabulary, tokenizer = "one", SimpleNamespace(eos_token_id=9)
+
+        def prompt(self, question):
+            return [1]
+
+    assert baselines.tokens(row, Ends(), Ends()) == {"input_ids": [1, 5, 6, 9], "completion_mask": [0, 1, 1, 1]}
+
+
+def test_a_matched_budget_may_hold_as_many_rows_of_a_problem_as_heal():
+    rows = [{"problem_id": "p", "world": "paths", "text": str(i), "correct": True} for i in range(40)]
+    settings = {"per_problem_cap": 4, "deduplicate": True}
+    held = {kind: len(baselines._base(kind, [rows[:20]], [rows[20:]], settings, 0, "student")[0])
+            for kind in ("correct", "matched")}
+    assert held == {"correct": 4, "matched": 12}
+
+
+def test_limo_s_hardest_are_of_each_world_and_no_alphabet_s():
+    rows = [{"problem_id": f"{world}{i:02}", "world": world, "text": str(j), "correct": True, "entropy": [1.0]}
+            for world, easy in (("a", 0), ("b", 3)) for i in range(8) for j in range(1 + easy)]
+    settings = {"per_problem_cap": 4, "deduplicate": True}
+    chosen = [[row["problem_id"] for part in baselines._base("limo", [rows], [], settings, seed, "student")
+               for row in part] for seed in range(6)]
+    assert all([key[0] for key in found] == ["a", "a", "b", "b"] for found in chosen)
+    assert len({tuple(found) for found in chosen}) > 1
 
 
 def test_limo_is_one_sample_of_each_of_the_hardest_solved_problems(says):

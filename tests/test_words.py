@@ -81,6 +81,32 @@ def test_a_template_that_writes_bos_itself_gives_one(kind):
     assert words.decode(ids, skip_special_tokens=True).strip() == "[INST] two words [/INST]"
 
 
+HYBRID = """{{ messages[0]['content'] }}[INST]{% if enable_thinking is defined and enable_thinking is false %}<think>
+
+</think>
+
+{% endif %}"""
+
+
+def test_where_a_model_may_think_first_a_hint_stands_where_its_steps_do(monkeypatch):
+    """Known wrong turn: a hint from the start stood before <think>, the steps of what was kept behind it."""
+    words = Words(bytes_(chat_template=HYBRID))
+    assert words.tokenizer.decode(words.prompt("two")) == "two[INST]<think>\n"
+    monkeypatch.setenv("HEAL_THINKING", "0")
+    assert words.tokenizer.decode(words.prompt("two")) == "two[INST]<think>\n\n</think>\n\n"
+    opened = Words(bytes_(chat_template="{{ messages[0]['content'] }}{# enable_thinking #}<think>\n"))
+    monkeypatch.delenv("HEAL_THINKING")
+    assert opened.tokenizer.decode(opened.prompt("two")).count("<think>") == 1
+
+
+@pytest.mark.parametrize("template", [
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}{{ date_string }}",
+    "{% set today = strftime_now('%d %B %Y') %}{{ today }}"])
+def test_a_prompt_does_not_change_overnight(template):
+    words = Words(bytes_(chat_template=template))
+    assert words.tokenizer.decode(words.prompt("two")) in ("01 Jan 2025", "01 January 2025")
+
+
 def test_a_tokenizer_that_closes_texts_does_not_close_a_prompt():
     words = bytes_()
     words.backend_tokenizer.post_processor = processors.TemplateProcessing(

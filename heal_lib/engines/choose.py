@@ -10,6 +10,7 @@ What says where a server or a cluster is stays in the environment: no cache key,
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import os
 import pkgutil
@@ -18,6 +19,7 @@ from types import ModuleType
 from heal_lib import embedded, engines
 from heal_lib.codehash import code_hash
 from heal_lib.engines import Engine
+from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
 from heal_lib.files import hash_of
 
@@ -44,14 +46,42 @@ def key(kind: str) -> str:
     return hash_of([code_hash(_module(kind).__name__), *told])
 
 
-@functools.cache
-def engine(name: str, kind: str = "hf") -> Engine:
-    """The engine around an embedded model, a folder or a model on the hub, made once per process."""
-    if kind != "hf":
-        return _module(kind).build(name)
-    from heal_lib.engines.hf import HFEngine  # seconds of torch and transformers, for who reads or draws himself
+_held: dict[tuple[str, str], Engine] = {}
 
-    return HFEngine(*embedded.load(name))
+
+def engine(name: str, kind: str = "hf") -> Engine:
+    """The engine around an embedded model, a folder or a model on the hub. A process holds the last few, on a GPU one:
+    a card seldom has room for two."""
+    if (name, kind) not in _held:
+        while len(_held) >= (1 if engines.device() == "cuda" else 4):
+            release(next(iter(_held)))
+        if kind != "hf":
+            _held[name, kind] = _module(kind).build(name)
+        else:
+            from heal_lib.engines.hf import HFEngine  # seconds of torch and transformers
+
+            _held[name, kind] = HFEngine(*embedded.load(name))
+    return _held[name, kind]
+
+
+def release(*which: tuple[str, str]) -> None:
+    """Lets go of engines (by default of all that are held), and of the memory of a GPU that they leave."""
+    for key in which or tuple(_held):
+        _held.pop(key)
+    if engines.device() == "cuda":
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+@functools.cache
+def words(name: str) -> Words:
+    """The tokenizer's side of a model, which needs no weights."""
+    from transformers import AutoTokenizer
+
+    embedded.check(name)
+    return Words(AutoTokenizer.from_pretrained(str(embedded.folder(name)), local_files_only=True))
 
 
 def _module(kind: str) -> ModuleType:

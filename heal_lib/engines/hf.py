@@ -5,6 +5,7 @@ batch, the prompt of n samples is read once, and the cache grows by blocks inste
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,16 +18,20 @@ from heal_lib.engines import Sample, SamplingParams, cache
 from heal_lib.engines.reading import Reader, only_memory
 from heal_lib.entropy import token_entropy
 from heal_lib.errors import HealError
+from heal_lib.files import hash_of, left_by_stage, read_json, write_json
 from heal_lib.trajectory import seed_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+WORTH = 20.0  # seconds that a batch takes to be kept for a next attempt, where a stage is being made
+
 
 class HFEngine(Reader):
     """model: a causal LM in eval mode; batch_rows: sequences decoded together; batch_tokens: tokens scored together.
 
-    Where memory does not suffice, both are halved, which changes no draw."""
+    Where memory does not suffice, both are halved, which changes no draw. A stage that is killed goes on from the
+    batches that it has drawn."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_rows: int = 256,
                  batch_tokens: int = 8192):
@@ -46,21 +51,34 @@ class HFEngine(Reader):
         while order:
             step = max(1, self.batch_rows // n)
             chosen, order = order[:step], order[step:]
-            noise = np.stack([np.random.default_rng(seed_of(seed, keys[i], j)).random(params.max_new_tokens)
-                              for i in chosen for j in range(n)])
-            drawn = self._in_room([prompts[i] for i in chosen], n, noise, params)
+            drawn = self._kept([prompts[i] for i in chosen], n, params, seed, [keys[i] for i in chosen])
             for k, i in enumerate(chosen):
                 out[i] = drawn[k * n : (k + 1) * n]
         return out
 
+    def _kept(self, prompts, n: int, params: SamplingParams, seed: int, keys: Sequence[str]) -> list[Sample]:
+        """The draws of a batch: what an attempt before this one left of them, or new ones, left for the next."""
+        left = left_by_stage()
+        path = left / "draws" / f"{hash_of([prompts, n, params, seed, keys])[:32]}.json" if left else None
+        if path and path.is_file():
+            return [self._as_sample(ids, np.array(entropy, np.float32)) for ids, entropy in read_json(path)]
+        start = time.perf_counter()
+        noise = np.stack([np.random.default_rng(seed_of(seed, key, j)).random(params.max_new_tokens)
+                          for key in keys for j in range(n)])
+        drawn = self._in_room(prompts, n, noise, params)
+        if path and time.perf_counter() - start > WORTH:
+            write_json([[sample.token_ids, sample.entropy] for sample in drawn], path)
+        return drawn
+
     def _in_room(self, prompts, n: int, noise: np.ndarray, params: SamplingParams) -> list[Sample]:
-        """`_decode`, in halves where the memory does not suffice for the whole."""
-        try:
-            return self._decode(prompts, n, noise, params)
-        except (RuntimeError, MemoryError) as error:
-            only_memory(error, len(noise) > 1, f"one row of {params.max_new_tokens} new tokens", "max_new_tokens")
-        self.batch_rows = len(noise) // 2
-        warnings.warn(f"memory is full: {self.batch_rows} rows are decoded together from now on", stacklevel=2)
+        """`_decode`, in halves where these are more rows than fit into the memory."""
+        if len(noise) <= self.batch_rows:
+            try:
+                return self._decode(prompts, n, noise, params)
+            except (RuntimeError, MemoryError) as error:
+                only_memory(error, len(noise) > 1, f"one row of {params.max_new_tokens} new tokens", "max_new_tokens")
+            self.batch_rows = len(noise) // 2
+            warnings.warn(f"memory is full: {self.batch_rows} rows are decoded together from now on", stacklevel=2)
         if (half := len(prompts) // 2) >= 1:
             return (self._in_room(prompts[:half], n, noise[: half * n], params)
                     + self._in_room(prompts[half:], n, noise[half * n :], params))

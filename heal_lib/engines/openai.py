@@ -121,7 +121,8 @@ class OpenAIEngine(DrawnElsewhere):
         return ids
 
     def _request(self, prompt, params: SamplingParams, seed: int) -> dict:
-        extra = {"return_token_ids": True, **({"top_k": params.top_k} if params.top_k else {})}
+        # All is said: what is not, a server may take from the model's generation_config.json.
+        extra = {"return_token_ids": True, "top_k": params.top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
         request = {"model": self.model, "prompt": list(prompt), "max_tokens": params.max_new_tokens, "seed": seed,
                    "temperature": params.temperature, "top_p": params.top_p, "extra_body": extra}
         if self.logprobs and untouched(params):

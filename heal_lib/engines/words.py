@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 BROKEN = "\ufffd"  # what a part of a character decodes to
+THINKING = "HEAL_THINKING"  # 0: a model that may think first or not, as its template has it, does not
+DAY = datetime.datetime(2025, 1, 1)  # some templates tell the model the date; a prompt must not change overnight
 
 
 class Words:
@@ -35,13 +39,22 @@ class Words:
     def prompt(self, question: str) -> list[int]:
         """See `Engine.prompt`. Without a template the text begins as the tokenizer begins one: with BOS, if it does."""
         if self.tokenizer.chat_template:
-            turns = [{"role": "user", "content": question}]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text = self._turn(question)
             return self._known(self.tokenizer.encode(text, add_special_tokens=False), text)
         ids = self.tokenizer.encode(question)
         while ids and ids[-1] == self.tokenizer.eos_token_id != self.tokenizer.bos_token_id:
             ids.pop()  # some tokenizers also close the text
         return self._known(ids, question)
+
+    def _turn(self, question: str) -> str:
+        """The template's text up to where the model speaks. Where it may think first, it has begun to: a hint has to
+        stand where the steps do, whether it comes first or later."""
+        thinks = "enable_thinking" in str(self.tokenizer.chat_template)
+        off = {"enable_thinking": False} if thinks and os.environ.get(THINKING) == "0" else {}
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True,
+            strftime_now=DAY.strftime, date_string=DAY.strftime("%d %b %Y"), **off)
+        return text if off or not thinks or text.rstrip().endswith("<think>") else text + "<think>\n"
 
     def _known(self, ids: list[int], text: str) -> list[int]:
         """`ids`, if nothing of the text is unknown: the mark of the unknown may stand in the text itself, as EOS does
