@@ -54,7 +54,7 @@ def bootstrap_ratio(numerator: ArrayLike, denominator: ArrayLike, *, n_boot: int
 
     Both [n_problems], or [n_problems, m] for m ratios (a curve) from the same draws; then three arrays [m].
     NaN where no problem has a denominator; resamples without one are left out. A share that is 0 or 1 in every problem
-    has the exact interval (`stats.exact`). HealError on NaN or no problem.
+    has the exact interval (`stats.exact`): denominators must count trials then. HealError on NaN or no problem.
     """
     top, below = as_floats(numerator, "numerator"), as_floats(denominator, "denominator")
     if top.shape != below.shape or top.ndim not in (1, 2) or len(top) == 0:

@@ -150,9 +150,9 @@ CORRECTED = (
     "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
     "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
-    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for registers- "
-    "hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard ones "
-    "together. The best of several others is picked on the same problems, which favours it over HEAL.")
+    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
+    "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
+    "ones together. The best of several others is picked on the same problems, which favours it over HEAL.")
 
 
 # --- README
