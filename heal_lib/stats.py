@@ -77,15 +77,15 @@ def bootstrap_share(part: ArrayLike, whole: ArrayLike, *, n_boot: int = 2000,
     Both [n_problems, n_seeds], 0 <= part <= whole. To first order the share moves as the mean of
     share + (part - share whole) / mean(whole) does, so that mean is resampled (`bootstrap_mean`). NaN where `whole` is
     0 throughout; where the share is 0 or 1, the exact interval for the problems that have a whole."""
-    part, whole = _table(part, "part"), _table(whole, "whole")
-    if part.shape != whole.shape or (part < 0).any() or (part > whole).any():
-        raise HealError(f"bootstrap_share: shapes {part.shape}, {whole.shape}; pass parts of wholes, cell by cell")
-    if not whole.any():
+    top, below = _table(part, "part"), _table(whole, "whole")
+    if top.shape != below.shape or (top < 0).any() or (top > below).any():
+        raise HealError(f"bootstrap_share: shapes {top.shape}, {below.shape}; pass parts of wholes, cell by cell")
+    if not below.any():
         return float("nan"), float("nan"), float("nan")
-    share = part.sum() / whole.sum()
+    share = top.sum() / below.sum()
     if share in (0, 1):
-        return exact(share, int(whole.any(1).sum()))
-    _, *ends = bootstrap_mean(share + (part - share * whole) / whole.mean(), n_boot=n_boot, seed=seed)
+        return exact(share, int(below.any(1).sum()))
+    _, *ends = bootstrap_mean(share + (top - share * below) / below.mean(), n_boot=n_boot, seed=seed)
     low, high = np.clip(ends, 0, 1)
     return float(share), float(low), float(high)
 
