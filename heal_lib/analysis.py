@@ -54,7 +54,7 @@ def bootstrap_ratio(numerator: ArrayLike, denominator: ArrayLike, *, n_boot: int
 
     Both [n_problems], or [n_problems, m] for m ratios (a curve) from the same draws; then three arrays [m].
     NaN where no problem has a denominator; resamples without one are left out. A share that is 0 or 1 in every problem
-    has the exact interval (`stats.exact`). HealError on NaN or no problem.
+    has the exact interval (`stats.exact`): denominators must count trials then. HealError on NaN or no problem.
     """
     top, below = as_floats(numerator, "numerator"), as_floats(denominator, "denominator")
     if top.shape != below.shape or top.ndim not in (1, 2) or len(top) == 0:
@@ -206,23 +206,24 @@ def thresholds(scores: Mapping[str, np.ndarray], labels: ArrayLike,
 
 
 def detection_table(scores: Mapping[str, np.ndarray], labels: ArrayLike, problems: Sequence[str],
-                    pools: Sequence[str], *, lam: float = 0.2, rule: str = "quantile",
+                    pools: Sequence[str], *, lam: float = 0.2, rule: str = "quantile", reading: str = "",
                     limits: Mapping[str, float] | None = None, n_boot: int = 2000) -> list[Row]:
     """One dict of DETECTION per reading: AUROC with interval, average precision, what two rules of dropping leave.
 
     labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
     genuine among the kept (NaN where nothing to divide by): by `lam` and `rule` within pools, and, as threshold_*,
-    by `limits` {reading: largest score kept}."""
-    spurious, table = np.asarray(labels) == 1, []
-    n, n_genuine, share = len(spurious), (~spurious).sum(), lambda a, b: a / b if b else np.nan
+    by `limits` {reading: largest score kept}. A threshold is of `reading` (default: the first); others drop as many."""
+    genuine, table, share = np.asarray(labels) != 1, [], lambda a, b: a / b if b else np.nan
+    if rule == "threshold":
+        lam, rule, pools = float((scores[reading or next(iter(scores))] > lam).mean()), "quantile", [""] * len(genuine)
     for name, score in scores.items():
         limit = (limits or {}).get(name, np.nan)
         by_rule, by_limit = pure.keep(score, lam, rule, pools=pools), score <= limit
-        left = [(kept.mean(), share((kept & ~spurious).sum(), n_genuine), share((kept & ~spurious).sum(), kept.sum()))
+        left = [(kept.mean(), share((kept & genuine).sum(), genuine.sum()), share((kept & genuine).sum(), kept.sum()))
                 for kept in (by_rule, by_limit)]
         left[1] = left[1] if np.isfinite(limit) else (np.nan,) * 3
         values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
-                  stats.average_precision(score, labels), *left[0], limit, *left[1], n_genuine / n, n,
+                  stats.average_precision(score, labels), *left[0], limit, *left[1], genuine.mean(), len(genuine),
                   len(set(problems)))
         table.append(dict(zip(DETECTION, values, strict=True)))
     return table

@@ -4,6 +4,9 @@ A *family* is one question: HEAL against some other methods. Its p-values are co
 apart: over its pairs on the hard benchmarks together, over its pairs on `JUDGE` (the primary tests), and over its pairs
 on all other single benchmarks. So a comparison has one corrected p-value, whichever table shows it. A pair of no family
 is a family by itself.
+
+A part's own family holds the controls that decide what it may claim. Whatever else is varied of it explores, and is a
+second family: its size takes nothing from the first.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from heal_lib import stats
-from heal_lib.baselines import POSITIONS, SAMPLING
+from heal_lib.baselines import CUTS, FILTERS, ORDERS, POSITIONS, SAMPLING
 
 LEVEL = 0.05
 POOLED = "hard, pooled"
@@ -31,6 +34,8 @@ FAMILIES = {
     "PURE": ("heal-no-pure", "heal-nll", "heal-oracle", "heal-oracle-share"),
     "PACE": ("heal-no-pace",),
 }
+FAMILIES |= {f"variants of {part}": tuple(name for name in members if name not in ("heal", *FAMILIES[part]))
+             for part, members in (("GEAR", CUTS), ("PURE", FILTERS), ("PACE", ORDERS))}
 
 
 def family(method: str, against: str) -> tuple[tuple[str, str], ...]:

@@ -80,17 +80,25 @@ def yields(data: Mapping[str, Dataset], name: str, *, n_boot: int) -> pd.DataFra
     parts, first, rows = dict(list(totals.groupby(level=["world", "key"], sort=False))), next(iter(data)), []
     for (world, key), part in parts.items():
         for metric, (top, below) in RATIOS.items():
-            ratio, difference = analysis.bootstrap_ratio(part[top], part[below], n_boot=n_boot), (np.nan,) * 3
-            if metric.startswith("tokens_per"):
-                with np.errstate(divide="ignore"):
-                    mean, low, high = 1 / np.array(ratio, dtype=float)
-                ratio = mean, high, low
+            ratio = (_tokens_per(part, top, n_boot) if below == "tokens" else
+                     analysis.bootstrap_ratio(part[top], part[below], n_boot=n_boot))
+            difference: tuple[float, ...] = (np.nan,) * 3
             if metric.endswith("_rate") and (world, first) in parts:
                 each = [(t[top] / t[below]).to_numpy() for t in (parts[world, first], part)]
                 difference = (0.0,) * 3 if key == first else stats.paired_bootstrap(*each, n_boot=n_boot)
             rows.append((world, key, metric, len(part), part["candidates"].sum(), *ratio, *difference))
     return pd.DataFrame(rows, columns=["world", name, "metric", "n_problems", "n_candidates", "mean", "ci_low",
                                        "ci_high", "first_minus_this", "diff_low", "diff_high"])
+
+
+def _tokens_per(part, top, n_boot):
+    """(tokens for one of `top`, low, high). Where there is none, the exact interval is of its share of the candidates,
+    which problems bound; tokens are no trials."""
+    some = part[top].any()
+    ratio = analysis.bootstrap_ratio(part[top], part["tokens" if some else "candidates"], n_boot=n_boot)
+    with np.errstate(divide="ignore"):
+        mean, low, high = (1 if some else part["tokens"].sum() / part["candidates"].sum()) / np.array(ratio, float)
+    return mean, high, low
 
 
 def relative(a: Sequence[ArrayLike], b: Sequence[ArrayLike], *, n_boot: int,

@@ -63,9 +63,9 @@ def sentence(folder: Path) -> str:
     if not file.is_file():
         return ""
     both = pd.read_csv(file).query("source == 'both'").sort_values("other_rows", ascending=False, kind="stable")
-    moved = [f"{row.other_rows:.0%} on {row.benchmark} (genuine rows {100 * row.difference:+.1f} points "
+    moved = [f"{row.other_rows:.0%} on {row.benchmark} (genuine share {100 * row.difference:+.1f} points "
              f"[{100 * row.diff_low:+.1f}, {100 * row.diff_high:+.1f}])" for row in both.itertuples() if row.other_rows]
-    return (f"Of the rows that a student is given it changes {', '.join(moved) or 'none'}"
+    return (f"Of the hinted and repaired rows that a student is given it changes {', '.join(moved) or 'none'}"
             f"{', none elsewhere' * bool(moved and len(moved) < len(both))} (`03_pure`).")
 
 

@@ -13,16 +13,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from heal_lib import claims, stats
+from heal_lib import claims, scales, stats
+from heal_lib.files import read_json
 
 WORLD, HARD = claims.JUDGE.rpartition("-")[::2]
 
 
 class Premise(NamedTuple):
     """Of the rows of `table` that agree with `where`, `columns` (value, low, high) lie above `above`; of several rows
-    those of the least value. `name`: the column that says what the row is, `shown`: what the number is; `or_else`:
-    columns of other controls in the same rows, by what they are; `beside`: which row, otherwise alike, is shown for
-    comparison."""
+    those of the least value. Names in braces are fields of the run's scale. `name`: the column that says what the row
+    is, `shown`: what the number is; `or_else`: columns of other controls in the same rows, by what they are; `beside`:
+    which row, otherwise alike, is shown for comparison."""
 
     text: str
     table: str
@@ -56,8 +57,9 @@ PREMISES = (
     Premise("keeping the text before it beats a hint at the start", "gear_cut_rules", "02",
             GENUINE | {"cut": ["start"]}, CUT, "genuine repairs, minus cut", name="cut"),
     Premise("perplexity against uncertainty tells derivations from shortcuts", "pure_auroc", "03",
-            {"world": [WORLD], "reading": ["ratio mean, U before"]}, ("auroc", "ci_low", "ci_high"), "AUROC, chance .5",
-            above=0.5, name="reading", beside={"reading": ["mean NLL"]}),
+            {"world": [WORLD], "reading": ["ratio {pure_aggregate}, U {pure_uncertainty}"]},
+            ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
+            beside={"reading": ["mean NLL"]}),
 )
 
 
@@ -91,8 +93,8 @@ def sentence(folder: Path) -> str:
 
 def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
     """What a premise rests on, in words and numbers; None where it was not measured."""
-    file = folder / "tables" / f"{premise.table}.csv"
-    if not file.is_file() or not len(found := _rows(pd.read_csv(file), premise, premise.where)):
+    file, where = folder / "tables" / f"{premise.table}.csv", _asked(folder, premise)
+    if not file.is_file() or not len(found := _rows(pd.read_csv(file), premise, where)):
         return None
     several = {premise.shown: premise.columns, **premise.or_else}
     shown = min(several, key=lambda each: found[several[each][0]].min())
@@ -103,7 +105,7 @@ def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
     far = abs(value - premise.above) / error if error else np.inf * (value != premise.above)
     said = _said(row, columns)
     if premise.beside:
-        for _, other in _rows(pd.read_csv(file), premise, premise.where | premise.beside).iterrows():
+        for _, other in _rows(pd.read_csv(file), premise, where | premise.beside).iterrows():
             said += f"; {other[premise.name]} {_said(other, columns)}"
     named = f"{shown} {row[premise.name]}" if premise.name and not premise.beside else shown
     return {"low": low, "high": high, "p": min(1.0, n * 2 * norm.sf(np.nan_to_num(far))), "said": said, "shown": named}
@@ -114,6 +116,15 @@ def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) ->
     for column, values in where.items():
         found = found[found[column].isin(values)]
     return found.dropna(subset=[*premise.columns, *sum(map(list, premise.or_else.values()), [])])
+
+
+def _asked(folder: Path, premise: Premise) -> dict[str, list[Any]]:
+    """`where` of a premise with what the run's record says of its scale, or, without one, the defaults."""
+    usual = {name: default for name, (_, _, default) in scales.kinds().items()}
+    record = folder / "run.json"
+    used = usual | (read_json(record).get("config", {}) if record.is_file() else {})
+    return {column: [value.format(**used) if isinstance(value, str) else value for value in values]
+            for column, values in premise.where.items()}
 
 
 def _said(row: pd.Series, columns: tuple[str, str, str]) -> str:

@@ -97,10 +97,15 @@ def notebooks_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def work_found(made: Mapping[str, dict[str, Any]]) -> float:
-    """Seconds that the stages took which these notebooks of a run.json found in the cache and none of them made."""
+    """Seconds that the stages took which these notebooks of a run.json found in the cache and none of them made.
+
+    A stage is its key, whose `keys` {key: ["made" or "reused", seconds]} a record holds by name, for several may have
+    one name; a record from before it held them knows names alone."""
     stages = [(name, stage) for facts in made.values() for name, stage in facts["stages"].items()]
-    cost = {name: stage["seconds_to_make"] for name, stage in stages}
-    return sum(cost[name] for name in cost.keys() - {name for name, stage in stages if stage["made"]})
+    used = [(key, *each) for name, stage in stages for key, each in stage.get(
+        "keys", {name: ["made" if stage["made"] else "reused", stage["seconds_to_make"]]}).items()]
+    cost = {key: seconds for key, _, seconds in used}
+    return sum(cost[key] for key in cost.keys() - {key for key, what, _ in used if what == "made"})
 
 
 def check_committed(folder: Path) -> None:

@@ -149,10 +149,10 @@ CORRECTED = (
     "A claim is *shown* if its paired interval lies above zero, and still does after Holm's correction (5 %), "
     "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
     "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
-    "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against its controls; "
-    "apart for the hard benchmarks together, for registers-hard, which was made to judge GEAR, and for all others. "
-    "Claims that name no benchmark are on the hard ones together. Where HEAL is set against the best of several, that "
-    "one is picked on the same problems, which favours it over HEAL.")
+    "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
+    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
+    "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
+    "ones together. The best of several others is picked on the same problems, which favours it over HEAL.")
 
 
 # --- README

@@ -177,10 +177,12 @@ class Run:
         self.look(path)
         seconds = round(time.perf_counter() - start, 1)
         stages = {}
-        for what, stage, _, cost in events:
-            facts = stages.setdefault(stage, {"made": 0, "reused": 0, "seconds_to_make": 0.0})
+        for what, stage, key, cost in events:
+            facts = stages.setdefault(stage, {"made": 0, "reused": 0, "keys": {}})
             facts[what] += 1
-            facts["seconds_to_make"] = round(facts["seconds_to_make"] + cost, 3)
+            what = "made" if facts["keys"].get(key, [what])[0] == "made" else what
+            facts["keys"][key] = [what, round(cost, 3)]
+            facts["seconds_to_make"] = round(sum(seconds for _, seconds in facts["keys"].values()), 3)
         written = [file for file, when in self._written().items() if before.get(file) != when]
         written += [self.folder / "notebooks" / path.name, self.folder / "html" / f"{name}.html"]
         outputs = {file.relative_to(self.folder).as_posix(): file_hash(file) for file in sorted(written)}

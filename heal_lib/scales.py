@@ -47,7 +47,7 @@ class Scale:
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
     n_boot: int = setting(2000, 1, MANY, unit="bootstrap draws")
     all_methods: bool = setting(False)  # every rival and ablation, rather than `baselines.CORE`
-    budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the teacher's samples (07)
+    budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the problems (07)
     # --- the sweep over teachers (notebook 09); without values it is left out
     sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
     sweep_unprompted: tuple[float, ...] = setting((), 0, 1, empty=True)  # and in unhinted text, of a teacher

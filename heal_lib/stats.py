@@ -70,6 +70,26 @@ def bootstrap_mean(scores: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
     return _percentile(table, n_boot, seed, level)
 
 
+def bootstrap_share(part: ArrayLike, whole: ArrayLike, *, n_boot: int = 2000,
+                    seed: int = 0) -> tuple[float, float, float]:
+    """(share, low, high), 95 %, of sum(part) / sum(whole) over problems and seeds, where `whole` differs between cells.
+
+    Both [n_problems, n_seeds], 0 <= part <= whole. To first order the share moves as the mean of
+    share + (part - share whole) / mean(whole) does, so that mean is resampled (`bootstrap_mean`). NaN where `whole` is
+    0 throughout; where the share is 0 or 1, the exact interval for the problems that have a whole."""
+    top, below = _table(part, "part"), _table(whole, "whole")
+    if top.shape != below.shape or (top < 0).any() or (top > below).any():
+        raise HealError(f"bootstrap_share: shapes {top.shape}, {below.shape}; pass parts of wholes, cell by cell")
+    if not below.any():
+        return float("nan"), float("nan"), float("nan")
+    share = top.sum() / below.sum()
+    if share in (0, 1):
+        return exact(share, int(below.any(1).sum()))
+    _, *ends = bootstrap_mean(share + (top - share * below) / below.mean(), n_boot=n_boot, seed=seed)
+    low, high = np.clip(ends, 0, 1)
+    return float(share), float(low), float(high)
+
+
 def _percentile(table, n_boot, seed, level=0.95):
     ends = np.quantile(_resampled_means(table, n_boot, seed), [(1 - level) / 2, (1 + level) / 2])
     low, high = np.clip(ends, table.min(), table.max())  # stretched, a draw may leave what scores can be

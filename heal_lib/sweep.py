@@ -52,13 +52,14 @@ class Sweep(Experiment):
             "recipe": vars(recipe), "n_texts": self.cfg.sweep_texts})
 
     def around(self, hinted: float, bare: float, student: str = SHIPPED) -> Experiment:
-        """The experiment around that teacher and student: one world, fewer tokens and seeds, no tuning."""
+        """The experiment around that teacher and student: one world, one draw of its texts, of which the columns on the
+        teacher are as well, fewer tokens and seeds, no tuning."""
         base = self.cfg.student if student == SHIPPED else str(
             self.store.get(self.base(student.removeprefix("base-"))).folder)
         drawer = "hf" if self.cfg.engine == "openai" else self.cfg.engine  # a server serves none of these teachers
         cfg = replace(self.cfg, teacher=str(self.store.get(self.teacher(hinted, bare)).folder), student=base,
                       worlds=(self.cfg.sweep_world,), engine=drawer, train_tokens=self.cfg.sweep_tokens,
-                      seeds=self.cfg.sweep_seeds,
+                      seeds=self.cfg.sweep_seeds, teacher_draws=1,
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
         return Experiment(cfg, self.store)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, claims, gear, pace, stats, students
+from heal_lib import baselines, claims, gear, pace, scales, stats, students
 from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
@@ -203,6 +203,12 @@ def training_logs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
                                        "loss"])
 
 
+def of_one_draw(cfg: Scale) -> str:
+    """What is to be said beside counts of the teacher's texts where students learn from several draws of them."""
+    return (f" Counted in the first of the {cfg.teacher_draws} draws of the teacher's texts that students learn from."
+            if cfg.teacher_draws > 1 else "")
+
+
 # --- cost (notebook 07)
 def teacher_sources(run: Experiment, rules: Iterable[str] = gear.CUT_RULES[:1]) -> pd.DataFrame:
     """One row per teacher data set: problems, samples, tokens drawn, samples accepted and how many texts these are,
@@ -234,17 +240,26 @@ def _drawn(run, name):
     sampled = spec.trained and (callable(spec.base) or spec.base in SAMPLED)
     parts = {"pool": its.pool if sampled else None, "matched": its.matched if spec.base == "matched" else None,
              "hinted": its.hinted if spec.hint else None,
-             "repairs": functools.partial(its.repairs, spec.cut) if spec.cut else None}
+             "repairs": functools.partial(its.repairs, spec.cut) if spec.cut else None,
+             "development": functools.partial(_development, run, name) if spec.early else None}
     return {part: sum(drawn()["n_generated"]) if drawn else 0 for part, drawn in parts.items()}
 
 
+def _development(run, name):
+    """The samples of development problems, by which training is stopped early."""
+    pools = [pool for cfg in students.families(run.cfg, name) for pool in students.heldout(cfg).inputs["pool"]]
+    run.have(pools)
+    return {"n_generated": [n for pool in pools for n in run.store.data(pool)["n_generated"]]}
+
+
 def at_budgets(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the samples
-    and `teacher_tokens` per method. Of samples, hints and repairs alike a smaller share is drawn [R], and each method
-    keeps the learning rate that it has for the whole [R]."""
-    found, sizes = [], run.cfg.pick("n_samples", "n_hinted", "n_candidates")
+    """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the
+    problems and `teacher_tokens` per method. A smaller budget asks fewer problems, each with its whole pool, hints and
+    repairs [R]: of smaller pools PURE would drop nothing, and other problems would be eligible. Each method keeps the
+    learning rate that it has for the whole [R]."""
+    found = []
     for share in (*run.cfg.budgets, 1.0):
-        fewer = {name: max(1, round(share * size)) for name, size in sizes.items()}
+        fewer = {"n_distil": max(1, round(share * run.cfg.n_distil))}
         of = {name: run.variant({**fewer, "learning_rates": (run.learning_rate(name),)}) for name in methods}
         its = [its.evaluations([name], run.cfg.ablation_seeds) for name, its in of.items()]
         samples, tokens = with_pooled(pd.concat(its)), {name: sum(_drawn(of[name], name).values()) for name in methods}
@@ -264,36 +279,19 @@ def _training(run, name, spec):
             "training_seconds": np.mean(spent)}
 
 
-# --- the assumption switches (notebook 06, METHOD section 7): unit and range, and another value to try
-SWITCHES = {
-    "step_delimiter": ("text between steps; '' for the world's own", "'\" \"'"),
-    "entropy": ("only full, with the hf engine", "full"),
-    "surge": ("difference or value", "value"),
-    "window": ("share of the trajectory, above 0, up to 1", "0.5"),
-    "window_unit": ("steps or tokens", "tokens"),
-    "backoff": ("steps, 0 or more", "0"),
-    "hint": ("answer, first_step, wrong or none", "first_step"),
-    "n_samples": ("teacher samples per problem", "20"),
-    "eligible_max_correct": ("correct samples, 0 to n_samples", "0"),
-    "n_failed": ("failed trajectories per problem", "2"),
-    "n_candidates": ("repairs per failed trajectory", "2"),
-    "pure_eps": ("nats, above 0", "0.1"),
-    "pure_lambda": ("share dropped (quantile) or largest anomaly kept (threshold)", "0.4"),
-    "pure_rule": ("quantile or threshold", "threshold"),
-    "pure_aggregate": ("mean, max or top3", "max"),
-    "pure_uncertainty": ("before or after the step", "after"),
-    "pure_answers": ("likelihood, or among the candidates that a world lists", "candidates"),
-    "pure_pool": ("sources that are filtered", "\"['hint']\""),
-    "stage_hint_below": ("share correct, 0 to 1", "0.2"),
-    "stages_cumulative": ("true or false", "false"),
-    "per_problem_cap": ("rows per problem and source, 1 or more", "2"),
-    "deduplicate": ("true or false", "false"),
-}
+# --- the assumption switches (notebook 06, METHOD section 7)
+SWITCHES = (
+    "step_delimiter", "entropy", "surge", "window", "window_unit", "backoff", "hint", "n_samples",
+    "eligible_max_correct", "n_failed", "n_candidates", "pure_eps", "pure_lambda", "pure_rule", "pure_aggregate",
+    "pure_uncertainty", "pure_answers", "pure_pool", "stage_hint_below", "stages_cumulative", "per_problem_cap",
+    "deduplicate")
+ALONG = {"pure_rule": " -p pure_lambda 5"}  # a largest anomaly: of the shipped teachers' rows it drops some tenths
 
 
 def switches(cfg: Scale) -> pd.DataFrame:
-    """Every switch with its value in this run, its range, and the option that tries another value."""
+    """Every switch with its value in this run, its range, and the options that try another value."""
     values = {name: getattr(cfg, name) for name in SWITCHES}
     shown = {name: f"{v:.4g}" if isinstance(v, float) else repr(v) for name, v in values.items()}
-    rows = [[name, shown[name], meaning, f"-p {name} {other}"] for name, (meaning, other) in SWITCHES.items()]
+    rows = [[name, shown[name], scales.describe(name), f"-p {name} {scales.to_try(name)}{ALONG.get(name, '')}"]
+            for name in SWITCHES]
     return pd.DataFrame(rows, columns=["switch", "value", "range", "to try"])

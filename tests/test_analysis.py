@@ -134,6 +134,13 @@ def test_detection_table_by_hand():
     assert (bad["auroc"], bad["genuine_kept"], bad["kept_genuine"], bad["genuine_before"]) == (0, 0.75, 0.75, 0.8)
 
 
+def test_a_threshold_is_of_one_reading_and_the_others_drop_as_many():
+    scores = {"length": np.array([40.0, 10, 20, 30, 50]), "ratio": np.array([9.0, 0.1, 7, 0.3, 5])}
+    table = analysis.detection_table(scores, [1, 0, 1, 0, 0], list("abcde"), list("abcde"), lam=5.0, rule="threshold",
+                                     reading="ratio", n_boot=50)
+    assert [(line["kept"], line["genuine_kept"]) for line in table] == [(0.6, pytest.approx(2 / 3)), (0.6, 1)]
+
+
 def test_frozen_thresholds_keep_the_share_of_the_genuine_they_were_set_for():
     score, labels = np.array([1.0, 2, 3, 4, 9]), [0, 0, 0, 0, 1]
     limits = analysis.thresholds({"s": score}, labels, 0.75)

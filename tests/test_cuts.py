@@ -54,6 +54,19 @@ def test_yields_by_hand():
     assert line["ci_low"] <= line["mean"] <= line["ci_high"] and np.isnan(line["first_minus_this"])
 
 
+def test_tokens_per_repair_without_any_repair_are_bounded_by_the_share_of_candidates():
+    """0 genuine of 40 problems: at most so many candidates are, at ten tokens each."""
+    none = _repairs(*((f"p{i}", -1, "x") for i in range(40) for _ in range(5)))
+    one = _repairs(*((f"p{i}", 1 if i + k == 0 else -1, "x") for i in range(40) for k in range(5)))
+    table = cuts.yields({"none": none, "one": one}, "cut", n_boot=200).set_index(["cut", "metric"])
+    share = 1 - 0.025 ** (1 / 40)
+    for metric in ("tokens_per_genuine", "tokens_per_accepted"):
+        line, other = table.loc[("none", metric)], table.loc[("one", metric)]
+        assert line["mean"] == line["ci_high"] == np.inf and line["ci_low"] == pytest.approx(10 / share)
+        assert other["mean"] == 2000 and other["ci_high"] == np.inf
+    assert table.loc[("none", "genuine_rate"), "ci_high"] == pytest.approx(share)
+
+
 def test_ratio_of_ratios_by_hand():
     a, b = ([4, 2], [10, 10]), ([1, 2], [10, 20])
     value, low, high = cuts.relative(a, b, n_boot=200)

@@ -61,8 +61,8 @@ def test_the_first_page_says_where_rows_are_changed(tmp_path):
     table = pd.DataFrame(rows, columns=["benchmark", "source", "other_rows", "difference", "diff_low", "diff_high"])
     write_table(table, tmp_path / "tables" / "pure_given.csv")
     assert given.sentence(tmp_path) == (
-        "Of the rows that a student is given it changes 34% on b-hard (genuine rows +7.7 points [+5.3, +9.9]), "
-        "5% on a-hard (genuine rows +2.0 points [+1.0, +3.0]), none elsewhere (`03_pure`).")
+        "Of the hinted and repaired rows that a student is given it changes 34% on b-hard (genuine share +7.7 "
+        "points [+5.3, +9.9]), 5% on a-hard (genuine share +2.0 points [+1.0, +3.0]), none elsewhere (`03_pure`).")
 
 
 def test_of_many_steps_those_of_largest_ratio_are_drawn_and_the_panel_says_how_many():

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from heal_lib import premises
-from heal_lib.files import write_table
+from heal_lib.files import write_json, write_table
 from heal_lib.places import ROOT
 
 
@@ -50,6 +50,14 @@ def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
           ["registers", "ratio mean, U before", 0.55, 0.45, 0.65])
     assert premises.table(tmp_path).set_index("table").loc["pure_auroc", "verdict"] == "not shown"
+
+
+def test_the_reading_of_pure_is_the_one_that_the_run_used(tmp_path):
+    write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
+          ["registers", "ratio mean, U before", 0.3, 0.2, 0.4], ["registers", "ratio max, U after", 0.8, 0.7, 0.9])
+    for config, verdict in (({}, "contradicted"), ({"pure_aggregate": "max", "pure_uncertainty": "after"}, "shown")):
+        write_json({"notebooks": {}, "config": config}, tmp_path / "run.json")
+        assert premises.table(tmp_path).set_index("table").loc["pure_auroc", "verdict"] == verdict
 
 
 def test_the_premises_ask_for_columns_that_the_notebooks_write():

@@ -53,6 +53,18 @@ def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run, monk
     assert list(json.loads((run.store.get(run.base("small")).folder / "known_facts.json").read_text())) == ["equations"]
 
 
+def test_a_cell_asks_for_the_students_that_were_made_for_it_and_no_others(run, monkeypatch):
+    """Whatever the scale's draws of the teacher: a cell has one, and so have its columns on the teacher."""
+    many = sweep.Sweep(scales.get("smoke", **GRID, sweep_seeds=[0, 1], teacher_draws=10), run.store)
+    monkeypatch.setattr(many, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED)])
+    made, asked = set(), set()
+    monkeypatch.setattr(many, "have", lambda stages: made.update(stage.name for stage in stages))
+    monkeypatch.setattr(many, "cell", lambda *cell: asked.update(
+        stage.name for m in sweep.METHODS for s in (0, 1) for stage in many.around(*cell)._evaluation(m, s)) or {})
+    many.table()
+    assert asked == {name for name in made if name.startswith("evaluation")} and len(asked) == 6
+
+
 def test_a_corpus_can_be_of_one_world():
     texts = ["".join(piece for piece, _ in text) for text in corpus.texts(corpus.TEACHER, 20, 0, of=("paths",))]
     assert len(texts) == 20 and not any(text.startswith(("equation", "countdown")) for text in texts)

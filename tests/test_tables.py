@@ -2,12 +2,13 @@
 
 import types
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from micro import micro
 
-from heal_lib import ablate, baselines, scales, stats, tables
+from heal_lib import ablate, baselines, scales, stats, students, tables
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.plots import results as figures
@@ -150,9 +151,13 @@ def test_switches_are_those_of_the_scale_and_the_values_to_try_are_valid():
 
     table = tables.switches(scales.get("smoke"))
     for row in table.itertuples():
-        option, name, value = shlex.split(row[4])
-        assert option == "-p" and name == row.switch
-        assert scales.get("smoke", **{name: parse_value(value)}).name == "smoke"
+        options = shlex.split(row[4])
+        tried = dict(zip(options[1::3], map(parse_value, options[2::3]), strict=True))
+        assert set(options[::3]) == {"-p"} and next(iter(tried)) == row.switch
+        assert scales.get("smoke", **tried).name == "smoke"
+    shown = table.set_index("switch")["to try"]
+    assert shown["n_failed"] == "-p n_failed 3"  # every scale has two
+    assert shown["pure_rule"] == "-p pure_rule threshold -p pure_lambda 5"  # a share of rows is no anomaly
 
 
 def test_every_method_has_a_colour_and_a_marker_of_its_own():
@@ -195,6 +200,28 @@ def test_a_method_that_was_not_tested_on_every_hard_benchmark_is_not_pooled():
     assert set(some[some["benchmark"] == tables.POOLED]["method"]) == {"heal"}
     table = tables.differences(some, [("heal", "heal-nll")], n_boot=50)
     assert table["benchmark"].tolist() == ["b-hard"]
+
+
+def test_stopping_early_pays_for_the_samples_that_say_when(says):
+    run = Experiment(micro())
+    table = tables.method_costs(run, ["sft-rs", "sft-rs-early"]).set_index("method")
+    pools = [run.store.data(pool) for pool in students.heldout(run.cfg).inputs["pool"]]
+    assert table["development"].to_dict() == {"sft-rs": 0, "sft-rs-early": sum(sum(p["n_generated"]) for p in pools)}
+    paid = table["teacher_tokens"]
+    assert paid["sft-rs-early"] == paid["sft-rs"] + table.loc["sft-rs-early", "development"] > paid["sft-rs"]
+    plt.close(figures.token_bars(table.reset_index()))
+
+
+def test_a_smaller_budget_asks_fewer_problems_with_pools_as_large(says, monkeypatch):
+    run, asked = Experiment(micro(budgets=(1 / 3,))), []
+    monkeypatch.setattr(Experiment, "variant", lambda self, switches: asked.append(switches) or self)
+    tables.at_budgets(run, ["sft-rs"])
+    assert [set(switches) for switches in asked if switches] == [{"n_distil", "learning_rates"}] * 2
+    assert [switches["n_distil"] for switches in asked if switches] == [1, 3]
+
+
+def test_counts_say_of_which_draw_they_are():
+    assert tables.of_one_draw(scales.get("demo")) == "" and "first of the 10" in tables.of_one_draw(scales.get("full"))
 
 
 def test_a_smaller_budget_draws_less_for_every_method(says):

@@ -204,7 +204,8 @@ def at_budgets(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
 def token_bars(costs: pd.DataFrame) -> Figure:
     """Teacher tokens per method, by source."""
     fig, ax = plt.subplots(figsize=(DOUBLE, 0.9 + 0.25 * len(costs)))
-    styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", "..")}
+    styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", ".."),
+              "development": ("0.65", "--")}
     left = np.zeros(len(costs))
     for source, (shade, hatch) in styles.items():
         width = costs[source].to_numpy() / 1e6
