@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem, rng_of, seed_of
-from heal_lib.worlds import calculator, compare
+from heal_lib.worlds import calculator, compare, told
 from heal_lib.worlds.answers.text import plain
 from heal_lib.worlds.base import StepReport, World
 
@@ -32,13 +32,6 @@ LONGEST_SAMPLE = 8192  # tokens
 SPLITS = {"distil": (0, 50), "development": (50, 60), "test": (60, 100)}  # percent of the hash range
 FILES = (".jsonl", ".json", ".parquet", ".csv")
 _BRACES = re.compile(r"\\+boxed\s*\{|\\.|[{}]", re.DOTALL)
-_LEAK = re.compile(
-    r"\bhints?\b|answer (key|sheet)|the correct answer is"
-    r"|\b(known|given|provided|supplied|stated|expected|correct|official|reference) (final )?(answer|solution|result)"
-    r"|(answer|solution|result)( that| which)?( is| was| has been| had been| we are| we were| i was| i am)?( already)?"
-    r" (given|provided|supplied|known|told|stated)"
-    r"|\b(told|know|knew|given)( that)? (the |its |this )?(final |correct |right )?(answer|solution)"
-    r"|(from|with) the answer|back(ward)?s? from", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -116,8 +109,8 @@ class Mathematics(World):
     def hint(self, problem: Problem, form: str = "answer") -> str:
         if form not in ("answer", "wrong"):
             raise HealError(f"math knows no hint '{form}', for it has no derivations to take a step from; use 'answer'")
-        told = problem.answer if form == "answer" else self._other_answer(problem)
-        return f"Wait. The correct answer is {told}. I will find the steps that lead to it.\n\n"
+        answer = problem.answer if form == "answer" else self._other_answer(problem)
+        return f"Wait. The correct answer is {answer}. I will find the steps that lead to it.\n\n"
 
     def _other_answer(self, problem: Problem) -> str:
         others = [answer for answer in _answers(problem.difficulty) if not equal(problem.answer, answer)]
@@ -127,7 +120,7 @@ class Mathematics(World):
         return rng_of("wrong hint", problem.id).choice(others)
 
     def speaks_of_hint(self, text: str) -> bool:
-        return _LEAK.search(text) is not None
+        return told.reveals(text)
 
     def check_steps(self, problem: Problem, text: str) -> StepReport | None:
         """The calculator's report; None where the answer is no plain number, or no calculation can be read."""

@@ -10,6 +10,7 @@ import sympy
 from sympy import Rational, Symbol
 
 from heal_lib.worlds.answers.forms import Quantity, Region, Said, Sequence, Words, numbers
+from heal_lib.worlds.answers.written import differ
 
 DIGITS = 6  # significant ones that a decimal needs to stand for a number without finite expansion
 PRECISION = 3000  # decimal digits to which numbers are told apart that are not rational
@@ -35,7 +36,8 @@ def same(a: Any, b: Any) -> bool:
         if isinstance(one, Region) and isinstance(other, Sequence) and other.kind == "tuple" and len(other.items) == 2:
             return same(one, Region(numbers(other)))
         if isinstance(one, Words) and isinstance(other, Quantity):
-            return isinstance(other.value, Symbol) and other.value.name.casefold() == one.text
+            name = other.value.name if isinstance(other.value, Symbol) else other.written.text
+            return name.casefold() == one.text
     if type(a) is not type(b):
         return False
     if isinstance(a, Quantity):
@@ -47,8 +49,12 @@ def same(a: Any, b: Any) -> bool:
 
 def _same_said(a, b) -> bool:
     if isinstance(a, Said) and isinstance(b, Said):
-        if a.name and a.name == b.name and same(a.value, b.value):
-            return True
+        if a.name and a.name == b.name:
+            if same(a.value, b.value):
+                return True
+            if isinstance(a.value, Quantity) and isinstance(b.value, Quantity) and differ(
+                    a.value.written, b.value.written):
+                return False
         if None in (a.difference, b.difference) or a.relation != b.relation:
             return False
         return _proportional(a.difference, b.difference, a.relation)
@@ -66,6 +72,8 @@ def _same_sequence(a: Sequence, b: Sequence) -> bool:
     if kinds == {"congruence"}:
         (x, r, m), (y, s, n) = ([item.value for item in each.items] for each in (a, b))
         return agree(x, y) and agree(m, n) and ((r - s) / m).is_integer is True
+    if "time" in kinds:
+        return kinds <= {"time", "ratio"} and len(a.items) == len(b.items) and all(map(same, a.items, b.items))
     if "set" in kinds and kinds <= {"set", "list"}:
         return all(any(same(x, y) for y in b.items) for x in a.items) and all(
             any(same(x, y) for x in a.items) for y in b.items)
@@ -126,6 +134,8 @@ def _same_part(a: sympy.Set, b: sympy.Set) -> bool:
 
 # --- numbers
 def _same_quantity(a: Quantity, b: Quantity) -> bool:
+    if differ(a.written, b.written):
+        return False
     if a.unit and b.unit:
         return a.unit == b.unit and _close(a, b)
     return _close(a, b) or any(

@@ -8,6 +8,7 @@ from typing import Any
 import sympy
 
 from heal_lib.worlds.answers.scalars import Unreadable
+from heal_lib.worlds.answers.written import Written
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Quantity:
     value: sympy.Expr
     unit: str = ""
     digits: int | None = None
+    written: Written = Written()
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Sequence:
-    """kind: list (bare commas) | set | tuple | vector | row | square | ratio | matrix | dotted | congruence."""
+    """kind: list (bare commas) | set | tuple | vector | row | square | ratio | time | matrix | dotted | congruence."""
 
     kind: str
     items: tuple[Any, ...]

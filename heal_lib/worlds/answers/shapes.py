@@ -14,6 +14,7 @@ from heal_lib.worlds.answers.forms import Quantity, Region, Said, Sequence, Word
 from heal_lib.worlds.answers.scalars import Reader, Unreadable
 from heal_lib.worlds.answers.text import Token
 from heal_lib.worlds.answers.units import unit
+from heal_lib.worlds.answers.written import is_time, unwritten, written
 
 _ROUNDED = {"\\lfloor", "\\lceil"}
 _OPEN = {"(", "[", "{", "\\{", "\\langle", *_ROUNDED}
@@ -163,6 +164,7 @@ def _equation(parts):
 
 
 def _agreed(values):
+    values = [*map(unwritten, values)] if len(values) > 1 else values
     if not all(same(value, values[-1]) for value in values[:-1]):
         raise Unreadable("sides that differ")
     return values[-1]
@@ -271,7 +273,8 @@ def _ratio(parts, between):
     *items, last = (_quantity(part) for part in parts)
     if any(item.unit for item in items):
         raise Unreadable("units in a ratio")
-    return Sequence("ratio", (*items, Quantity(last.value, "", last.digits)), last.unit)
+    last, after = Quantity(last.value, "", last.digits, last.written), last.unit
+    return Sequence("time" if any(map(is_time, parts)) else "ratio", (*items, last), after)
 
 
 def _exact(part) -> sympy.Expr:
@@ -286,6 +289,7 @@ def _quantity(tokens) -> Quantity:
             before = tokens.pop(at).text.replace("\\dollar", "$")
     reader = Reader(tokens)
     value = reader.total()
+    text = written(tokens[:reader.at])
     after, factor = unit(reader)
     if (after or factor != 1) and value.free_symbols:
         raise Unreadable("a unit of an expression")
@@ -293,4 +297,4 @@ def _quantity(tokens) -> Quantity:
         raise Unreadable("no number")
     if before and after not in ("", before):
         raise Unreadable("two units")
-    return Quantity(value * factor, after or before, reader.digits)
+    return Quantity(value * factor, after or before, reader.digits, text)
