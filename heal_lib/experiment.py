@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from heal_lib import baselines, embedded, gear, progress, sampling, students, teacher, training, workers
+from heal_lib import baselines, embedded, gear, progress, provenance, sampling, students, teacher, training, workers
 from heal_lib.engines import choose, device
 from heal_lib.files import read_json
 from heal_lib.scales import Scale
@@ -59,7 +59,7 @@ class Experiment:
         """One for each core; on a GPU eight if the models are small, which leave most of it idle; else one."""
         if progress.IN_WORKER in os.environ or self.cfg.processes > 1 or self.cfg.engine == "vllm":
             return 1
-        cores = len(os.sched_getaffinity(0))
+        cores = provenance.cores()
         if device() == "cpu":
             return cores
         size = sum(path.stat().st_size for name in (self.cfg.teacher, self.cfg.student)

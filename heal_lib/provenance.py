@@ -30,6 +30,11 @@ def output(command: list[str]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def cores() -> int:
+    """How many cores this process may use; all there are where the system does not say (Linux alone does)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment() -> dict[str, Any]:
     """Versions of the pinned packages that are installed, and the hardware; memory in GiB."""
     pins = importlib.metadata.requires("heal-lib") or []
@@ -42,7 +47,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": cpu[1].strip() if cpu else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "gpu": output(gpu) if shutil.which(gpu[0]) else None,
     }

@@ -34,9 +34,9 @@ def train_models() -> Path:
     """Trains the shipped models side by side, each once per version of its recipe's code; returns their folder."""
     from heal_lib.embedded import pretrain
 
-    store, cores = Store(), len(os.sched_getaffinity(0))
+    store = Store()
     models = {name: Stage(f"model {name}", pretrain.model, {"name": name}) for name in pretrain.PLANS}
-    workers.have(store, models.values(), min(cores, len(models)))  # each on one thread
+    workers.have(store, models.values(), min(provenance.cores(), len(models)))  # each on one thread
     return store.get(Stage("models", pretrain.together, {"models": models})).folder
 
 

@@ -1,5 +1,5 @@
 """The commands for larger machines, as far as the driver reads them; the script for Slurm, with stand-ins for Slurm's
-commands: what it starts where, and when it gives up."""
+commands: what it starts where, and when it gives up; and how many cores there are where the system does not say."""
 
 import os
 import re
@@ -9,9 +9,12 @@ import subprocess
 from unittest import mock
 
 import pytest
+from micro import micro
 
-from heal_lib import notebooks, reproduce
+from heal_lib import notebooks, progress, provenance, reproduce, workers
 from heal_lib.engines import choose
+from heal_lib.engines import ray as spread
+from heal_lib.experiment import Experiment
 from heal_lib.files import ROOT
 
 SCRIPT = ROOT / "docs" / "slurm.sh"
@@ -76,6 +79,28 @@ def test_every_command_that_a_page_gives_is_taken(page, monkeypatch):
             os.environ.pop("HEAL_SERVED_MODEL", None)
             assert reproduce.main([*line, *shlex.split(given.get("ARGS", ""))]) == 0, command
     assert len(taken) == len(found) > 2
+
+
+def test_a_system_that_does_not_say_what_a_process_may_use_has_all_its_cores(monkeypatch, tmp_path):
+    import ray
+
+    for name in (progress.IN_WORKER, "HEAL_WORKERS", "RAY_ADDRESS", "DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert provenance.cores() == provenance.environment()["cores"] == Experiment(micro())._n_workers() == 3
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options["num_cpus"]))
+    spread.start()
+    monkeypatch.setenv("HEAL_CACHE", str(tmp_path))
+    monkeypatch.setattr(workers, "have", lambda store, stages, n: asked.append(n))
+    monkeypatch.setattr(reproduce, "Stage", mock.MagicMock())
+    monkeypatch.setattr(reproduce, "Store", mock.MagicMock())
+    reproduce.train_models()
+    assert asked == [3, 3]
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert provenance.cores() == 1
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")

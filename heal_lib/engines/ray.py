@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from heal_lib import embedded, watch
+from heal_lib import embedded, provenance, watch
 from heal_lib.engines import SamplingParams, device, needs
 from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
@@ -189,7 +189,7 @@ def start(**options: Any) -> None:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     where = os.environ.get("RAY_ADDRESS")
-    workers = int(os.environ.get("HEAL_WORKERS") or len(os.sched_getaffinity(0)))
+    workers = int(os.environ.get("HEAL_WORKERS") or provenance.cores())
     here = {} if where or "address" in options else {"num_cpus": workers, "include_dashboard": False}
     options = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": _environment()}, **here,
                **options}
