@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,7 @@ FOUR_BIT = 0.5 + 4.5 / 64
 class Preset:
     """A teacher and a student, and how much is drawn. `gpu`: GiB of the card it is meant for."""
 
-    gpu: int
+    gpu: float
     teacher: str
     teacher_bits: int
     student: str
@@ -73,16 +73,20 @@ PRESETS = {
 }
 
 
-def chosen(gib: int, **changes: Any) -> Preset:
-    """The largest preset for a card of so many GiB, with some of its fields replaced. Raises HealError below the
-    smallest."""
-    sizes = [size for size in PRESETS if size <= gib]
+# A card has less than its name says: a T4 of "16 GB" 14.6 to 14.8 GiB, an L4 of "24 GB" 22, an H100 of "80 GB" 79.2.
+NAMED = 0.9
+
+
+def chosen(gib: float, **changes: Any) -> Preset:
+    """The largest preset for a card of so many GiB, or of nine tenths of what its name says, with some of its fields
+    replaced. Raises HealError below the smallest."""
+    sizes = [size for size in PRESETS if NAMED * size <= gib]
     if not sizes:
-        raise HealError(f"no preset for {gib} GiB; the smallest is for {min(PRESETS)}")
+        raise HealError(f"no preset for {gib:g} GiB; the smallest is for {min(PRESETS)}")
     return replace(PRESETS[max(sizes)], gpu=gib, **changes)
 
 
-def preset(gib: int) -> dict[str, Any]:
+def preset(gib: float) -> dict[str, Any]:
     """Parameters of scale `llm` for a card: `scales.get("llm", **plan.preset(24))`. How many rows are decoded or
     trained on together is no parameter: engines and trainer halve it where memory is full, which changes no result."""
     return parameters_of(chosen(gib))
@@ -121,8 +125,15 @@ def here() -> dict[str, Any]:
 
     if os.environ.get("HEAL_RESULTS") or not torch.cuda.is_available():
         return {}
-    gib = round(torch.cuda.get_device_properties(0).total_memory / GIB)
-    return preset(gib) if gib >= min(PRESETS) else {}
+    gib = torch.cuda.get_device_properties(0).total_memory / GIB
+    return preset(gib) if gib >= NAMED * min(PRESETS) else {}
+
+
+def overrides(scale: str, preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What notebook 08 changes of a scale: the fields of the card's `preset`, which is for scale `llm` alone, and over
+    them those that are `given`; None stands for "not given"."""
+    usual = preset if scale == "llm" else {}
+    return {**usual, **{name: value for name, value in given.items() if value is not None}}
 
 
 # The paper's setting [S] (32 B teacher, 30 samples of every problem of an AIME pool) on one card, one node, a cluster.

@@ -103,6 +103,25 @@ def test_a_notebook_run_by_hand_takes_the_preset_of_the_card_that_it_finds(monke
     assert plan.here() == {}
 
 
+@pytest.mark.parametrize("gib, size", [
+    (14.56, 16), (14.75, 16), (15.77, 16),  # T4, V100
+    (22.03, 24), (22.5, 24), (23.7, 24), (39.4, 24),  # L4, A10G, RTX 4090, A100 of 40 GB
+    (79.2, 80), (139.8, 141)])  # H100, H200
+def test_a_card_has_a_tenth_less_than_its_name_says_and_its_preset_fits_it(monkeypatch, gib, size):
+    monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    card = types.SimpleNamespace(total_memory=int(gib * plan.GIB))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert plan.here() == plan.preset(size) and plan.plan(plan.chosen(gib))["fits"]
+
+
+def test_a_notebook_takes_a_preset_at_scale_llm_alone_and_what_is_given_before_it():
+    given = {"teacher": "mine", "seeds": None, "n_test": 5}
+    assert plan.overrides("smoke", plan.preset(24), given) == {"teacher": "mine", "n_test": 5}
+    assert plan.overrides("llm", {}, given) == {"teacher": "mine", "n_test": 5}
+    assert plan.overrides("llm", plan.preset(24), given) == {**plan.preset(24), "teacher": "mine", "n_test": 5}
+
+
 def test_what_cannot_fit_is_refused_and_mended(capsys):
     assert plan.main(["--gpu", "24", "--teacher", "Qwen3-32B", "--teacher-bits", "16"]) == 2
     assert "does not fit on 24 GiB; would: no single change" in capsys.readouterr().err
