@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heal_lib.experiment import Experiment
 
 POOLED = "all, pooled"
+METHODS = ("student", "sft-rs", "star", "heal")  # of notebook 08
 RULES = ("entropy", "start", "random", "fixed", "permuted", "oracle")
 TOLD = (("entropy", "none"), ("entropy", "wrong"), ("start", "wrong"))  # controls of the hint: (cut, what is told)
 BY_POSITION = {"permuted": "another text's breakpoint", "fixed": "the median breakpoint"}  # chances of `cuts.breaks`

@@ -3,43 +3,24 @@
     sampling  = weights + cache of the rows decoded together + one row of logits each
     training  = weights + adapters with gradient and Adam's two moments + saved activations + logits
 
-Memory and work are computed from the models' configurations (`transformers` builds them without memory), not typed. The
-hours rest on two assumptions that are printed: the card's peak and the share of it that is reached."""
+Memory and work are computed from the models' configurations (`shapes`), not typed. The hours are of all that notebook
+08 does (`tally`), and rest on assumptions that are printed: how long texts are, how many problems get hints and
+repairs, the card's peak and the share of it that is reached."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from heal_lib import console
+from heal_lib import console, scales, tally
 from heal_lib.errors import HealError
+from heal_lib.shapes import MODELS, cache_per_token, lora_parameters, parameters, shape, weights
 
 GIB = 2**30
-# Shapes of the Qwen3 family, as on its model cards; everything else is computed from them.
-_SMALL = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
-MODELS = {
-    "Qwen3-0.6B": {**_SMALL, "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
-                   "intermediate_size": 3072, "tie_word_embeddings": True},
-    "Qwen3-1.7B": {**_SMALL, "hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16,
-                   "intermediate_size": 6144, "tie_word_embeddings": True},
-    "Qwen3-4B": {**_SMALL, "hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32,
-                 "intermediate_size": 9728, "tie_word_embeddings": True},
-    "Qwen3-8B": {**_SMALL, "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
-                 "intermediate_size": 12_288, "tie_word_embeddings": False},
-    "Qwen3-14B": {**_SMALL, "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40,
-                  "intermediate_size": 17_408, "tie_word_embeddings": False},
-    "Qwen3-32B": {**_SMALL, "hidden_size": 5120, "num_hidden_layers": 64, "num_attention_heads": 64,
-                  "intermediate_size": 25_600, "tie_word_embeddings": False},
-}
-# Bytes per weight. 4-bit (NF4): half a byte, block scales, and embeddings left in 16 bits.
-FOUR_BIT = 0.5 + 4.5 / 64
 
 
 @dataclass(frozen=True)
@@ -60,16 +41,20 @@ class Preset:
     micro_batch: int = 1
     lora_rank: int = 32
     epochs: int = 5
-    peak_tflops: float = 100.0  # assumption: of the card, 16 bits, dense
-    sampling_share: float = 0.02  # assumption: of the peak, while decoding `rows` rows
-    training_share: float = 0.3  # assumption: of the peak
+    # --- assumptions
+    hinted_share: float = 0.5  # of the problems: solved by less than half of the samples, so given hints
+    repaired_share: float = 0.3  # of the problems: solved by one sample at most, so repaired
+    peak_tflops: float = 100.0  # of the card, 16 bits, dense
+    sampling_share: float = 0.02  # of the peak, while decoding `rows` rows
+    training_share: float = 0.3  # of the peak, reading included
 
 
 PRESETS = {
     16: Preset(16, "Qwen3-4B", 4, "Qwen3-0.6B", length=4096, mean_length=2500, rows=4, peak_tflops=65),
     24: Preset(24, "Qwen3-8B", 4, "Qwen3-1.7B", peak_tflops=125),
     80: Preset(80, "Qwen3-32B", 4, "Qwen3-4B", length=16_384, mean_length=6000, rows=8, peak_tflops=312),
-    141: Preset(141, "Qwen3-32B", 16, "Qwen3-4B", length=16_384, mean_length=6000, rows=16, peak_tflops=989),
+    141: Preset(141, "Qwen3-32B", 16, "Qwen3-4B", length=16_384, mean_length=6000, rows=16, peak_tflops=989,
+                training_share=0.15),  # what an H100 reached of this peak (results/gpu/training.csv)
 }
 
 
@@ -108,7 +93,7 @@ def _on_hub(name: str, bits: int) -> str:
 
 
 def tokens_trained(p: Preset) -> int:
-    """Tokens that a student of a preset learns from: four rows a problem, over and over."""
+    """Tokens that each student of a preset learns from: four rows a problem, over and over."""
     return p.epochs * p.n_problems * 4 * p.mean_length
 
 
@@ -116,6 +101,10 @@ def tokens_trained(p: Preset) -> int:
 TASK = {"worlds": ("math",), "difficulties": ("aime",), "benchmarks": ("aime24", "aime25", "math500"), "n_hinted": 10,
         "n_failed": 2, "n_candidates": 5, "n_test": 500, "k_eval": 4, "seeds": (0, 1, 2), "learning_rates": (1e-4,),
         "temperature": 1.0}
+# Problems that its sets give at most; of `aime` the half that is distilled from.
+HELD = {"aime": 450, "aime24": 30, "aime25": 30, "math500": 500}
+# Operations per weight and token, and the share of the peak at which they are done.
+WORK = {"draws": (2, "sampling_share"), "reads": (2, "training_share"), "trains": (6, "training_share")}
 
 
 def here() -> dict[str, Any]:
@@ -140,116 +129,65 @@ def overrides(scale: str, preset: Mapping[str, Any], given: Mapping[str, Any]) -
 SETTINGS = {"1 x 80 GB": 1, "8 x 80 GB": 8, "64 x 80 GB under Ray": 64}
 
 
-@cache
-def _config(name: str):
-    from transformers import AutoConfig, Qwen3Config
-
-    if name in MODELS:
-        return Qwen3Config(**MODELS[name])
-    with _readable(name):
-        found = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
-        return found.get_text_config(decoder=True)  # of a model that sees as well, the part that writes
-
-
-@contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """What cannot be read of a model is one line. The library has many kinds of errors for it, some of its own."""
-    try:
-        yield
-    except Exception as error:
-        what, why = f"unknown model '{name}'", str(error).partition("\n")[0][:80]
-        if Path(name).is_dir():
-            what = f"{name}: its config.json is of no model to plan with ({why})"
-        raise HealError(f"{what}; choose one of {', '.join(MODELS)}, or a local folder") from None
-
-
-@cache
-def _shape(name: str) -> tuple[int, int, int, int, int, int]:
-    """(layers, vocabulary, width of a layer's input, of its inner layer, of all its queries, of all its keys). Many
-    configurations leave out what follows from the rest."""
-    c = _config(name)
-    with _readable(name):
-        heads = c.num_attention_heads
-        width = getattr(c, "head_dim", None) or c.hidden_size // heads
-        keys = getattr(c, "num_key_value_heads", None) or heads
-        inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
-        sizes = c.num_hidden_layers, c.vocab_size, c.hidden_size, inner, heads * width, keys * width
-    return sizes
-
-
-@cache
-def parameters(name: str) -> tuple[int, int]:
-    """(all weights, those of embedding and output) of a model, counted on the library's own modules."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    config = _config(name)
-    with _readable(name), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        shared = {id(p): p.numel() for p in model.parameters()}
-        ends = {id(p): p.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())
-                for p in m.parameters()}
-    return sum(shared.values()), sum(ends.values())
-
-
-def weights(name: str, bits: int) -> float:
-    """Bytes of the weights; in 4 bits all but embedding and output."""
-    every, ends = parameters(name)
-    if bits not in (4, 16, 32):
-        raise HealError(f"{bits} bits per weight; choose 4, 16 or 32")
-    return (every - ends) * FOUR_BIT + ends * 2 if bits == 4 else every * bits / 8
-
-
-def cache_per_token(name: str) -> int:
-    """Bytes of keys and values that one token leaves in the cache, in 16 bits."""
-    layers, *_, keys = _shape(name)
-    return 2 * layers * keys * 2
-
-
 def sampling_memory(p: Preset) -> float:
     """Bytes at the peak of sampling: logits are in fp32, once raw and once as probabilities."""
-    _, words, *_ = _shape(p.teacher)
+    _, words, *_ = shape(p.teacher)
     return weights(p.teacher, p.teacher_bits) + p.rows * (p.length * cache_per_token(p.teacher) + 3 * 4 * words)
-
-
-def lora_parameters(name: str, rank: int) -> int:
-    """Weights of adapters on all seven projections of every layer."""
-    layers, _, h, m, q, kv = _shape(name)
-    pairs = [(h, q), (h, kv), (h, kv), (q, h), (h, m), (h, m), (m, h)]
-    return layers * rank * sum(a + b for a, b in pairs)
 
 
 def training_memory(p: Preset) -> float:
     """Bytes at the peak of training with LoRA, layers checkpointed, the loss in slices of 1,024 tokens.
 
     Adapters: fp32 weight, gradient and two moments. Kept: each layer's input, one layer's inner activations in full."""
-    (layers, words, h, m, q, _), tokens = _shape(p.student), p.micro_batch * p.length
+    (layers, words, h, m, q, _), tokens = shape(p.student), p.micro_batch * p.length
     inner = 4 * h + 3 * m + 3 * q
     return (weights(p.student, p.student_bits) + 16 * lora_parameters(p.student, p.lora_rank)
             + 2 * tokens * (layers * h + 2 * inner) + 3 * 4 * 1024 * words)
 
 
+def hours(p: Preset, who: str, does: str, tokens: float) -> float:
+    """Hours that a model of a preset (`who`: teacher, student) takes for so many tokens; does: a key of WORK."""
+    operations, share = WORK[does]
+    work = operations * parameters(getattr(p, who))[0] * tokens
+    return round(work / (getattr(p, share) * p.peak_tflops * 1e12) / 3600, 1)
+
+
+def parts(p: Preset) -> list[dict[str, Any]]:
+    """What notebook 08 does with a preset, one row a part: the fields of `tally.Part`, tokens and hours. Every text is
+    taken to have the mean length, a repair too; what is read is read twice, as text and for its answers."""
+    cfg = replace(scales.SCALES["llm"], **parameters_of(p))
+    problems, tested = (sum(min(n, HELD[name]) for name in names) for n, names in (
+        (cfg.n_distil, cfg.difficulties), (cfg.n_test, cfg.benchmarks)))
+    each = {"draws": p.mean_length, "reads": 2 * p.mean_length, "trains": tokens_trained(p)}
+    return [{**part._asdict(), "tokens": part.n * each[part.does],
+             "hours": hours(p, part.who, part.does, part.n * each[part.does])}
+            for part in tally.parts(cfg, problems, tested, p.hinted_share, p.repaired_share)]
+
+
 def plan(p: Preset) -> dict[str, Any]:
-    """Memory in GiB, tokens and hours of a preset; `fits` says whether both phases leave a tenth of the card free."""
-    drawn = p.n_problems * p.n_samples * p.mean_length
-    trained = tokens_trained(p)
-    work = 2 * parameters(p.teacher)[0] * drawn, 6 * parameters(p.student)[0] * trained
-    shares = p.sampling_share, p.training_share
-    hours = [w / (share * p.peak_tflops * 1e12) / 3600 for w, share in zip(work, shares, strict=True)]
-    sampling, training = sampling_memory(p) / GIB, training_memory(p) / GIB
+    """Memory in GiB, tokens and hours of a preset, and its `parts`; `fits` says whether both phases leave a tenth of
+    the card free. Sampling is all that is drawn and read, training is of all students."""
+    sampling, training, done = sampling_memory(p) / GIB, training_memory(p) / GIB, parts(p)
+
+    def total(what, *verbs):
+        return sum(row[what] for row in done if row["does"] in verbs)
+
     return {**asdict(p), "sampling_gib": round(sampling, 1), "training_gib": round(training, 1),
-            "tokens_drawn": drawn, "tokens_trained": trained, "sampling_hours": round(hours[0], 1),
-            "training_hours": round(hours[1], 1), "fits": max(sampling, training) <= 0.9 * p.gpu}
+            "tokens_drawn": total("tokens", "draws"), "tokens_trained": total("tokens", "trains"),
+            "sampling_hours": round(total("hours", "draws", "reads"), 1),
+            "training_hours": round(total("hours", "trains"), 1), "parts": done,
+            "fits": max(sampling, training) <= 0.9 * p.gpu}
 
 
 def on_paper(more: float = 1.0, p: Preset = PRESETS[80]) -> list[dict[str, Any]]:
-    """Tokens and hours of the paper's setting by `SETTINGS`: draws are independent, so every card draws its part with a
-    teacher of its own; a batch trains on as many cards as it has rows. `more`: HEAL's teacher tokens over the pool's,
-    as measured elsewhere."""
-    one = plan(p)
+    """Tokens and hours of the paper's setting by `SETTINGS`, for HEAL alone and one student of it: draws are
+    independent, so every card draws its part with a teacher of its own; a batch trains on as many cards as it has rows.
+    `more`: HEAL's teacher tokens over the pool's, as measured elsewhere."""
+    drawn, trained = p.n_problems * p.n_samples * p.mean_length, tokens_trained(p)
+    sampling, training = hours(p, "teacher", "draws", drawn), hours(p, "student", "trains", trained)
     return [{"setting": name, "teacher": f"{p.teacher}, {p.teacher_bits} bits", "student": p.student,
-             "tokens_drawn": round(more * one["tokens_drawn"]), "sampling_hours": more * one["sampling_hours"] / cards,
-             "tokens_trained": one["tokens_trained"], "training_hours": one["training_hours"] / min(cards, p.batch),
+             "tokens_drawn": round(more * drawn), "sampling_hours": more * sampling / cards,
+             "tokens_trained": trained, "training_hours": training / min(cards, p.batch),
              "assumed_peak_tflops": p.peak_tflops, "assumed_share_sampling": p.sampling_share,
              "assumed_share_training": p.training_share} for name, cards in SETTINGS.items()]
 
@@ -291,11 +229,18 @@ def _words(f: dict, parameters: dict) -> str:
     return "\n".join([
         f"{f['teacher']} ({f['teacher_bits']} bits) teaches {f['student']} ({f['student_bits']} bits) "
         f"on {f['gpu']} GiB",
-        *(f"{phase:9} {f[f'{phase}_gib']:6.1f} GiB  {f[f'tokens_{done}'] / 1e6:7.0f} M tokens  "
-          f"about {f[f'{phase}_hours']:.0f} h" for phase, done in (("sampling", "drawn"), ("training", "trained"))),
-        f"assumed: {f['peak_tflops']:g} TFLOP/s peak, {f['sampling_share']:.0%} of it when sampling {f['rows']} rows "
-        f"of up to {f['length']} tokens, {f['training_share']:.0%} in training; nothing here was measured on such a "
-        "card", "parameters of scale llm:", *(f"  {key} = {value}" for key, value in parameters.items())])
+        *(f"{phase:10} {f[f'{phase}_gib']:6.1f} GiB  about {f[f'{phase}_hours']:.0f} h"
+          for phase in ("sampling", "training")),
+        "what 08 does:",
+        *(f"  {row['name']:10} {row['who']} {row['does']:6} {row['tokens'] / 1e6:6.0f} M tokens  about "
+          f"{row['hours']:4.0f} h  {row['product']}" for row in f["parts"]),
+        f"assumed: of {f['n_problems']} problems asked for, the set to distil from has {HELD['aime']} at most; "
+        f"{f['hinted_share']:.0%} of them are solved by less than half of the samples, {f['repaired_share']:.0%} by "
+        f"one at most; {f['mean_length']} tokens a text, repairs too; {f['peak_tflops']:g} TFLOP/s peak, "
+        f"{f['sampling_share']:.0%} of it when sampling {f['rows']} rows of up to {f['length']} tokens, "
+        f"{f['training_share']:.0%} in training and reading; none of these hours was measured, and loading models, "
+        "checking answers and figures are not counted",
+        "parameters of scale llm:", *(f"  {key} = {value}" for key, value in parameters.items())])
 
 
 if __name__ == "__main__":

@@ -4,17 +4,21 @@ import json
 import types
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoConfig
 
-from heal_lib import embedded, plan, scales
-from heal_lib.plan import MODELS, PRESETS, Preset
+from heal_lib import embedded, llm, plan, scales, shapes, tally
+from heal_lib.files import ROOT
+from heal_lib.plan import PRESETS, Preset
+from heal_lib.shapes import MODELS
+from heal_lib.worlds import mathematics
 
 
 def test_weights_are_counted_on_the_model_itself():
     model, _ = embedded.load("student")
-    every, ends = plan.parameters(str(embedded.folder("student")))
+    every, ends = shapes.parameters(str(embedded.folder("student")))
     assert every == model.num_parameters()
     assert ends == model.get_input_embeddings().weight.numel() + model.lm_head.weight.numel()  # untied
 
@@ -23,12 +27,12 @@ def test_weights_are_counted_on_the_model_itself():
     ("Qwen3-0.6B", 0.6), ("Qwen3-1.7B", 1.7), ("Qwen3-4B", 4.0), ("Qwen3-8B", 8.2), ("Qwen3-14B", 14.8),
     ("Qwen3-32B", 32.8)])
 def test_the_family_has_the_sizes_in_its_names(name, billions):
-    assert plan.parameters(name)[0] / 1e9 == pytest.approx(billions, abs=0.06)
+    assert shapes.parameters(name)[0] / 1e9 == pytest.approx(billions, abs=0.06)
 
 
 def test_the_cache_by_hand():
     """Qwen3-8B: 36 layers, 8 heads of 128, keys and values, two bytes: 144 KiB a token."""
-    assert plan.cache_per_token("Qwen3-8B") == 36 * 8 * 128 * 2 * 2 == 144 * 1024
+    assert shapes.cache_per_token("Qwen3-8B") == 36 * 8 * 128 * 2 * 2 == 144 * 1024
 
 
 def test_adapters_are_what_peft_makes_of_them():
@@ -38,7 +42,7 @@ def test_adapters_are_what_peft_makes_of_them():
     projections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     made = get_peft_model(model, LoraConfig(r=4, target_modules=projections))
     count = sum(p.numel() for p in made.parameters() if p.requires_grad)
-    assert plan.lora_parameters(str(embedded.folder("student")), 4) == count
+    assert shapes.lora_parameters(str(embedded.folder("student")), 4) == count
 
 
 @pytest.mark.parametrize("size", PRESETS)
@@ -51,7 +55,7 @@ def test_memory_grows_with_rows_and_length_alone_where_it_should():
     p = PRESETS[24]
     more = replace(p, rows=2 * p.rows)
     row = plan.sampling_memory(more) - plan.sampling_memory(p)
-    assert row == pytest.approx(p.rows * (p.length * plan.cache_per_token(p.teacher) + 12 * 151_936))
+    assert row == pytest.approx(p.rows * (p.length * shapes.cache_per_token(p.teacher) + 12 * 151_936))
     assert plan.training_memory(more) == plan.training_memory(p)
     assert plan.training_memory(replace(p, length=2 * p.length)) > plan.training_memory(p)
 
@@ -70,7 +74,7 @@ def test_a_preset_is_a_recipe_of_scale_llm_that_fits_its_card(size, monkeypatch)
     cfg = scales.get("llm", **found)
     assert {key: getattr(cfg, key) for key in found} == found and plan.plan(p)["fits"]
     assert cfg.teacher.endswith(f"{p.teacher}-bnb-4bit" if p.teacher_bits == 4 else f"Qwen/{p.teacher}")
-    assert cfg.train_tokens == plan.plan(p)["tokens_trained"] and cfg.max_new_tokens == p.length
+    assert cfg.train_tokens == plan.tokens_trained(p) and cfg.max_new_tokens == p.length
     assert (cfg.backend, cfg.finetune, cfg.student) == ("unsloth", "lora", f"Qwen/{p.student}")
 
 
@@ -153,8 +157,8 @@ def test_a_folder_s_model_is_planned_with_whatever_its_configuration_leaves_out(
         tmp_path, capsys, kind, sizes, queries, keys, inner):
     AutoConfig.for_model(kind, **sizes).save_pretrained(tmp_path)
     name = str(tmp_path)
-    assert plan.cache_per_token(name) == 3 * keys * 2 * 2
-    assert plan.lora_parameters(name, 1) == 3 * (2 * (32 + queries) + 2 * (32 + keys) + 3 * (32 + inner))
+    assert shapes.cache_per_token(name) == 3 * keys * 2 * 2
+    assert shapes.lora_parameters(name, 1) == 3 * (2 * (32 + queries) + 2 * (32 + keys) + 3 * (32 + inner))
     assert plan.main(["--gpu", "24", "--teacher", name, "--student", name, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sampling_gib"] < 1
 
@@ -177,7 +181,69 @@ def test_presets_name_known_models():
 
 def test_the_paper_s_setting_is_shared_among_cards():
     one, node, cluster = plan.on_paper(2.0)
-    alone = plan.plan(PRESETS[80])
-    assert one["tokens_drawn"] == cluster["tokens_drawn"] == 2 * alone["tokens_drawn"] == 2 * 900 * 30 * 6000
-    assert one["sampling_hours"] == 2 * alone["sampling_hours"] == 64 * cluster["sampling_hours"]
+    assert one["tokens_drawn"] == cluster["tokens_drawn"] == 2 * 900 * 30 * 6000
+    assert one["sampling_hours"] == 64 * cluster["sampling_hours"] == pytest.approx(
+        2 * 900 * 30 * 6000 * 2 * shapes.parameters("Qwen3-32B")[0] / (0.02 * 312e12) / 3600, abs=0.1)
+    assert one["tokens_trained"] == plan.tokens_trained(PRESETS[80])  # of one student
     assert one["training_hours"] == 8 * node["training_hours"] == 8 * cluster["training_hours"]
+
+
+# --- hours
+def test_all_that_notebook_08_does_is_counted_and_shown(capsys):
+    """By hand, at the preset of 24: 450 problems, half of them hinted, 135 repaired, 560 tested on, texts of 4,000."""
+    p, found = PRESETS[24], plan.plan(PRESETS[24])
+    of = {row["name"]: row for row in found["parts"]}
+    assert {name: row["n"] for name, row in of.items()} == {
+        "pool": 450 * 30, "hints": 225 * 10, "repairs": 135 * 2 * 5 * 9, "readings": 225 * 10 + 135 * 2 * 5,
+        "students": 3 * 3, "evaluation": 4 * 3 * 560 * 4}
+    assert of["readings"]["tokens"] == 2 * of["readings"]["n"] * 4000
+    drawn = [of[name] for name in ("pool", "hints", "repairs", "evaluation")]
+    assert found["tokens_drawn"] == sum(row["tokens"] for row in drawn) == 4000 * sum(row["n"] for row in drawn)
+    assert found["tokens_trained"] == of["students"]["tokens"] == 9 * plan.tokens_trained(p)
+    student, peak = shapes.parameters(p.student)[0], 125e12 * 3600
+    assert found["training_hours"] == pytest.approx(6 * student * found["tokens_trained"] / (0.3 * peak), abs=0.1)
+    assert of["evaluation"]["hours"] == pytest.approx(2 * student * drawn[-1]["tokens"] / (0.02 * peak), abs=0.1)
+    assert found["sampling_hours"] == pytest.approx(sum(row["hours"] for row in [*drawn, of["readings"]]), abs=0.1)
+    plan.main(["--gpu", "24"])
+    said = capsys.readouterr().out
+    assert all(row["product"] in said and f"{row['hours']:.0f} h  {row['product']}" in said for row in of.values())
+    for assumed in ("of 900 problems asked for, the set to distil from has 450", "50% of them", "30% by one"):
+        assert assumed in said
+
+
+def test_fewer_problems_and_other_shares_are_counted_as_such():
+    few = plan.plan(plan.chosen(24, n_problems=100, hinted_share=0.2, repaired_share=0.0))
+    assert [row["n"] for row in few["parts"]][:4] == [3000, 200, 0, 200]
+
+
+def test_a_set_holds_as_many_problems_as_the_plan_takes_it_to(monkeypatch):
+    rows = [(f"What is {i} + {i}?", str(2 * i)) for i in range(903)]  # those of `aime` until 2023
+    monkeypatch.setattr(mathematics, "load", lambda source: rows)
+    monkeypatch.setattr(mathematics, "_benchmarks", lambda: frozenset())
+    found = len(mathematics.Mathematics().problems("distil", 900, 0, "aime"))
+    assert found == pytest.approx(plan.HELD["aime"], rel=0.1)
+
+
+def test_a_measured_run_had_the_rows_that_are_counted():
+    """results/llm, with its own shares of problems that were hinted and repaired."""
+    folder = ROOT / "results" / "llm"
+    config, ceiling, cuts = json.loads((folder / "run.json").read_text())["config"], *(
+        pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in ("ceiling", "cuts"))
+    sizes = ("n_samples", "n_hinted", "n_failed", "n_candidates", "k_eval", "seeds")
+    cfg = replace(scales.SCALES["llm"], **{name: config[name] for name in sizes})
+    problems = int(ceiling["n_problems"].sum())
+    found = {part.name: part.n for part in tally.parts(
+        cfg, problems, config["n_test"] * len(config["benchmarks"]), 1.0, cuts["n_problems"].max() / problems)}
+    assert found["pool"] == (ceiling["n_problems"] * ceiling["n_samples"]).sum()
+    assert found["repairs"] == cuts["n_candidates"].sum()
+    students = {path.stem: len(pd.read_parquet(path)) for path in (folder / "per_sample").glob("*.parquet")}
+    assert students.keys() == set(llm.METHODS) and found["evaluation"] == sum(students.values())
+
+
+def test_training_is_not_taken_to_be_faster_than_it_was_measured_on_an_h100():
+    folder = ROOT / "results" / "gpu"
+    assert "H100" in json.loads((folder / "hardware.json").read_text())["card"]
+    rows = pd.read_csv(folder / "training.csv").query("size != '0.1B'")
+    reached = max(6 * shapes.parameters(f"Qwen3-{size}")[0] * speed
+                  for size, speed in zip(rows["size"], rows["tokens_per_second"], strict=True))
+    assert all(p.training_share * p.peak_tflops * 1e12 < 1.05 * reached for p in PRESETS.values())
