@@ -114,6 +114,19 @@ def here(said: str) -> str:
     return said
 
 
+def in_notebook() -> None:
+    """What errors of the library tell a notebook's reader to run can be run here, too, as on a command line. Nothing
+    outside of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        shell.set_custom_exc((HealError,), _shown)
+
+
+def _shown(shell, kind, error, trace, tb_offset=None):
+    error.args = (here(str(error)),)
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+
+
 def again(scale: str) -> str:
     """What makes the results of a folder of that name again."""
     known = scale in importlib.import_module("heal_lib.scales").names()

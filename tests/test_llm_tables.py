@@ -129,7 +129,7 @@ def first_cell():
     return "".join(next(cell for cell in cells if cell["cell_type"] == "code")["source"])
 
 
-def test_the_first_cell_installs_the_pinned_package_with_its_gpu_extra_where_it_is_missing(tmp_path):
+def test_the_first_cell_installs_the_package_where_it_is_missing_and_says_what_to_do_where_pip_cannot(tmp_path):
     """In an environment that has all but the package; pip is a stand-in that puts the code there."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     site = tmp_path / "site"
@@ -137,14 +137,28 @@ def test_the_first_cell_installs_the_pinned_package_with_its_gpu_extra_where_it_
     others = [path for path in sys.path if path and os.path.isdir(path) and not os.path.isdir(f"{path}/heal_lib")]
     fake = (f"import os, subprocess, sys\nsys.path[:] = {[str(site), *others]!r}\n"
             "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
-            "def run(command, check):\n    print(command[1:])\n"
-            f"    os.symlink({str(ROOT / 'heal_lib')!r}, {str(site / 'heal_lib')!r})\n"
+            "def run(command):\n    print(command[1:])\n    if 'HEAL_OFFLINE' not in os.environ:\n"
+            f"        os.symlink({str(ROOT / 'heal_lib')!r}, {str(site / 'heal_lib')!r})\n"
+            "    return subprocess.CompletedProcess(command, int('HEAL_OFFLINE' in os.environ))\n"
             "subprocess.run = run\n")
-    done = subprocess.run([sys.executable, "-c", fake + first_cell()], capture_output=True, text=True, cwd=tmp_path,
-                          env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HEAL_PACKAGE")})
+
+    def ran(cell, **variables):
+        usual = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HEAL_PACKAGE")}
+        return subprocess.run([sys.executable, "-c", fake + cell], capture_output=True, text=True, cwd=tmp_path,
+                              env={**usual, **variables})
+
+    pip, cell = "['-m', 'pip', 'install', '-q', {!r}]\n", first_cell()
+    asked = {"HEAL_OFFLINE": "1"}
+    done = ran(cell, **asked)
+    assert done.returncode and done.stdout == pip.format(f"heal-lib[gpu]=={version}")
+    assert done.stderr.splitlines()[-1].startswith("RuntimeError: pip cannot install heal-lib[gpu]==")
+    assert "set REPOSITORY above to the project's address, for pip install git+REPOSITORY" in done.stderr
+    of_git = cell.replace('REPOSITORY = ""', 'REPOSITORY = "file:///some/project"')
+    assert ran(of_git, **asked).stdout == pip.format("heal-lib[gpu] @ git+file:///some/project")
+    assert ran(of_git, **asked, HEAL_PACKAGE="a.whl").stdout == pip.format("a.whl")
+    done = ran(cell)
     assert done.returncode == 0, done.stderr
-    installed, preset = done.stdout.splitlines()
-    assert installed == f"['-m', 'pip', 'install', '-q', 'heal-lib[gpu]=={version}']" and "preset" in preset
+    assert done.stdout.startswith(pip.format(f"heal-lib[gpu]=={version}")) and "preset" in done.stdout
 
 
 def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys, tmp_path):

@@ -89,6 +89,29 @@ def test_an_installed_package_names_no_make(tmp_path, monkeypatch):
     assert console.here("run make setup, or pip install '.[docs]'") == "run pip install 'heal-lib[docs]'"
 
 
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """A notebook's shell, in this process."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    yield InteractiveShell.instance(config=Config(HistoryManager={"enabled": False}), colors="nocolor")
+    InteractiveShell.clear_instance()
+
+
+def test_a_notebook_s_errors_name_what_can_be_run_there(shell, tmp_path, monkeypatch, capsys):
+    cell = ("from heal_lib import plots\nfrom heal_lib.errors import HealError\nplots.style()\n"
+            "raise HealError('smollm: no such folder; run: make smollm')")
+    for package, mend in ((places.PACKAGE, "make smollm"), (tmp_path / "heal_lib", "python -m heal_lib.smollm")):
+        monkeypatch.setattr(console, "PACKAGE", package)
+        found = shell.run_cell(cell).error_in_exec
+        assert isinstance(found, HealError) and str(found) == f"smollm: no such folder; run: {mend}"
+        said = capsys.readouterr().out
+        assert f"HealError: {found}" in said.splitlines()[-1] and "---> 4 raise" in said
+    assert shell.run_cell("1 / 0").error_in_exec and "ZeroDivisionError" in capsys.readouterr().out
+
+
 def test_results_that_are_not_there_are_told_by_those_that_are(tmp_path, monkeypatch):
     monkeypatch.setattr(console, "ROOT", tmp_path)
     for name in ("demo", "llm"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from heal_lib import baselines
+from heal_lib import baselines, console
 from heal_lib.files import atomic
 from heal_lib.plots import captions
 
@@ -33,7 +33,9 @@ SINGLE, DOUBLE = 3.5, 7.2  # inches: one column of a paper, and both
 
 
 def style() -> None:
-    """The look of all figures: seaborn's white grid, text of 7 to 9 points at the size printed, fonts that embed."""
+    """The look of all figures: seaborn's white grid, text of 7 to 9 points at the size printed, fonts that embed. In a
+    notebook, which begins with it, also that of errors (`console.in_notebook`)."""
+    console.in_notebook()
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
     plt.rcParams.update({
         "font.size": 8.5, "axes.titlesize": 8.5, "axes.labelsize": 8.5, "figure.labelsize": 8.5, "legend.fontsize": 7.5,
