@@ -1,4 +1,4 @@
-"""The code that a result rests on: a module, and every module of its package that this imports, and so on.
+"""The code that a result rests on: a module, every module of its package or of this one that it imports, and so on.
 
     code_hash("heal_lib.gear") -> sha256 over the syntax of gear.py, entropy.py, trajectory.py, ...
 
@@ -29,8 +29,8 @@ _asked: set[Path] = set()
 
 
 def code_hash(*modules: str) -> str:
-    """sha256 of these modules, given by name, and of all that they import from their packages. Raises HealError where
-    anything that this process was asked for has changed since it began."""
+    """sha256 of these modules, given by name, and of all that they import (`closure`). Raises HealError where anything
+    that this process was asked for has changed since it began."""
     digest, found = hashlib.sha256(), closure(*modules)
     _asked.update(found.values())
     unchanged()
@@ -56,7 +56,8 @@ def imported() -> list[Path]:
 
 
 def closure(*modules: str) -> dict[str, Path]:
-    """{module: its file} of these modules and of all that they import, directly or not, from their own packages."""
+    """{module: its file} of these modules and of all that they import, directly or not, from their own packages and
+    from this one: a world of another package rests on the classes here that it is made of."""
     found: dict[str, Path] = {}
     left = list(modules)
     while left:
@@ -65,10 +66,10 @@ def closure(*modules: str) -> dict[str, Path]:
         if path is None:
             continue
         found[name] = path
-        package = name.partition(".")[0]
+        packages = name.partition(".")[0], PACKAGE.name
         if "." in name:
             left.append(name.rpartition(".")[0])  # importing it runs its packages' __init__
-        left += [one for one in _imported(path, path.stat().st_mtime_ns, name) if one.partition(".")[0] == package]
+        left += [one for one in _imported(path, path.stat().st_mtime_ns, name) if one.partition(".")[0] in packages]
     return found
 
 

@@ -39,6 +39,14 @@ def test_what_a_module_imports_is_found_wherever_the_import_stands(package):
     assert set(closure("some.stage")) == {"some", "some.stage", "some.near", "some.far", "some.late"}
 
 
+def test_a_module_elsewhere_rests_on_what_it_is_made_of_here(package):
+    """An external world's steps and hints are those of `Prose`, which it may reach through another module."""
+    package("stage", "from some.near import Prose\nclass World(Prose): pass\n")
+    package("near", "from heal_lib.worlds.prose import Prose\n")
+    assert {"some.near", "heal_lib.worlds.prose", "heal_lib.worlds.base"} <= set(closure("some.stage"))
+    assert "some" not in {name.partition(".")[0] for name in closure("heal_lib.worlds.prose")}
+
+
 @pytest.mark.parametrize("name, counts", [("far", True), ("late", True), ("near", True), ("stage", True),
                                           ("__init__", True), ("figures", False)])
 def test_a_change_of_what_is_imported_counts_and_of_nothing_else(package, name, counts):
