@@ -83,14 +83,18 @@ def run(scale: str, switch: str, tried: list[Any]) -> tuple[Path, pd.DataFrame, 
 
 
 def _run(configs, switch, folder):
-    n_boot = next(iter(configs.values())).n_boot
-    table = tables.beside_default(tables.with_pooled(sweep(configs)), list(configs), n_boot=n_boot)
+    from heal_lib import llm
+
+    samples, n_boot = sweep(configs), next(iter(configs.values())).n_boot
+    hard = samples["benchmark"].str.endswith("-hard").any()  # else there is one level, or levels of other names
+    suffix, pooled = ("-hard", tables.POOLED) if hard else ("", llm.POOLED)
+    table = tables.beside_default(tables.with_pooled(samples, suffix, pooled), list(configs), n_boot=n_boot)
     write_table(table, folder / "tables" / f"ablate_{switch}.csv")
     draw(table, folder, switch)
     rows = given(configs)
     write_table(rows, folder / "tables" / f"ablate_{switch}_data.csv")
     print(rows.round(2).to_string(index=False), end="\n\n")
-    print(table[table["benchmark"] == tables.POOLED].round(3).to_string(index=False))
+    print(table[table["benchmark"] == pooled].round(3).to_string(index=False))
     return table, rows
 
 

@@ -1,10 +1,11 @@
-"""The code that a result rests on: a module, and every module of its package that this imports, and so on.
+"""The code that a result rests on: a module, every module of its package or of this one that it imports, and so on.
 
     code_hash("heal_lib.gear") -> sha256 over the syntax of gear.py, entropy.py, trajectory.py, ...
 
 Found in the import statements, those inside functions included, so that nobody keeps a list by hand. Comments,
 docstrings and types do not count (but those of a class's fields, which dataclasses read). A module that is imported by
-a computed name is not seen: whoever does that names it."""
+a computed name is not seen: whoever does that names it. A process runs what it has once imported: where a file has
+changed since, its hash would be that of other code, and is refused."""
 
 from __future__ import annotations
 
@@ -12,22 +13,51 @@ import ast
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from heal_lib.errors import HealError
+from heal_lib.places import PACKAGE
 
 TYPES = ("typing", "collections.abc", "__future__")  # what is imported from them does nothing by itself
 
+# When files were last written: those of this package as this process, or the one it was forked from, began; of others
+# as they were first asked for.
+_began: dict[Path, int] = {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("*.py")}
+_asked: set[Path] = set()
+
 
 def code_hash(*modules: str) -> str:
-    """sha256 of these modules, given by name, and of all that they import from their packages."""
-    digest = hashlib.sha256()
-    for name, path in sorted(closure(*modules).items()):
+    """sha256 of these modules, given by name, and of all that they import (`closure`). Raises HealError where anything
+    that this process was asked for has changed since it began."""
+    digest, found = hashlib.sha256(), closure(*modules)
+    _asked.update(found.values())
+    unchanged()
+    for name, path in sorted(found.items()):
         digest.update(f"{name}\0{_syntax(path, path.stat().st_mtime_ns)}\0".encode())
     return digest.hexdigest()
 
 
+def unchanged(more: Iterable[Path] = ()) -> None:
+    """Raises HealError, naming the file, if code whose hash was asked for, or some `more`, has changed since this
+    process began."""
+    for path in sorted({*_asked, *more}):
+        now = path.stat().st_mtime_ns if path.is_file() else 0
+        if _began.setdefault(path, now) != now:
+            file = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE) else path.name
+            raise HealError(f"{file}: changed while the work went on; run again, or restart the notebook's kernel")
+
+
+def imported() -> list[Path]:
+    """The files of this package that this process has imported."""
+    here = [getattr(module, "__file__", None) for name, module in [*sys.modules.items()] if name.startswith("heal_lib")]
+    return [path for file in here if file and (path := Path(file).resolve()) in _began]
+
+
 def closure(*modules: str) -> dict[str, Path]:
-    """{module: its file} of these modules and of all that they import, directly or not, from their own packages."""
+    """{module: its file} of these modules and of all that they import, directly or not, from their own packages and
+    from this one: a world of another package rests on the classes here that it is made of."""
     found: dict[str, Path] = {}
     left = list(modules)
     while left:
@@ -36,10 +66,10 @@ def closure(*modules: str) -> dict[str, Path]:
         if path is None:
             continue
         found[name] = path
-        package = name.partition(".")[0]
+        packages = name.partition(".")[0], PACKAGE.name
         if "." in name:
             left.append(name.rpartition(".")[0])  # importing it runs its packages' __init__
-        left += [one for one in _imported(path, path.stat().st_mtime_ns, name) if one.partition(".")[0] == package]
+        left += [one for one in _imported(path, path.stat().st_mtime_ns, name) if one.partition(".")[0] in packages]
     return found
 
 
@@ -56,7 +86,7 @@ def _file(name: str) -> Path | None:
     if path and below:
         inside = path.parent.joinpath(*below)
         path = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
-    return path if path and path.suffix == ".py" and path.is_file() else None
+    return path.resolve() if path and path.suffix == ".py" and path.is_file() else None
 
 
 @functools.lru_cache(maxsize=4096)

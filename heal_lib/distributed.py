@@ -40,6 +40,17 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
         return files.read_json(Path(job, "logs.json"))
 
 
+def asked(processes: int) -> list[str]:
+    """What decides how so many processes train, beside `backends.Finetune`: the sha256 of ACCELERATE_CONFIG's file.
+    Raises HealError where there is none; nothing counts for one process."""
+    file = os.environ.get("ACCELERATE_CONFIG")
+    if processes == 1 or not file:
+        return []
+    if not os.path.isfile(file):
+        raise HealError(f"ACCELERATE_CONFIG: no file at {file}; write one with accelerate config, or unset it")
+    return [files.file_hash(file)]
+
+
 def _launch(processes: int) -> list[str]:
     """accelerate's command line; `--multi_gpu` serves CPUs as well, where torch then talks over gloo."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes)]

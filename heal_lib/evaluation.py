@@ -9,7 +9,6 @@ right?), so the curriculum's gates look at the share c / n instead.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,29 +123,13 @@ SAMPLE = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "fin
 
 def save_samples(samples: pd.DataFrame, folder: Path) -> None:
     """One parquet file per method with every sample's id, verdict and length (`n_generated`, tokens), no text: any cell
-    of any table can be computed again from `folder`/per_sample. Files that the same notebook wrote earlier, of methods
-    that it no longer compares, are removed."""
+    of any table can be computed again from `folder`/per_sample. What the last run wrote of methods that a notebook no
+    longer compares, the driver removes (`run.Run`), which knows whose it is."""
     from heal_lib.files import atomic
 
-    for name in _dropped(folder, {f"per_sample/{method}.parquet" for method in samples["method"]}):
-        (folder / name).unlink(missing_ok=True)
     for method, part in samples.groupby("method", sort=False):
         with atomic(folder / "per_sample" / f"{method}.parquet") as path:
             part[SAMPLE].sort_values(SAMPLE[1:5]).to_parquet(path, index=False, compression="zstd")
-
-
-def _dropped(folder: Path, now: set[str]) -> set[str]:
-    """The files of samples, besides those of `now`, of the notebook that wrote most of these, by `folder`/run.json."""
-    from heal_lib.files import read_json
-
-    try:
-        made = read_json(folder / "run.json")["notebooks"].values()
-        earlier = [{name for name in facts["outputs"] if re.fullmatch(r"per_sample/[^/]+\.parquet", name)}
-                   for facts in made]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no run, or none that can be read
-        return set()
-    mine = max(earlier, key=lambda names: len(names & now), default=set())
-    return mine - now if mine & now else set()
 
 
 def write_trajectories(sources: Mapping[str, Sequence[dict[str, Any]]], folder: Path, n: int = 200,

@@ -236,7 +236,8 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
     # Or every kernel warns of its plain sockets; and what its workers say belongs to the log, not to the notebook.
     settings["extra_arguments"] = ["--log-level=50", "--IPKernelApp.capture_fd_output=False"]
     try:
-        papermill.execute_notebook(str(path), str(partial), parameters, **settings)
+        plain = [str(each).replace("{", "{{").replace("}", "}}") for each in (path, partial)]  # or they are templates
+        papermill.execute_notebook(*plain, parameters, **settings)
         notebook = _without_places(partial)
     except (papermill.PapermillExecutionError, DeadKernelError) as error:
         if partial.exists():

@@ -10,13 +10,16 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from heal_lib import embedded
+from heal_lib import embedded, worlds
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, read_json
 from heal_lib.places import PACKAGE, ROOT
 from heal_lib.store import versions
+
+if TYPE_CHECKING:
+    from heal_lib.scales import Scale
 
 CODE = ("heal_lib", "notebooks")  # what results are made by, below ROOT
 
@@ -54,8 +57,10 @@ def environment() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit that is checked out; None outside of a checkout, be it inside some other one."""
-    return output(["git", "rev-parse", "HEAD"]) if (ROOT / CODE[0]).is_dir() else None
+    """The commit that is checked out; None outside of a checkout, be it inside some other one, which does not know
+    these files."""
+    known = output(["git", "ls-files", "--error-unmatch", f"{CODE[0]}/__init__.py"])
+    return None if known is None else output(["git", "rev-parse", "HEAD"])
 
 
 def git_state() -> dict[str, Any]:
@@ -85,6 +90,18 @@ def models(*others: str) -> dict[str, str]:
         for file, sha256 in {weights.name: file_hash(weights), **embedded.besides(weights.parent)}.items():
             found[(weights.parent / file).relative_to(root).as_posix()] = sha256
     return found | {name: embedded.model_hash(name) for name in others if name not in embedded.SHIPPED}
+
+
+def data(cfg: Scale) -> list[Any]:
+    """Hashes of what the results of a scale rest on beside code and models: its worlds, also those of other packages,
+    the files that their problems come from, and this package's own pages and data."""
+    from heal_lib import teacher
+
+    levels = [*teacher.groups(cfg), *teacher.groups(cfg, "development"), *teacher.benchmarks(cfg)]
+    given = {str(path): path for name, level in levels for path in worlds.get(name).data_files(level)}
+    own = {path.name: path for kind in ("html", "jsonl", "yaml") for path in PACKAGE.rglob(f"*.{kind}")}
+    hashes = [file_hash(path) for _, path in sorted({**own, **given}.items()) if path.is_file()]
+    return [*(teacher.where(name).by for name in cfg.worlds), *hashes]
 
 
 def notebooks_of(folder: Path) -> dict[str, dict[str, Any]]:

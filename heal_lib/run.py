@@ -6,14 +6,16 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
+import importlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from heal_lib import embedded, notebooks, provenance, scales, workers
+from heal_lib import distributed, embedded, notebooks, provenance, scales, workers
 from heal_lib.codehash import code_hash
 from heal_lib.engines import choose
 from heal_lib.errors import HealError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GATHERS = "99_"  # the notebook that reads what the others wrote
+MACHINE = ("environment", "computed")  # the parts of a record that say where it was made
 
 
 def modules() -> list[str]:
@@ -50,7 +53,7 @@ def _is_notes(notes):
 def _is_record(record):
     made = record["notebooks"]
     return all(facts["seconds"] + 0 >= 0 and dict(facts["outputs"]) for facts in made.values()) and (
-        provenance.work_found(made) >= 0)
+        provenance.work_found(made) >= 0) and all(isinstance(record.get(part, {}), dict) for part in MACHINE)
 
 
 def _from_nothing(record, scale):
@@ -58,10 +61,22 @@ def _from_nothing(record, scale):
     from it later does not hide what it cost; None where none is known. 99 is left out, as in `report.took`."""
     made = {name: facts for name, facts in record.get("notebooks", {}).items() if not name.startswith(GATHERS)}
     whole = {path.stem for path in notebooks.select(None, scale) if not path.name.startswith(GATHERS)} == made.keys()
-    if not made or not whole or provenance.work_found(made):
+    strange = any("elsewhere" in facts for facts in made.values())
+    if not made or not whole or strange or provenance.work_found(made):
         return record.get("from_nothing")
     return {"seconds": sum(facts["seconds"] for facts in made.values()),
             "commit": next(iter(made.values())).get("commit")}
+
+
+def _folder(cfg, given, known):
+    """The results folder of a scale; what is given of parameters that are no fields of a scale names it as well."""
+    usual = {name: notebooks.parse_value(text) for parameters in known.values() for name, text in parameters.items()}
+    own = {name: value for name, value in given.items() if name not in scales.kinds() and value != usual[name]}
+    if not own or os.environ.get("HEAL_RESULTS"):
+        return cfg.results_dir
+    suffix = "".join(f"+{name}={value}" for name, value in sorted(own.items()))
+    plain = re.fullmatch(r"[\w+=.,-]{1,80}", suffix)
+    return cfg.results_dir.with_name(cfg.results_dir.name + (suffix if plain else f"+{hash_of(own)[:12]}"))
 
 
 class Run:
@@ -72,6 +87,7 @@ class Run:
     """
 
     paths: Sequence[Path]
+    cfg: scales.Scale
     stamp: dict[str, tuple[int, int]]
     known: dict[str, dict[str, str]]
     given: dict[str, Any]
@@ -89,7 +105,7 @@ class Run:
         self.paths, self.stamp = paths, provenance.stamp()
         self.known = {path.stem: notebooks.declared(path) for path in paths}
         cfg, given = notebooks.settings(scale, pairs, self.known)
-        self.given, self.folder = {"scale": scale, **given}, cfg.results_dir
+        self.cfg, self.given, self.folder = cfg, {"scale": scale, **given}, _folder(cfg, given, self.known)
         check_folder(self.folder, "HEAL_RESULTS")
         check_folder(default_root(), "HEAL_CACHE")
         self.notes_path = default_root() / "runs" / f"{self.folder.name}.json"
@@ -108,16 +124,20 @@ class Run:
             "git": provenance.git_state(),
             "computed": embedded.computed(),
         }
-        # Another machine's times serve to guess what is left, but are no part of this one's record.
         self.last, self.spent, self.guessed = last.get("notebooks", {}), 0.0, 0.0
-        here = all(last.get(part) == self.record[part] for part in ("environment", "computed"))
-        self.record["notebooks"] = dict(self.last) if here else {}
+        # What another machine made stays, and says so: it is made again when it is asked for.
+        here = all(last.get(part) == self.record[part] for part in MACHINE)
+        was = {name: it for part in MACHINE for name, it in last.get(part, {}).items()
+               if self.record[part].get(name) != it}
+        strange = {} if here else {"elsewhere": was}
+        self.record["notebooks"] = {name: {**strange, **facts} for name, facts in self.last.items()}
         self.record["from_nothing"] = _from_nothing(last, scale) if here else None
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
         by = choose.key(cfg.engine)
         served = [] if by == "hf" else [by, os.environ.get(scales.SERVER["teacher_name"])]
-        self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"], *served])[:16]
+        self.basis = hash_of([fields, self.record["models"], used, self.code, self.record["computed"], *served,
+                              provenance.data(cfg), distributed.asked(cfg.processes)])[:16]
 
     def parameters(self, name: str) -> dict[str, Any]:
         """What one notebook is given: the scale and the overrides, as far as it declares them."""
@@ -143,11 +163,21 @@ class Run:
 
     def up_to_date(self, path: Path) -> bool:
         """Whether a notebook's last outputs are all there, unaltered, and would come out the same."""
-        note = self.notes.get(path.stem)
-        if not note or path.stem not in self.record["notebooks"] or note["fingerprint"] != self.fingerprint(path):
+        note, facts = self.notes.get(path.stem), self.record["notebooks"].get(path.stem)
+        if not note or facts is None or "elsewhere" in facts or note["fingerprint"] != self.fingerprint(path):
+            return False
+        if path.name.startswith(GATHERS) and not self._readme_is_current():
             return False
         files = [(self.folder / file, sha256) for file, sha256 in note["outputs"].items()]
         return all(file.is_file() and file_hash(file) == sha256 for file, sha256 in files)
+
+    def _readme_is_current(self):
+        """Whether README shows these results, and those of other folders, if this run fills it."""
+        report = importlib.import_module("heal_lib.report")
+        try:
+            return not report.fills_readme(self.cfg) or report.readme_is_current()
+        except (HealError, OSError):  # the notebook will say what is wrong
+            return False
 
     def time_left(self, paths: Sequence[Path]) -> str:
         """A guess in words, from the last run's times and this machine's pace so far."""
@@ -169,9 +199,11 @@ class Run:
         name, start, git = path.stem, time.perf_counter(), self.record["git"]
         fingerprint, before = self.fingerprint(path), self._written()
         with tempfile.NamedTemporaryFile() as log:
-            # The kernel's store logs what it made and reused; all notebooks of a run write to the same folder,
-            # also those that do not declare an overridden parameter.
-            kernel = {"HEAL_EVENTS": log.name, "HEAL_RESULTS": str(self.folder)}
+            # The kernel's store logs what it made and reused; all notebooks of a run are of one setting and write to
+            # the same folder, also those that do not declare an overridden parameter.
+            overrides = {key: value for key, value in self.given.items() if key in scales.kinds()}
+            kernel = {"HEAL_EVENTS": log.name, "HEAL_RESULTS": str(self.folder),
+                      "HEAL_OVERRIDES": json.dumps(overrides)}
             notebooks.execute(path, self.folder, self.parameters(name), kernel)
             events = [json.loads(line) for line in log]
         self.look(path)

@@ -5,7 +5,8 @@
 
 A function sees its inputs alone, and its key holds them all: the inputs, by content where they are other stages; the
 code of the function's module and of all that this imports (`codehash`); library versions. So a changed switch makes
-anew what depends on it and nothing else. A folder is whole or absent, and is checked when read [R]."""
+anew what depends on it and nothing else. A folder is whole or absent, and is checked when read [R]. What is made while
+the code changes is dropped."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from heal_lib import progress
-from heal_lib.codehash import code_hash
+from heal_lib.codehash import code_hash, imported, unchanged
 from heal_lib.errors import HealError
 from heal_lib.files import (
     default_root,
@@ -70,15 +71,9 @@ class Stage:
 
     def before(self) -> list[Stage]:
         """The stages among the inputs."""
-        return list(_stages(self.inputs))
-
-
-def _stages(value: Any) -> Iterator[Stage]:
-    if isinstance(value, Stage):
-        yield value
-    elif isinstance(value, dict | list | tuple) and not isinstance(value, Keyed):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _stages(each)
+        found: list[Stage] = []
+        _each(self.inputs, lambda value: found.append(value) if isinstance(value, Stage) else None)
+        return found
 
 
 class Made(NamedTuple):
@@ -133,6 +128,7 @@ class Store:
         self.events: list[Event] = []
         self._made: dict[Stage, Made] = {}  # a stage is looked up, and checked, once
         self._keys: dict[str, Made] = {}
+        self._tasks: dict[Stage, Task] = {}
         try:
             (self.root / ".locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -184,22 +180,20 @@ class Store:
                 handle.write(json.dumps(self.events[-1]) + "\n")
 
     def task(self, stage: Stage) -> Task:
-        """What there is to do for a stage whose inputs were noted, and its key."""
-        def resolve(value, key):
-            if isinstance(value, Stage):
-                return self._made[value].content if key else self._made[value].folder
-            if isinstance(value, Keyed):
-                return value.by if key else value.value
-            if isinstance(value, dict):
-                return {name: resolve(each, key) for name, each in value.items()}
-            return [resolve(each, key) for each in value] if isinstance(value, list | tuple) else value
+        """What there is to do for a stage whose inputs were noted, and its key: the same each time it is asked for."""
+        def part(value, of_key):
+            value = self._made[value] if isinstance(value, Stage) else value
+            return value[of_key] if isinstance(value, Made | Keyed) else value  # both begin (given, what counts)
 
-        function = stage.function
-        parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
-                 "inputs": resolve(stage.inputs, True), "versions": versions(),
-                 "code": code_hash(function.__module__),
-                 "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32"]}
-        return Task(stage.name, function, resolve(stage.inputs, False), parts, hash_of(parts)[:16])
+        if stage not in self._tasks:
+            function = stage.function
+            given = _each(stage.inputs, lambda value: part(value, False))
+            parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
+                     "inputs": _each(stage.inputs, lambda value: part(value, True)), "versions": versions(),
+                     "code": code_hash(function.__module__),
+                     "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32"]}
+            self._tasks[stage] = Task(stage.name, function, given, parts, hash_of(parts)[:16])
+        return self._tasks[stage]
 
     def fill(self, task: Task) -> tuple[str, dict[str, Any]]:
         """("made" or "reused", manifest): makes what is not there. Two processes never make the same."""
@@ -215,12 +209,13 @@ class Store:
 
     def _make(self, folder, task):
         temporary = self.root / f".tmp-{folder.name}"  # one per key: the lock is held
-        shutil.rmtree(temporary, ignore_errors=True)
         try:
+            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             start = time.perf_counter()
             with making(temporary):
                 _call(task, temporary)
+            unchanged(imported() if progress.IN_WORKER in os.environ else ())
             seconds = round(time.perf_counter() - start, 3)
             manifest = {**task.parts, "seconds": seconds, "files": facts_of(temporary)}
             write_json({**manifest, "manifest": hash_of(manifest)}, temporary / "manifest.json")
@@ -284,16 +279,19 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
 
 
+def _each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Inputs with what is no list and no dict changed; a tuple becomes a list."""
+    if isinstance(value, dict):
+        return {name: _each(one, change) for name, one in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, Keyed):
+        return [_each(one, change) for one in value]
+    return change(value)
+
+
 def _call(task: Task, folder: Path) -> None:
     """Runs a task's function on its inputs, data sets in place of the folders that hold them, and saves its rows."""
-    def load(value):
-        if isinstance(value, Path):
-            return load_dataset(value / DATA) if (value / DATA).is_file() else value
-        if isinstance(value, dict):
-            return {name: load(each) for name, each in value.items()}
-        return [load(each) for each in value] if isinstance(value, list) else value
-
-    given = {name: load(value) for name, value in task.inputs.items()}
+    given = _each(task.inputs, lambda value: load_dataset(value / DATA)
+                  if isinstance(value, Path) and (value / DATA).is_file() else value)
     if "folder" in inspect.signature(task.function).parameters:
         given["folder"] = folder
     rows = task.function(**given)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heal_lib import child
+from heal_lib.errors import HealError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,8 +121,6 @@ def in_order(stages: Iterable[Stage], store: Store) -> list[Stage]:
 
 
 def _received(line, name):
-    from heal_lib.errors import HealError
-
     try:
         what, result = line.recv()
     except (EOFError, OSError):
@@ -135,8 +134,6 @@ def _received(line, name):
 # --- the process that workers are forked from
 def _connect(environment: dict[str, str] | None = None, kernel: tuple | None = None) -> Connection:
     """A line to a new worker, or kernel; it has this process's environment unless another is given."""
-    from heal_lib.errors import HealError
-
     end = socket.socket(socket.AF_UNIX)
     try:
         end.connect(address())
@@ -186,8 +183,9 @@ def _own(of: int) -> tuple[str, subprocess.Popen]:
 
 
 def start() -> tuple[str, subprocess.Popen[bytes]]:
-    """Starts what workers are forked from: it ends when its standard input is closed, and no interrupt reaches it."""
-    folder = tempfile.mkdtemp(prefix="heal-")
+    """Starts what workers are forked from, which ends with its standard input and hears no interrupt; or HealError."""
+    long = len(os.fsencode(tempfile.gettempdir())) > 80  # a socket's whole name has at most some hundred bytes
+    folder = tempfile.mkdtemp(prefix="heal-", dir="/tmp" if long else None)
     name = os.path.join(folder, "pool")
     here = str(Path(__file__).resolve().parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
@@ -197,6 +195,8 @@ def start() -> tuple[str, subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     while not os.path.exists(name) and process.poll() is None:
         time.sleep(0.01)
+    if process.poll():
+        raise HealError(f"the pool of workers did not start (exit code {process.returncode}); mend what it says above")
     return name, process
 
 
@@ -208,7 +208,7 @@ def serve(name: str, preloaded: Iterable[str]) -> None:
         os.rename(name + ".", name)  # who waits for the name finds it open
         clear = functools.partial(shutil.rmtree, os.path.dirname(name), ignore_errors=True)
         with child.ending_with_input(clear):
-            for module in preloaded:
+            for module in ("heal_lib.codehash", *preloaded):  # which notes how the code is now
                 with contextlib.suppress(ImportError):
                     importlib.import_module(module)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker

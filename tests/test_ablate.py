@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from heal_lib import ablate, notebooks, run, tables
+from heal_lib import ablate, llm, notebooks, run, tables
 from heal_lib.errors import HealError
 
 
@@ -40,11 +40,13 @@ def test_the_default_is_there_once_and_first():
     assert list(ablate.settings("smoke", "surge", ["value"])) == ["surge=difference (default)", "surge=value"]
 
 
-def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("levels", "together"), [
+    (("equations-easy", "equations-hard"), tables.POOLED), (("stories-one", "stories-two"), llm.POOLED)])
+def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeypatch, capsys, levels, together):
     def sweep(configs):
-        return pd.DataFrame([{"method": name, "benchmark": "equations-hard", "problem_id": f"p{i}", "seed": seed,
+        return pd.DataFrame([{"method": name, "benchmark": level, "problem_id": f"p{i}", "seed": seed,
                               "sample": 0, "correct": cfg.window > 0.6}
-                             for name, cfg in configs.items() for i in range(3) for seed in (0, 1)])
+                             for name, cfg in configs.items() for level in levels for i in range(3) for seed in (0, 1)])
 
     monkeypatch.setattr(ablate, "sweep", sweep)
     monkeypatch.setattr(ablate, "given", lambda configs: pd.DataFrame({"setting": list(configs), "rows": range(3)}))
@@ -56,11 +58,12 @@ def test_every_value_gets_its_line_and_its_place_in_the_figure(tmp_path, monkeyp
     assert [row["method"] for row in found["table"]] == list(table["method"])
     assert found["given"] == pd.read_csv(folder / "tables" / "ablate_window_data.csv").to_dict("records")
     assert [row["rows"] for row in found["given"]] == [0, 1, 2]
-    pooled = table[table["benchmark"] == tables.POOLED]
+    pooled = table[table["benchmark"] == together]
     assert list(pooled["method"]) == ["window=0.3333 (default)", "window=0.5", "window=1.0"]
     assert list(pooled["mean"]) == [0, 0, 1] and list(pooled["minus_default"])[1:] == [0, 1]
     assert pooled["minus_default"].isna()[pooled.index[0]]
     assert (folder / "figures" / "ablate_window.png").stat().st_size > 1000 and "window=1.0" in said.err
+    assert said.err.count(together) == 3
 
 
 def test_what_a_strong_knob_changes_shows_before_any_student_is_trained(says):

@@ -7,6 +7,7 @@ import pytest
 
 from heal_lib import codehash
 from heal_lib.codehash import closure, code_hash
+from heal_lib.errors import HealError
 
 
 @pytest.fixture
@@ -19,6 +20,7 @@ def package(tmp_path, monkeypatch):
         path = tmp_path / "some" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(textwrap.dedent(text))
+        codehash._began.pop(path, None)  # as another process sees it
 
     write("__init__", "")
     write("stage", "from some import near\ndef f(x):\n    from some.late import g\n    return near.h(g(x))\n")
@@ -28,12 +30,21 @@ def package(tmp_path, monkeypatch):
     write("figures", "from some import stage\n")
     yield write
     codehash._file.cache_clear()
+    codehash._asked.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "some"]:
         del sys.modules[name]
 
 
 def test_what_a_module_imports_is_found_wherever_the_import_stands(package):
     assert set(closure("some.stage")) == {"some", "some.stage", "some.near", "some.far", "some.late"}
+
+
+def test_a_module_elsewhere_rests_on_what_it_is_made_of_here(package):
+    """An external world's steps and hints are those of `Prose`, which it may reach through another module."""
+    package("stage", "from some.near import Prose\nclass World(Prose): pass\n")
+    package("near", "from heal_lib.worlds.prose import Prose\n")
+    assert {"some.near", "heal_lib.worlds.prose", "heal_lib.worlds.base"} <= set(closure("some.stage"))
+    assert "some" not in {name.partition(".")[0] for name in closure("heal_lib.worlds.prose")}
 
 
 @pytest.mark.parametrize("name, counts", [("far", True), ("late", True), ("near", True), ("stage", True),
@@ -88,3 +99,25 @@ def test_a_stage_rests_on_nothing_that_comes_after_it(stage, not_in):
     never = {"plots", "report", "tables", "scales", "store", "experiment", "teacher", "students", "reproduce", "stats",
              "progress"}
     assert not found & (never | not_in)
+
+
+@pytest.mark.parametrize("file", ["far.py", "stage.py"])
+def test_code_that_changes_under_a_process_is_refused_by_name(package, tmp_path, file):
+    """It runs what it has imported: the new text's hash would be that of other code."""
+    first = code_hash("some.stage")
+    (tmp_path / "some" / "figures.py").write_text("nothing rests on it")
+    assert code_hash("some.stage") == first
+    (tmp_path / "some" / file).write_text("CHANGED = 1\n")
+    for again in (lambda: code_hash("some.stage"), lambda: code_hash("some.near"), codehash.unchanged):
+        with pytest.raises(HealError, match=rf"^{file}: changed while the work went on; run again"):
+            again()
+
+
+def test_what_a_worker_has_imported_is_asked_for_by_its_place_in_the_checkout(monkeypatch):
+    monkeypatch.setattr(codehash, "_asked", set())
+    codehash.unchanged(codehash.imported())
+    gear = next(path for path in codehash._began if path.name == "gear.py")
+    monkeypatch.setitem(codehash._began, gear, 1)
+    codehash.unchanged()  # nobody has asked for it yet
+    with pytest.raises(HealError, match="^heal_lib/gear.py: changed"):
+        codehash.unchanged([gear])

@@ -7,9 +7,12 @@ import subprocess
 
 import numpy as np
 import pytest
+from micro import micro
 
 from heal_lib import plots, scales, worlds
+from heal_lib.experiment import Experiment
 from heal_lib.plots import explorer
+from heal_lib.store import Store
 
 EVIL = "</script><script>document.title='broken in'</script><!-- <img src=x onerror=alert(1)>"
 
@@ -147,6 +150,18 @@ def test_a_page_takes_problems_in_turn_until_it_is_full(rows):
     assert [row["problem_id"] for row in shown] == [*["p2hard"] * 3, "p1easy", "p1hard", "p2easy"]
     assert [row["source"] for row in shown[:3]] == ["sampled", "hinted", "repaired"] and not dropped
     assert len(explorer.chosen(Run(), most_tokens=30)[0]) == 3
+
+
+@pytest.mark.parametrize("switches", [{}, {"pure_pool": ["hint"]}, {"pure_pool": []}, {"deduplicate": False}])
+def test_dropped_is_what_training_on_all_that_is_kept_would_lack(says, tmp_path, switches):
+    """Not a text that stands twice, nor one of a source that is not filtered."""
+    run = Experiment(micro(per_problem_cap=99, pure_lambda=0.6, **{"deduplicate": True, **switches}), Store(tmp_path))
+    dropped, kept = explorer.dropped_by_pure(run), run.training_sources("heal")
+    plain = run.variant({"pure_pool": ()}).training_sources("heal")
+    for name, source in (("hint", "hinted"), ("repair", "repaired")):
+        before, after = ({explorer.identity(row) for row in rows[name]} for rows in (plain, kept))
+        assert before - after == {one for one in dropped if f"/{source}/" in one}
+    assert bool(dropped) == (run.cfg.pure_pool != ())
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node")

@@ -65,13 +65,17 @@ def test_the_first_page_says_where_rows_are_changed(tmp_path):
         "points [+5.3, +9.9]), 5% on a-hard (genuine share +2.0 points [+1.0, +3.0]), none elsewhere (`03_pure`).")
 
 
-def test_of_many_steps_those_of_largest_ratio_are_drawn_and_the_panel_says_how_many():
+def test_of_many_steps_the_outliers_are_drawn_and_the_limits_are_those_of_what_is_drawn():
     upper, lower = plt.subplots(2)[1]
-    u, ppl = np.ones(4000), np.ones(4000)
-    ppl[[1234, 2345]] = 50.0, 60.0
+    u, ppl = np.ones(4000), np.full(4000, 2.0)
+    ppl[[1234, 2345, 3210]] = 50.0, 60.0, 70.0
+    u[1000:1100], u[1234] = 0.03, 0.01
+    u[[0, 3210]] = 900.0, 300.0  # so the largest perplexity is of no large ratio
+    u[2223], ppl[2223] = 1e6, 1.0  # which nobody draws
     figures.ppl_against_u((upper, lower), u, ppl, np.arange(4000) < 5, 0.01, "paths")
     drawn = upper.lines[0].get_ydata()
-    assert {50.0, 60.0} <= set(drawn) and figures.POINTS <= len(drawn) <= figures.POINTS + figures.LARGEST
-    assert f"genuine steps:\n{len(drawn)} of 3,995" in [text.get_text() for text in upper.texts]
-    assert "spurious steps:\n5" in [text.get_text() for text in lower.texts]
+    assert {50.0, 60.0, 70.0} <= set(drawn) and figures.POINTS <= len(drawn) <= figures.POINTS + 2 * figures.LARGEST
+    assert upper.get_title() == f"paths\n{len(drawn)} of 3,995 genuine" and lower.get_title() == "5 spurious"
+    assert upper.get_xlim() == lower.get_xlim() == pytest.approx((0.7 * 0.02, 1.4 * 900.01))
+    assert upper.get_ylim() == lower.get_ylim() == pytest.approx((0.8 * 2, 1.25 * 70)) and not upper.texts
     plt.close("all")

@@ -57,10 +57,11 @@ def test_the_driver_gets_one_figure_and_a_reader_sliders(found, cfg, monkeypatch
     drawn = []
     monkeypatch.setattr(live, "draw_breakpoints", lambda *values: drawn.append(values[2:]))
     monkeypatch.setattr(plt, "show", lambda: None)
-    monkeypatch.setenv("HEAL_RESULTS", "somewhere")
+    monkeypatch.setenv("HEAL_RESULTS", "somewhere")  # which a reader may set as well
+    monkeypatch.setenv("HEAL_EVENTS", "log")
     live.breakpoints(found, cfg)
     assert drawn == [(cfg.window, cfg.backoff)]
-    monkeypatch.delenv("HEAL_RESULTS")
+    monkeypatch.delenv("HEAL_EVENTS")
     widgets, made = pytest.importorskip("ipywidgets"), {}
     monkeypatch.setattr(widgets, "interact", lambda draw, **sliders: made.update(sliders, draw=draw))
     live.breakpoints(found, cfg)

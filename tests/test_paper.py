@@ -126,6 +126,13 @@ def test_a_caption_names_notebook_data_commit_and_seeds(folder, monkeypatch):
         captions.text(folder, "main_results", "Accuracy.", "no_such_table")
 
 
+def test_a_caption_names_all_the_tables_that_are_drawn_and_counts_over_them(tmp_path):
+    for n, name in enumerate(("when_a", "when_b")):
+        write_table(pd.DataFrame({"n_problems": [40 + n, 50]}), tmp_path / "tables" / f"{name}.csv")
+    text = captions.text(tmp_path, "map", "A map.", ["when_a", "when_b"])
+    assert "Data: tables/when_a.csv, tables/when_b.csv\n" in text and "Problems: 40 to 50\n" in text
+
+
 def test_what_is_counted_may_differ_between_rows():
     assert captions.counts(pd.DataFrame({"n_problems": [50, 117], "n_seeds": [NONE, NONE], "other": [1, 2]})) == {
         "Problems": "50 to 117"}
@@ -151,8 +158,9 @@ def test_every_figure_of_a_notebook_has_a_caption_and_says_where_it_is_from(path
         assert not re.search(r"\d", re.sub(r"95 %|0\.5 is chance|step 0", "", typed)), f"{name}: a number typed by hand"
         assert {"data", "seeds"} & set(given), f"{name} names neither its table nor its seeds"
         if "data" in given:
-            whole = path.read_text()
-            assert f"{given['data'].value}.csv" in whole, f"{name}: {path.stem} writes no such table"
+            data = getattr(given["data"], "elt", given["data"])  # several tables are named by one expression
+            told = data.value if isinstance(data, ast.Constant) else ast.unparse(data)[2:-1]
+            assert f"{told}.csv" in path.read_text(), f"{name}: {path.stem} writes no such table"
         assert captions.report.maker(name) == path.stem
         assert "x-small" not in source and "figsize=(1" not in source
 

@@ -114,7 +114,8 @@ def git(project, *arguments):
 def committed(project):
     """The project as a repository, with a library of one module; returns a function that commits all of it."""
     (project / "heal_lib").mkdir()
-    (project / "heal_lib" / "gear.py").write_text("x = 1\n")
+    for name in ("__init__", "gear"):
+        (project / "heal_lib" / f"{name}.py").write_text("x = 1\n")
     (project / ".gitignore").write_text("results\ncache\n")
     git(project, "init", "-q")
 
@@ -174,6 +175,14 @@ def test_results_from_no_checkout_are_nobody_s_commit(project, executed):
         provenance.check_committed(project / "results" / "s")
 
 
+def test_a_repository_that_does_not_hold_the_library_says_nothing_of_its_commit(project, executed, committed):
+    """A ZIP that was unpacked below somebody's repository of dotfiles."""
+    git(project, "rm", "-rq", "--cached", ".")
+    git(project, "commit", "-qm", "other files")
+    (project / ".gitignore").write_text("*\n")
+    assert provenance.git_state() == {"commit": None, "dirty": None}
+
+
 @pytest.mark.parametrize("record", ["[]", "3", "{}", '{"notebooks": []}', '{"notebooks": {}}', "not json", None])
 def test_a_run_file_that_is_none_is_one_line(project, capsys, record):
     folder = project / "results" / "demo"
@@ -183,6 +192,19 @@ def test_a_run_file_that_is_none_is_one_line(project, capsys, record):
     assert drive("--check-readme") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("heal: demo/run.json: ") and "make reproduce" in line
+
+
+def test_on_another_machine_the_other_notebooks_stay_on_record_and_are_made_anew_when_asked_for(
+        project, executed, monkeypatch):
+    folder, here = project / "results" / "s", provenance.environment()
+    assert drive() == 0 and len(names(executed)) == 4
+    monkeypatch.setattr(provenance, "environment", lambda: {**here, "cpu": "another"})
+    assert drive("--only", "00") == 0 and names(executed) == ["00_tour"]
+    provenance.check(folder)  # nobody's files are a stranger's
+    assert {name: f.get("elsewhere") for name, f in facts(project).items()} == {
+        "00_tour": None, **dict.fromkeys(["01_ceiling", "02_gear", "99_report"], {"cpu": here["cpu"]})}
+    assert drive() == 0 and names(executed) == ["01_ceiling", "02_gear", "99_report"]
+    assert not [f for f in facts(project).values() if "elsewhere" in f]
 
 
 def during(monkeypatch, name, what):

@@ -39,6 +39,15 @@ def test_libraries_that_were_imported_before_a_kernel_was_forked_know_that_they_
     assert "columns 20" in text and "image/png" in text
 
 
+def test_a_folder_with_braces_in_its_name_is_one_like_others(project, monkeypatch):
+    (project / "{scale} {x}").mkdir()
+    (project / "notebooks").rename(project / "{scale} {x}" / "notebooks")
+    monkeypatch.setattr(notebooks, "FOLDER", project / "{scale} {x}" / "notebooks")
+    monkeypatch.setenv("HEAL_RESULTS", str(project / "}{0}"))
+    (project / "}{0}" / "tables").mkdir(parents=True)
+    assert drive("--only", "02") == 0 and (project / "}{0}" / "notebooks" / "02_gear.ipynb").is_file()
+
+
 def test_outputs_are_found_where_the_run_writes_them(project):
     (project / "results" / "s+window=0.25" / "tables").mkdir(parents=True)
     assert drive("--only", "01", "02", "-p", "window", "0.25") == 0

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib
 import os
 import pathlib
 import subprocess
@@ -11,9 +12,11 @@ import textwrap
 import numpy as np
 import pytest
 
+from heal_lib import codehash, progress
 from heal_lib import store as store_module
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, read_json
+from heal_lib.places import PACKAGE
 from heal_lib.store import Keyed, Stage, Store
 
 calls = []
@@ -56,6 +59,10 @@ def full(*, folder):
     (folder / "data").write_text("x")
 
 
+def full_of_nothing():
+    return None
+
+
 def pool(**inputs):
     return Stage("pool", write, inputs)
 
@@ -86,6 +93,43 @@ def test_anything_that_determines_the_result_changes_the_key(store, monkeypatch,
     inputs = {"seed": 2 if change == "input" else 1, "model": Keyed("teacher", "b" if change == "content" else "abc")}
     second = Stage("other" if change == "name" else "pool", other_write if change == "function" else write, inputs)
     assert store.get(second).folder != first and len(calls) == 2
+
+
+@pytest.mark.parametrize("changes", ["before", "while it is made"])
+def test_nothing_is_kept_of_code_that_changed_while_it_ran(store, monkeypatch, tmp_path, changes):
+    """The process still runs what it has imported, and the key would be that of what stands on the disk."""
+    code = tmp_path / f"changed_{changes[:5]}.py"
+    code.write_text(f"def make(*, folder):\n    open({str(code)!r}, 'a').write('# other')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(codehash, "_asked", set())
+    stage = Stage("pool", importlib.import_module(code.stem).make)
+    if changes == "before":
+        store.task(stage)
+        code.write_text("")
+    with pytest.raises(HealError, match=f"^{code.name}: changed while the work went on; run again"):
+        store.get(stage)
+    assert left_over(store) == [] and not store.noted(stage)
+
+
+def test_a_worker_keeps_nothing_if_anything_that_it_has_imported_changed(store, monkeypatch):
+    """It imports worlds and engines by name, of which the code of the function does not tell."""
+    monkeypatch.setattr(codehash, "_asked", set())
+    monkeypatch.setitem(codehash._began, PACKAGE / "engines" / "__init__.py", 1)
+    monkeypatch.setenv(progress.IN_WORKER, "1")
+    with pytest.raises(HealError, match="^heal_lib/engines/__init__.py: changed"):
+        store.get(Stage("pool", full_of_nothing))
+    assert left_over(store) == []
+    monkeypatch.delenv(progress.IN_WORKER)
+    store.get(Stage("pool", full_of_nothing))  # in a notebook's own process all sorts of modules are there
+
+
+def test_what_is_noted_is_what_was_made(store, monkeypatch):
+    """A key that was worked out again after the work would name a folder that is not there."""
+    stage = pool()
+    made = store.fill(store.task(stage))
+    monkeypatch.setattr(store_module, "code_hash", lambda module: "other")
+    store.note(stage, *made)
+    assert store.get(stage).folder.is_dir()
 
 
 def test_a_thing_by_another_name_is_the_same(store):

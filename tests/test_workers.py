@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from heal_lib import workers
+from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
 STAGES = """
@@ -53,6 +55,23 @@ def test_on_a_gpu_nothing_that_takes_hold_of_it_is_imported_before_workers_are_f
     cpu, cuda = (set(command) for command in commands)
     assert set(workers.PRELOADED) <= cpu and set(workers.PRELOADED) & cuda == {*workers.PRELOADED} - {
         "peft", "trl.trainer.sft_trainer"}
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_hindrance(tmp_path, monkeypatch):
+    """The system's names of sockets are short."""
+    (long := tmp_path / ("long" * 25)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(workers, "PRELOADED", ())
+    name, process = workers.start()
+    assert process.poll() is None and len(name) < 100 and not list(long.iterdir())
+    process.communicate(timeout=30)
+    assert not Path(name).parent.exists()
+
+
+def test_a_pool_that_does_not_start_is_told_at_once(monkeypatch, capfd):
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(HealError, match=r"pool of workers did not start \(exit code 1\); mend what it says above"):
+        workers.start()
 
 
 def run(tmp_path, script, wait=True):

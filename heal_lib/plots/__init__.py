@@ -44,13 +44,13 @@ def style() -> None:
         "figure.constrained_layout.use": True})
 
 
-def save(figure: Figure, results_dir: Path, name: str, caption: str, *, data: str = "", seeds: Sequence[int] = (),
-         width: float = DOUBLE) -> None:
+def save(figure: Figure, results_dir: Path, name: str, caption: str, *, data: str | Sequence[str] = "",
+         seeds: Sequence[int] = (), width: float = DOUBLE) -> None:
     """Writes results_dir/figures/name.pdf, .png and .svg, and its caption as .txt, each whole or not at all.
 
     The same figure gives the same bytes. caption: one or two sentences, the first of which stands above the figure
-    except in the PDF, which goes into papers; data: the table (its name) that is drawn; seeds: those of what is drawn,
-    where the table does not count them; width: inches, SINGLE or DOUBLE."""
+    except in the PDF, which goes into papers; data: the table (its name) that is drawn, or several; seeds: those of
+    what is drawn, where no table counts them; width: inches, SINGLE or DOUBLE."""
     figure.set_size_inches(width, figure.get_figheight())
     kinds = {"pdf": {"CreationDate": None}, "png": {"Software": None}, "svg": {"Date": None}}
     for kind, metadata in kinds.items():

@@ -20,18 +20,20 @@ def counts(table: pd.DataFrame) -> dict[str, str]:
             for words, n in found.items() if len(n)}
 
 
-def text(results_dir: Path, name: str, caption: str, data: str = "", seeds: Sequence[int] = ()) -> str:
+def text(results_dir: Path, name: str, caption: str, data: str | Sequence[str] = "",
+         seeds: Sequence[int] = ()) -> str:
     """A caption file: the sentences, then one line each for notebook, scale, data, commit and what was counted.
 
-    `data` is the name of a table of the results folder, which must be there; FileNotFoundError if it is not.
-    `seeds`, where given, are counted rather than the table's column."""
+    `data` names a table of the results folder, or several, which must be there; FileNotFoundError if one is not.
+    `seeds`, where given, are counted rather than the tables' column."""
     folder = Path(results_dir)
     place = "tables/" if (folder / "tables").is_dir() else ""  # the benchmarks' tables lie beside their figures
-    file = f"{place}{data}.csv" if data else "the run itself; no table holds it"
-    facts = {"Notebook": report.maker(name) or "none", "Results": folder.name, "Data": file}
+    files = [f"{place}{each}.csv" for each in ([data] if isinstance(data, str) else data) if each]
+    facts = {"Notebook": report.maker(name) or "none", "Results": folder.name,
+             "Data": ", ".join(files) or "the run itself; no table holds it"}
     if (made := provenance.git_state())["commit"]:
         facts["Commit"] = made["commit"] + (", changed since" if made["dirty"] else "")
-    facts |= counts(pd.read_csv(folder / file)) if data else {}
+    facts |= counts(pd.concat([pd.read_csv(folder / file) for file in files])) if files else {}
     facts |= {"Seeds": f"{len(seeds)}"} if len(seeds) else {}
     return "\n".join([caption, "", *(f"{what}: {value}" for what, value in facts.items())]) + "\n"
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from heal_lib import entropy, gear, pure, teacher, worlds
+from heal_lib import baselines, entropy, gear, pure, teacher, worlds
 from heal_lib.errors import HealError
 from heal_lib.files import atomic
 from heal_lib.plots.trajectories import TOP
@@ -48,12 +48,7 @@ def chosen(run: Experiment, per_level: int = 10,
     Of each world and difficulty the first `per_level` problems, those with repairs first; of each problem two right
     samples, three of the failed ones chosen for repair, three hinted samples and six repairs, what PURE drops first.
     Problems are taken in turn from all levels until `most_tokens` tokens are on the page."""
-    failed, groups, dropped = run.failed(), {}, set()
-    for which in ("hinted", "repairs entropy"):
-        if rows := run.accepted(which):
-            kept = pure.keep(run.anomalies(which), run.cfg.pure_lambda, run.cfg.pure_rule,
-                             [row["problem_id"] for row in rows])
-            dropped |= {identity(row) for row, stays in zip(rows, kept, strict=True) if not stays}
+    failed, groups, dropped = run.failed(), {}, dropped_by_pure(run)
     for row in run.pool():
         groups.setdefault(row["problem_id"], {"sampled": [], "hinted": [], "repaired": []})["sampled"].append(row)
     for row in (*run.hinted(), *run.repairs()):
@@ -71,6 +66,28 @@ def chosen(run: Experiment, per_level: int = 10,
                 return rows, dropped
             rows += mine
     return rows, dropped
+
+
+def dropped_by_pure(run: Experiment) -> set[str]:
+    """Names of the accepted rows that PURE takes out of what HEAL trains on: of the sources that it filters, after
+    their duplicates, as in `baselines.training_rows`."""
+    cfg, scores = run.cfg, {}
+    right = [row for row in run.pool() if row["correct"]]
+    right = baselines.unique(right)[0] if cfg.deduplicate else right
+    sources = [baselines.capped(right, cfg.per_problem_cap, cfg.teacher_seed)]
+    for which in ("hinted", "repairs entropy"):
+        sources.append(rows := run.accepted(which))
+        scores |= dict(zip(map(identity, rows), run.anomalies(which) if rows else (), strict=True))
+    if cfg.deduplicate:
+        sources = baselines.unique(*sources)
+    dropped: set[str] = set()
+    for name, rows in zip(("hint", "repair"), sources[1:], strict=True):
+        names = [identity(row) for row in rows if name in cfg.pure_pool]
+        if names:
+            kept = pure.keep(np.array([scores[one] for one in names]), cfg.pure_lambda, cfg.pure_rule,
+                             [row["problem_id"] for row in rows])
+            dropped |= {one for one, stays in zip(names, kept, strict=True) if not stays}
+    return dropped
 
 
 def _of_problem(group: dict, failed: list, dropped: set) -> list[dict]:
@@ -97,7 +114,8 @@ def records(rows: Iterable[dict[str, Any]], cfg: Scale, engine: Engine | None = 
     for world in dict.fromkeys(row["world"] for row in rows):
         mine = [i for i, row in enumerate(rows) if row["world"] == world]
         model, reader = teacher.model_of(cfg, world), engine or teacher.reader(cfg, world)
-        readings = pure.read(reader, [rows[i] for i in mine], cfg.step_delimiter)
+        answers = cfg.pure_answers if worlds.get(world).lists_answers else "likelihood"
+        readings = pure.read(reader, [rows[i] for i in mine], cfg.step_delimiter, answers)
         for i, reading in zip(mine, readings, strict=True):
             told[i] = {"model": Path(model).name, **_record(rows[i], reading, known, cfg, reader, dropped)}
     return [told[i] for i in range(len(rows))]

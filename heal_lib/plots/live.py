@@ -28,7 +28,7 @@ Pairs: TypeAlias = Sequence[tuple[Row, Row]]  # data-set row, PURE's reading of 
 
 def controls(draw: Callable[..., Any], **sliders: tuple[Any, Any, Any, Any]) -> None:
     """draw(**values) with a slider for each (value, low, high, step); the driver's runs get the first figure only."""
-    if os.environ.get("HEAL_RESULTS"):  # set by heal_lib.reproduce
+    if os.environ.get("HEAL_EVENTS"):  # which nobody but the driver sets
         draw(**{name: value for name, (value, *_) in sliders.items()})
         plt.show()
         return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TOP = 2.5  # nats
-POINTS, LARGEST = 500, 10  # steps of a verdict that are drawn: evenly spaced ones, and those of largest ratio
+POINTS, LARGEST = 500, 10  # steps of a verdict that are drawn: evenly spaced, and of largest ratio and perplexity
 _PALETTE = sns.color_palette("colorblind", 10)
 _HEAT = sns.light_palette(_PALETTE[1], as_cmap=True)
 _WORLDS = {"equations": (_PALETTE[0], "o", "-"), "paths": (_PALETTE[1], "s", "--"),
@@ -243,23 +243,23 @@ def interval_points(ax: Axes, table: pd.DataFrame, label: str, shift: float = 0.
 def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndarray, spurious: np.ndarray, eps: float,
                   title: str) -> None:
     """Steps as points: PPL against U (nats per token) on two axes of the same limits, those of genuine trajectories
-    above, of spurious ones below (by the oracle); u, ppl [n]. Grey lines join equal ratios. Of each verdict at most
-    POINTS steps are drawn, evenly spaced in the data, and the LARGEST ratios, so that outliers show."""
-    axes[0].set_title(title)
-    axes[1].set(xlabel="U + eps,\nnats per token")
+    above, of spurious ones below (by the oracle); u, ppl [n]. Grey lines join equal ratios. Of each verdict are drawn
+    at most POINTS steps, evenly spaced in the data, and the LARGEST ratios and perplexities, so that outliers show."""
+    x, drawn = u + eps, []
     for ax, verdict, chosen in zip(axes, ("genuine", "spurious"), (~spurious, spurious), strict=True):
         every = np.flatnonzero(chosen)
         even = np.linspace(0, len(every) - 1, min(POINTS, len(every))).astype(int)
-        rows = every[np.union1d(even, np.argsort(ppl[every] / (u[every] + eps))[-LARGEST:])]
-        ax.plot(u[rows] + eps, ppl[rows], alpha=0.45, ms=4, mew=0, **{**source_style(verdict), "linestyle": "none"})
-        drawn = f"{len(rows):,} of {len(every):,}" if len(rows) < len(every) else f"{len(rows)}"
-        ax.text(0.03, 0.95, f"{verdict} steps:\n{drawn}", va="top", transform=ax.transAxes, fontsize="small",
-                in_layout=False, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
-        if len(u) == 0:
-            continue
-        ax.set(xscale="log", yscale="log", xlim=(0.7 * (u + eps).min(), 1.4 * (u + eps).max()),
-               ylim=(0.8 * ppl.min(), 3 * ppl.max()))
-        for axis, values in ((ax.xaxis, u + eps), (ax.yaxis, ppl)):
+        most = [np.argsort(value[every])[-LARGEST:] for value in (ppl / x, ppl)]
+        rows = every[np.unique(np.concatenate([even, *most]))]
+        ax.plot(x[rows], ppl[rows], alpha=0.45, ms=4, mew=0, **{**source_style(verdict), "linestyle": "none"})
+        many = f"{len(rows):,} of {len(every):,}" if len(rows) < len(every) else f"{len(rows)}"
+        ax.set_title(f"{title}\n" * (verdict == "genuine") + f"{many} {verdict}", fontsize="small")
+        drawn.append(rows)
+    axes[1].set(xlabel="U + eps,\nnats per token")
+    x, y = (values[np.concatenate(drawn)] for values in (x, ppl))
+    for ax in axes if len(x) else ():
+        ax.set(xscale="log", yscale="log", xlim=(0.7 * x.min(), 1.4 * x.max()), ylim=(0.8 * y.min(), 1.25 * y.max()))
+        for axis, values in ((ax.xaxis, x), (ax.yaxis, y)):
             subs = (1, 2, 5) if values.max() < 100 * values.min() else (1,)
             axis.set(major_locator=LogLocator(subs=subs), major_formatter="{x:g}", minor_formatter=NullFormatter())
         lines = np.outer(ax.get_xlim(), 10.0 ** np.arange(-2, 6))
