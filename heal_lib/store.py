@@ -191,7 +191,8 @@ class Store:
             parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
                      "inputs": _each(stage.inputs, lambda value: part(value, True)), "versions": versions(),
                      "code": code_hash(function.__module__),
-                     "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32"]}
+                     "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32",
+                                *["no thinking"] * (os.environ.get("HEAL_THINKING") == "0")]}
             self._tasks[stage] = Task(stage.name, function, given, parts, hash_of(parts)[:16])
         return self._tasks[stage]
 

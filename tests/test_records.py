@@ -10,6 +10,7 @@ from driven import drive, names, notebook
 
 from heal_lib import embedded, notebooks, provenance, reproduce, run, scales
 from heal_lib.errors import HealError
+from heal_lib.store import Stage, Store
 
 
 def test_an_edited_and_saved_parameter_does_not_pass_for_the_scale_s(project, executed, capsys):
@@ -243,3 +244,12 @@ def test_git_is_asked_once_for_what_differs(project, executed, committed, monkey
     asked, ask = [], provenance.output
     monkeypatch.setattr(provenance, "output", lambda command: asked.append(command[:2]) or ask(command))
     assert drive() == 0 and len(executed) == 4 and asked.count(["git", "status"]) == 1
+
+
+def test_whether_a_model_may_think_counts(monkeypatch, tmp_path):
+    def key():
+        return Store(tmp_path).task(Stage("s", embedded.computed, {})).key
+
+    thinks, told = key(), embedded.computed()
+    monkeypatch.setenv("HEAL_THINKING", "0")
+    assert key() != thinks and embedded.computed() == {**told, "thinking": "off"}

@@ -106,10 +106,11 @@ def dtype() -> str:
 
 
 def computed() -> dict[str, str]:
-    """Where models run, and in what: on a GPU in the type that their configuration names."""
+    """Where models run, and in what: on a GPU in the type that their configuration names; whether they may think."""
     from heal_lib.engines import device
 
-    return {"device": device(), "dtype": dtype() if device() == "cpu" else "as stored"}
+    quiet = {"thinking": "off"} if os.environ.get("HEAL_THINKING") == "0" else {}
+    return {"device": device(), "dtype": dtype() if device() == "cpu" else "as stored", **quiet}
 
 
 def check(name: str) -> None:
