@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from micro import micro
 
-from heal_lib import notebooks, progress, provenance, reproduce, workers
+from heal_lib import backends, notebooks, progress, provenance, reproduce, workers
 from heal_lib.engines import choose
 from heal_lib.engines import ray as spread
 from heal_lib.experiment import Experiment
@@ -64,6 +64,7 @@ def test_every_command_that_a_page_gives_is_taken(page, monkeypatch):
 
     taken, flags = [], {"SCALE": "--scale", "GPU_PRESET": "--gpu-preset"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backends, "check", lambda how: None)  # of Unsloth
     monkeypatch.setattr(choose, "check", lambda kind: choose.names().index(kind))
     monkeypatch.setattr(reproduce, "Run", lambda scale, paths, pairs: mock.MagicMock(
         cfg=taken.append(notebooks.settings(scale, pairs, {path.stem: notebooks.declared(path) for path in paths}))))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig
 
-from heal_lib import embedded, llm, plan, scales, shapes, tally
+from heal_lib import backends, embedded, llm, plan, scales, shapes, tally
 from heal_lib.files import ROOT
 from heal_lib.plan import PRESETS, Preset
 from heal_lib.shapes import MODELS
@@ -69,7 +69,7 @@ def test_the_command_says_what_fits(capsys):
 
 @pytest.mark.parametrize("size", [*PRESETS, 48])
 def test_a_preset_is_a_recipe_of_scale_llm_that_fits_its_card(size, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # it asks for Unsloth
+    monkeypatch.setattr(backends, "check", lambda how: None)  # it asks for Unsloth
     found, p = plan.preset(size), plan.chosen(size)
     cfg = scales.get("llm", **found)
     assert {key: getattr(cfg, key) for key in found} == found and plan.plan(p)["fits"]
