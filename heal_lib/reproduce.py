@@ -2,8 +2,9 @@
 
     python -m heal_lib.reproduce --scale demo --only 02_gear -p window 0.5
 
-A parameter goes to the notebooks that declare it, and what it changes is written to a folder of its own
-(`cfg.results_dir`). What is up to date is skipped; after a kill the same command goes on.
+A parameter that scales have goes to all notebooks that run (HEAL_OVERRIDES, which `scales.get` reads), another to those
+that declare it; what it changes is written to a folder of its own. What is up to date is skipped; after a kill the same
+command goes on.
 Exit codes: 0 done, 1 a cell failed, 2 bad input or no room on the disk, 130 interrupted.
 """
 
@@ -69,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     it.add_argument("--scale", default="demo", help=f"one of {', '.join(scales.names())}; demo by default")
     it.add_argument("--only", nargs="+", metavar="NOTEBOOK", help="notebooks to run, e.g. 02_gear or 02")
     it.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), dest="pairs",
-                    help="override a parameter in the notebooks that declare it")
+                    help="override a parameter that one of the notebooks declares")
     it.add_argument("--gpu-preset", type=int, metavar="GIB", help="scale llm's recipe for a card (see heal_lib.plan)")
     flags = {
         "--force": "run notebooks that are up to date as well",
