@@ -112,7 +112,7 @@ def here() -> dict[str, Any]:
     which has its own word (`--gpu-preset`)."""
     import torch
 
-    if os.environ.get("HEAL_RESULTS") or not torch.cuda.is_available():
+    if os.environ.get("HEAL_EVENTS") or not torch.cuda.is_available():
         return {}
     gib = torch.cuda.get_device_properties(0).total_memory / GIB
     return preset(gib) if gib >= NAMED * min(PRESETS) else {}

@@ -280,7 +280,7 @@ def write_readme(readme: Path = README, folder: Path = COMMITTED) -> None:
 
 def fills_readme(cfg: scales.Scale) -> bool:
     """Whether a run may write README: scale demo, no switch changed, results where they are committed."""
-    return cfg == scales.get("demo") and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
+    return cfg == scales.SCALES["demo"] and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
 
 
 # --- notebook 99

@@ -193,7 +193,8 @@ def _known(name: str) -> tuple:
 
 def get(name: str, /, **overrides: Any) -> Scale:
     """The scale of that name with some fields replaced (see `parse`); None stands for "leave it". The variable BACKEND,
-    if set, chooses what trains students. The parameters of SERVER set their variables.
+    if set, chooses what trains students; HEAL_OVERRIDES holds what the driver was given with -p, as JSON, for notebooks
+    that do not declare it. The parameters of SERVER set their variables.
 
     Raises HealError for an unknown scale or field (with the nearest name), or a value that a field cannot take."""
     if name not in SCALES:
@@ -201,6 +202,7 @@ def get(name: str, /, **overrides: Any) -> Scale:
     server = {key: overrides.pop(key, None) for key in SERVER}
     given = {key: value for key, value in overrides.items() if _known(key) and value is not None}
     usual = {"backend": os.environ["BACKEND"]} if os.environ.get("BACKEND") else {}
+    usual |= json.loads(os.environ.get("HEAL_OVERRIDES") or "{}")
     scale = replace(SCALES[name], **{key: parse(key, value) for key, value in {**usual, **given}.items()})
     _place(server, scale)
     _check(scale)

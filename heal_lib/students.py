@@ -8,7 +8,7 @@ import functools
 from dataclasses import replace
 from typing import Any
 
-from heal_lib import baselines, embedded, pace, sampling, teacher, worlds
+from heal_lib import baselines, distributed, embedded, pace, sampling, teacher, worlds
 from heal_lib.backends import Finetune
 from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
@@ -81,7 +81,8 @@ def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
     return Stage(f"student {method} {_worlds(cfg)} seed {seed} rate {rate:g}", pace.train, {
         "rows": training_rows(cfg, method), "student": _model(cfg.student), "order": spec.order,
         "restart": spec.restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
-        "batch_size": cfg.batch_size, "learning_rate": rate, "how": Keyed(how, [how, libraries]), "seed": seed,
+        "batch_size": cfg.batch_size, "learning_rate": rate, "seed": seed,
+        "how": Keyed(how, [how, libraries, *distributed.asked(cfg.processes)]),
         **limits, **to_logits})
 
 

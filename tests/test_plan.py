@@ -93,16 +93,17 @@ def test_the_command_prints_the_parameters(capsys):
 
 
 def test_a_notebook_run_by_hand_takes_the_preset_of_the_card_that_it_finds(monkeypatch):
-    monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    monkeypatch.delenv("HEAL_EVENTS", raising=False)
+    monkeypatch.setenv("HEAL_RESULTS", "somewhere")  # which a reader may set as well
     card = types.SimpleNamespace(total_memory=int(23.7 * plan.GIB))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: card)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert plan.here() == {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert plan.here() == plan.preset(24)
-    monkeypatch.setenv("HEAL_RESULTS", "somewhere")
+    monkeypatch.setenv("HEAL_EVENTS", "log")
     assert plan.here() == {}
-    monkeypatch.delenv("HEAL_RESULTS")
+    monkeypatch.delenv("HEAL_EVENTS")
     card.total_memory = 8 * plan.GIB
     assert plan.here() == {}
 

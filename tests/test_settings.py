@@ -5,7 +5,7 @@ import json
 import pytest
 from driven import drive, names, notebook
 
-from heal_lib import notebooks, provenance, report, scales
+from heal_lib import notebooks, provenance, report, reproduce, scales
 from heal_lib.errors import HealError
 
 
@@ -65,3 +65,11 @@ def test_the_report_is_up_to_date_only_if_the_first_page_is(project, executed, m
 
         monkeypatch.setattr(report, "readme_is_current", current)
         assert drive() == 0 and names(executed) == ["99_report"] * (shown is not True)
+
+
+def test_an_override_reaches_a_notebook_that_does_not_declare_it(project):
+    body = "from heal_lib import scales; cfg = scales.get(scale); print('window is', cfg.window, cfg.seeds)"
+    notebook(project / "notebooks" / "02_gear.ipynb", body, 'scale = "demo"')
+    assert reproduce.main(["--scale", "demo", "--only", "01", "02", "-p", "window", "0.25"]) == 0
+    text = (project / "results" / "demo+window=0.25" / "notebooks" / "02_gear.ipynb").read_text()
+    assert "window is 0.25 (0, 1, 2, 3, 4)" in text
