@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 GOLDEN = {
     "qwen2.5": "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
                "<|im_start|>assistant\n",
-    "qwen3": "<|im_start|>user\nWhat is 1+1?<|im_end|>\n<|im_start|>assistant\n",
+    "qwen3": "<|im_start|>user\nWhat is 1+1?<|im_end|>\n<|im_start|>assistant\n<think>\n",
 }
 
 
@@ -69,10 +69,12 @@ def test_without_a_template_the_text_is_the_prompt():
 
 def test_a_repair_goes_on_inside_the_turn_and_the_hint_is_not_in_its_row(chat, monkeypatch):
     world, problem = worlds.get("math"), Problem("math-1", "math", "own", "What is 1+1?", "2")
-    wrote = "<think>\nLet us see.\n\nIt might be 3.\n\nOr 4.\n\n</think>\n\n\\boxed{3}"
+    opens = "" if chat.golden.endswith("<think>\n") else "<think>\n"  # the prompt of a hybrid has begun to think
+    wrote = f"{opens}Let us see.\n\nIt might be 3.\n\nOr 4.\n\n</think>\n\n\\boxed{{3}}"
     ids = [*chat.encode(wrote), chat.tokenizer.eos_token_id]
     entropy = np.full(len(ids), 0.1)
-    entropy[len(chat.encode("<think>\nLet us see.\n\n")) :][:10] = 3.0
+    kept = f"{opens}Let us see.\n\n"
+    entropy[len(chat.encode(kept)) :][:10] = 3.0
     row = {"problem_id": problem.id, "world": "math", "difficulty": "own", "question": problem.question, "answer": "2",
            "sample": 0, "token_ids": ids, "entropy": entropy}
     seen = []
@@ -85,8 +87,8 @@ def test_a_repair_goes_on_inside_the_turn_and_the_hint_is_not_in_its_row(chat, m
     monkeypatch.setattr(chat, "sample", listen)
     rows = gear.repair(chat, world, [row], n_candidates=2, params=SamplingParams(6), seed=0, backoff=0, window=1.0)
     asked = chat.tokenizer.decode(seen[0])
-    kept = "<think>\nLet us see.\n\n"
-    assert "What is 1+1?" in asked and asked.endswith(f"<|im_start|>assistant\n{kept}{world.hint(problem)}")
+    assert "What is 1+1?" in asked
+    assert asked.endswith(f"<|im_start|>assistant\n<think>\nLet us see.\n\n{world.hint(problem)}")
     for repaired in rows:
         assert repaired["text"].startswith(kept) and world.hint(problem) not in repaired["text"]
         assert repaired["n_kept"] == len(chat.encode(kept)) and repaired["genuine"] == -1

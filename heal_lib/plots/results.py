@@ -207,7 +207,8 @@ def token_bars(costs: pd.DataFrame) -> Figure:
     styles = {"pool": ("0.75", ""), "matched": ("0.85", "xx"), "hinted": ("0.5", "//"), "repairs": ("0.25", ".."),
               "development": ("0.65", "--")}
     left = np.zeros(len(costs))
-    for source, (shade, hatch) in styles.items():
+    for source in [name for name in styles if name in costs]:  # an older table may lack one
+        shade, hatch = styles[source]
         width = costs[source].to_numpy() / 1e6
         ax.barh(range(len(costs)), width, left=left, color=shade, hatch=hatch, edgecolor="white", label=source)
         left = left + width
@@ -217,7 +218,7 @@ def token_bars(costs: pd.DataFrame) -> Figure:
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.set(xlabel="teacher tokens drawn (millions)", xlim=(0, 1.12 * max(left, default=1)))
-    ax.legend(frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    ax.legend(frameon=False, ncols=5, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig
 
 
