@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, embedded, training
 from heal_lib.backends import Finetune
-from heal_lib.engines import choose
+from heal_lib.engines import choose, device
 from heal_lib.errors import HealError
 from heal_lib.files import unfinished, write_json
 from heal_lib.trajectory import rng_of, seed_of
@@ -108,7 +108,8 @@ def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, 
         filled, stages = [sum(filled, [])], [sum(stages, [])]
     configs = [training.TrainConfig(learning_rate, batch_size, in_order=not restart,
                                     seed=seed_of(seed, "stage", i) % 2**31) for i in range(1, len(filled) + 1)]
-    choose.release()  # a GPU's memory is for training now
+    if device() == "cuda":
+        choose.release()  # its memory is for training now
     if loss == "logits":
         losses = [_to_logits(filled[0], configs[0], student, teacher, folder, Finetune(**how))]
     else:

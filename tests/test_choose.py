@@ -151,9 +151,9 @@ def test_a_process_holds_a_few_engines_and_on_a_gpu_one(monkeypatch):
         build=lambda name: built.append(name) or object()))
     first = choose.engine("a", "toy")
     assert choose.engine("a", "toy") is first and built == ["a"]
-    for name in "bcde":
+    for name in "bcdbe":
         choose.engine(name, "toy")
-    assert [name for name, _ in choose._held] == ["b", "c", "d", "e"]
+    assert [name for name, _ in choose._held] == ["c", "d", "b", "e"]
     monkeypatch.setattr(choose.engines, "device", lambda: "cuda")
     choose.engine("f", "toy")
     assert list(choose._held) == [("f", "toy")]

@@ -50,9 +50,11 @@ _held: dict[tuple[str, str], Engine] = {}
 
 
 def engine(name: str, kind: str = "hf") -> Engine:
-    """The engine around an embedded model, a folder or a model on the hub. A process holds the last few, on a GPU one:
-    a card seldom has room for two."""
-    if (name, kind) not in _held:
+    """The engine around an embedded model, a folder or a model on the hub. A process holds those that it used last, on
+    a GPU one: a card seldom has room for two."""
+    if (name, kind) in _held:
+        _held[name, kind] = _held.pop((name, kind))
+    else:
         while len(_held) >= (1 if engines.device() == "cuda" else 4):
             release(next(iter(_held)))
         if kind != "hf":
