@@ -162,10 +162,14 @@ def unique(*sources: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def tokens(row: dict[str, Any], writer: Words, reader: Words) -> dict[str, Any]:
     """Prompt and completion ids of a row with the mask of what is learned; the hint is in neither. Text is tokenised
-    again for a student (`writer`) with a vocabulary of its own; how a text ends is the student's own in any case."""
+    again for a student (`writer`) with a vocabulary of its own; how a text ends, and where it thinks, is the student's
+    own in any case."""
     prompt = writer.prompt(worlds.get(row["world"]).prompt(problem_of(row)))
-    same = writer.vocabulary == reader.vocabulary
-    ids = [*(row["token_ids"][:-1] if same else writer.encode(row["text"])), writer.tokenizer.eos_token_id]
+    same, before = writer.vocabulary == reader.vocabulary, ""
+    if writer.opens_thought != reader.opens_thought:
+        before = "<think>\n" if reader.opens_thought else "\n</think>\n\n"
+    ids = [*writer.encode(before), *(row["token_ids"][:-1] if same else writer.encode(row["text"])),
+           writer.tokenizer.eos_token_id]
     return {"input_ids": [*prompt, *ids], "completion_mask": [0] * len(prompt) + [1] * len(ids)}
 
 
@@ -243,7 +247,11 @@ def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict
         scores += [how == "oracle-share" and not row["genuine"] for row in rows]
     else:
         scores = anomalies([readings[_id(row)] for row in rows], how, settings)
-    kept = pure.keep(scores, settings["pure_lambda"], settings["pure_rule"], pools=[row["problem_id"] for row in rows])
+    lam, rule, pools = settings["pure_lambda"], settings["pure_rule"], [row["problem_id"] for row in rows]
+    if rule == "threshold" and how != "pure":  # it is the ratio's: others drop as many
+        ours = anomalies([readings[_id(row)] for row in rows], "pure", settings)
+        lam, rule, pools = float(np.mean(ours > lam)), "quantile", [""] * len(rows)
+    kept = pure.keep(scores, lam, rule, pools=pools)
     return [row for row, stays in zip(rows, kept, strict=True) if stays]
 
 

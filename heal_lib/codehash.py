@@ -24,27 +24,31 @@ TYPES = ("typing", "collections.abc", "__future__")  # what is imported from the
 
 # When files were last written: those of this package as this process, or the one it was forked from, began; of others
 # as they were first asked for.
-_began: dict[Path, int] = {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("*.py")}
-_asked: set[Path] = set()
+_began: dict[Path, int] = {path: path.stat().st_mtime_ns for path in PACKAGE.rglob("*.py") if path.is_file()}
+_noted: dict[Path, str] = {}  # the syntax of those whose hash was asked for
 
 
 def code_hash(*modules: str) -> str:
     """sha256 of these modules, given by name, and of all that they import (`closure`). Raises HealError where anything
     that this process was asked for has changed since it began."""
     digest, found = hashlib.sha256(), closure(*modules)
-    _asked.update(found.values())
-    unchanged()
+    unchanged(found.values())
     for name, path in sorted(found.items()):
-        digest.update(f"{name}\0{_syntax(path, path.stat().st_mtime_ns)}\0".encode())
+        syntax = _noted.setdefault(path, _syntax(path, path.stat().st_mtime_ns))
+        digest.update(f"{name}\0{syntax}\0".encode())
     return digest.hexdigest()
 
 
 def unchanged(more: Iterable[Path] = ()) -> None:
     """Raises HealError, naming the file, if code whose hash was asked for, or some `more`, has changed since this
-    process began."""
-    for path in sorted({*_asked, *more}):
+    process began; a file that was written anew and says the same has not."""
+    for path in sorted({*_noted, *more}):
         now = path.stat().st_mtime_ns if path.is_file() else 0
-        if _began.setdefault(path, now) != now:
+        if _began.setdefault(path, now) == now:
+            continue
+        if now and path in _noted and _syntax(path, now) == _noted[path]:
+            _began[path] = now
+        else:
             file = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE) else path.name
             raise HealError(f"{file}: changed while the work went on; run again, or restart the notebook's kernel")
 

@@ -11,6 +11,7 @@ its data, so a stage's share of the token budget is its share of the (cumulative
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, embedded, training
@@ -132,6 +133,7 @@ def _to_logits(rows, config, student, teacher, folder, how) -> list[dict]:
     if choose.words(student).vocabulary != choose.words(teacher).vocabulary:
         raise HealError("logit distillation needs one vocabulary, and the student's is not the teacher's; take a "
                         "student of the same family, or leave the method out")
+    how = replace(how, backend="hf")  # its logits are read
     model, tokenizer = backends.load(str(embedded.folder(student)), how, config.seed)
     log = training.fit(model, tokenizer, rows, config, checkpoints=str(unfinished(folder) / "stage-1"),
                        teacher=embedded.load(teacher)[0])

@@ -201,6 +201,7 @@ def took(folder: Path, where: str) -> list[str]:
         spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
+    spent += ", some on another machine" * any("elsewhere" in facts for facts in made.values())
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]
@@ -217,7 +218,7 @@ def sizes() -> pd.DataFrame:
     """The scales that need no GPU: command, use, student seeds, and how much of everything."""
     rows = []
     for name, use in _USES.items():
-        cfg, option = scales.get(name, backend="hf"), "" if name == "demo" else f" SCALE={name}"
+        cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
         rows.append([f"`{name}`", f"`make reproduce{option}`", use, len(cfg.seeds), cfg.n_test, cfg.n_samples,
                      f"{cfg.n_failed} × {cfg.n_candidates}", f"{cfg.train_tokens:,}"])
     return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",
@@ -280,7 +281,7 @@ def write_readme(readme: Path = README, folder: Path = COMMITTED) -> None:
 
 def fills_readme(cfg: scales.Scale) -> bool:
     """Whether a run may write README: scale demo, no switch changed, results where they are committed."""
-    return cfg == scales.SCALES["demo"] and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
+    return README.is_file() and cfg == scales.SCALES["demo"] and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
 
 
 # --- notebook 99

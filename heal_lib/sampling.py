@@ -114,11 +114,12 @@ def candidate_row(engine: Engine | Writer, world: World, problem: Problem, draw:
     ids = [*kept, *draw.token_ids]
     text = "".join(engine.pieces(ids))
     report = world.check_steps(problem, text)
+    ended = draw.finished and ("</think>" in text or not getattr(engine, "opens_thought", False))
     return {
         "problem_id": problem.id, "world": problem.world, "difficulty": problem.difficulty,
         "question": problem.question, "answer": problem.answer, "source": source, "sample": sample,
         "parent": parent, "n_kept": len(kept), "breakpoint": breakpoint, "token_ids": ids,
         "entropy": draw.entropy, "text": text, "finished": draw.finished,
-        "correct": bool(accepts(world, problem, text, draw.finished, draw.text if source in HINTED else "")),
+        "correct": bool(accepts(world, problem, text, ended, draw.text if source in HINTED else "")),
         "genuine": -1 if report is None else int(report.genuine), "n_generated": len(draw.token_ids),
     }

@@ -18,7 +18,7 @@ from heal_lib.trajectory import seed_of
 
 FILTER = ("pure_lambda", "pure_rule", "pure_pool", "pure_aggregate", "pure_uncertainty", "pure_eps",
           "per_problem_cap", "deduplicate")
-READ = ("pure", "pure+", "nll", "entropy")  # filters that need the teacher's reading
+READ = ("pure", "pure+", "nll", "entropy", "random", "oracle-share")  # filters that need the teacher's reading
 TUNING_SEED = 1000  # trains the students that choose a learning rate, and nothing that is reported
 
 

@@ -239,7 +239,7 @@ def _drawn(run, name):
     its = run.variant(dict(spec.switches))
     sampled = spec.trained and (callable(spec.base) or spec.base in SAMPLED)
     parts = {"pool": its.pool if sampled else None, "matched": its.matched if spec.base == "matched" else None,
-             "hinted": its.hinted if spec.hint else None,
+             "hinted": run.hinted if spec.hint else None,
              "repairs": functools.partial(its.repairs, spec.cut) if spec.cut else None,
              "development": functools.partial(_development, run, name) if spec.early else None}
     return {part: sum(drawn()["n_generated"]) if drawn else 0 for part, drawn in parts.items()}

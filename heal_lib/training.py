@@ -153,8 +153,10 @@ def check_pad(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _recomputes(model: PreTrainedModel) -> bool:
-    """Whether activations are computed again rather than kept: on a GPU of large models. Unsloth does it in its way."""
-    return device() == "cuda" and model.num_parameters() > LARGE and "unsloth" not in sys.modules
+    """Whether activations are computed again rather than kept: on a GPU of large models. Unsloth and FSDP do it in
+    their own way."""
+    theirs = "unsloth" in sys.modules or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    return device() == "cuda" and model.num_parameters() > LARGE and not theirs
 
 
 def _check(rows: Sequence[dict]) -> None:

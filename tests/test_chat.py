@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from heal_lib import gear, worlds
-from heal_lib.engines import SamplingParams
+from heal_lib import gear, sampling, worlds
+from heal_lib.engines import Sample, SamplingParams
 from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 from heal_lib.trajectory import Problem
@@ -58,6 +58,19 @@ def test_a_prompt_is_the_template_s_with_the_assistant_s_turn_open(chat):
     ids = chat.prompt("What is 1+1?")
     assert chat.tokenizer.decode(ids) == chat.golden
     assert ids.count(chat.tokenizer.convert_tokens_to_ids("<|im_start|>")) == chat.golden.count("<|im_start|>")
+
+
+def test_an_answer_within_a_thought_is_none(chat):
+    """Known wrong turn: the prompt began the thought, and a box in what followed was judged without its end."""
+    problem = Problem("math-1", "math", "own", "What is 1+1?", "2")
+
+    def correct(text):
+        ids = [*chat.encode(text), chat.tokenizer.eos_token_id]
+        draw = Sample(ids, text, np.zeros(len(ids)), True)
+        return sampling.candidate_row(chat, worlds.get("math"), problem, draw, source="sampled", sample=0)["correct"]
+
+    assert chat.opens_thought == chat.golden.endswith("<think>\n")
+    assert correct("So.\n\n</think>\n\n\\boxed{2}") and correct("\\boxed{2}") is not chat.opens_thought
 
 
 def test_without_a_template_the_text_is_the_prompt():

@@ -125,7 +125,8 @@ def test_a_variable_that_changes_what_an_engine_draws_changes_its_key_and_no_oth
 
 # --- vocabularies
 def speaker(words):
-    return types.SimpleNamespace(vocabulary=words, prompt=lambda text: [1], encode=lambda text: [len(text)],
+    return types.SimpleNamespace(vocabulary=words, prompt=lambda text: [1], opens_thought=False,
+                                 encode=lambda text: [len(text)] if text else [],
                                  tokenizer=types.SimpleNamespace(eos_token_id=7))
 
 

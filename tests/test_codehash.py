@@ -1,5 +1,6 @@
 """The code that a result rests on, found by the import graph."""
 
+import os
 import sys
 import textwrap
 
@@ -20,7 +21,8 @@ def package(tmp_path, monkeypatch):
         path = tmp_path / "some" / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
         path.write_text(textwrap.dedent(text))
-        codehash._began.pop(path, None)  # as another process sees it
+        for known in (codehash._began, codehash._noted):  # as another process sees it
+            known.pop(path, None)
 
     write("__init__", "")
     write("stage", "from some import near\ndef f(x):\n    from some.late import g\n    return near.h(g(x))\n")
@@ -30,7 +32,7 @@ def package(tmp_path, monkeypatch):
     write("figures", "from some import stage\n")
     yield write
     codehash._file.cache_clear()
-    codehash._asked.clear()
+    codehash._noted.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] == "some"]:
         del sys.modules[name]
 
@@ -114,10 +116,24 @@ def test_code_that_changes_under_a_process_is_refused_by_name(package, tmp_path,
 
 
 def test_what_a_worker_has_imported_is_asked_for_by_its_place_in_the_checkout(monkeypatch):
-    monkeypatch.setattr(codehash, "_asked", set())
+    monkeypatch.setattr(codehash, "_noted", {})
     codehash.unchanged(codehash.imported())
     gear = next(path for path in codehash._began if path.name == "gear.py")
     monkeypatch.setitem(codehash._began, gear, 1)
     codehash.unchanged()  # nobody has asked for it yet
     with pytest.raises(HealError, match="^heal_lib/gear.py: changed"):
         codehash.unchanged([gear])
+
+
+def test_a_file_that_is_written_anew_and_says_the_same_has_not_changed(package, tmp_path):
+    before, far = code_hash("some.far"), tmp_path / "some" / "far.py"
+    text = far.read_text()
+    os.utime(far, ns=(1, 1))
+    assert code_hash("some.far") == before
+    far.write_text(text + "# why\n")
+    assert code_hash("some.far") == before
+    far.write_text(text.replace("1", "2"))
+    with pytest.raises(HealError, match="changed while the work went on"):
+        code_hash("some.far")
+    far.write_text(text)
+    assert code_hash("some.far") == before

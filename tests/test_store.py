@@ -99,9 +99,9 @@ def test_anything_that_determines_the_result_changes_the_key(store, monkeypatch,
 def test_nothing_is_kept_of_code_that_changed_while_it_ran(store, monkeypatch, tmp_path, changes):
     """The process still runs what it has imported, and the key would be that of what stands on the disk."""
     code = tmp_path / f"changed_{changes[:5]}.py"
-    code.write_text(f"def make(*, folder):\n    open({str(code)!r}, 'a').write('# other')\n")
+    code.write_text(f"def make(*, folder):\n    open({str(code)!r}, 'a').write('other = 1')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(codehash, "_asked", set())
+    monkeypatch.setattr(codehash, "_noted", {})
     stage = Stage("pool", importlib.import_module(code.stem).make)
     if changes == "before":
         store.task(stage)
@@ -113,7 +113,7 @@ def test_nothing_is_kept_of_code_that_changed_while_it_ran(store, monkeypatch, t
 
 def test_a_worker_keeps_nothing_if_anything_that_it_has_imported_changed(store, monkeypatch):
     """It imports worlds and engines by name, of which the code of the function does not tell."""
-    monkeypatch.setattr(codehash, "_asked", set())
+    monkeypatch.setattr(codehash, "_noted", {})
     monkeypatch.setitem(codehash._began, PACKAGE / "engines" / "__init__.py", 1)
     monkeypatch.setenv(progress.IN_WORKER, "1")
     with pytest.raises(HealError, match="^heal_lib/engines/__init__.py: changed"):

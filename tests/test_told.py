@@ -34,6 +34,8 @@ def test_what_was_told_is_seen(text):
 @pytest.mark.parametrize("text", [
     "This is a known result about cyclic quadrilaterals.", "The answer is known to be an integer.",
     "It is the solution given in terms of x.", "This is the expected result.", "Work backwards from n = 10.",
+    "Since our answer is 25, it is a square.", "Let's check with the answer above.", "This matches the answer we got.",
+    "We find the number of steps that lead to 10.",
     "The answer is 7.", "The final answer is \\boxed{7}.", "We are given that x > 0.", "So the answer is 7.",
     "The result is known as Ptolemy's theorem.", "The solution is given by the quadratic formula.",
     "The answer is given by $\\binom{5}{2}$.", "The answer should be given in lowest terms.",

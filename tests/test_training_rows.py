@@ -46,12 +46,19 @@ def test_a_text_ends_as_the_student_s_texts_end():
     row = {**run.problems()[0].__dict__, "problem_id": "p", "token_ids": [5, 6, 7], "text": ""}
 
     class Ends:
-        vocabulary, tokenizer = "one", SimpleNamespace(eos_token_id=9)
+        vocabulary, tokenizer, opens_thought = "one", SimpleNamespace(eos_token_id=9), False
 
         def prompt(self, question):
             return [1]
 
+        def encode(self, text):
+            return [len(text)] if text else []
+
     assert baselines.tokens(row, Ends(), Ends()) == {"input_ids": [1, 5, 6, 9], "completion_mask": [0, 1, 1, 1]}
+    thinks = Ends()
+    thinks.opens_thought = True  # its prompt ends in <think>
+    for writer, reader, before in ((thinks, Ends(), "\n</think>\n\n"), (Ends(), thinks, "<think>\n")):
+        assert baselines.tokens(row, writer, reader)["input_ids"] == [1, len(before), 5, 6, 9]
 
 
 def test_a_matched_budget_may_hold_as_many_rows_of_a_problem_as_heal():

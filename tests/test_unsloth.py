@@ -51,6 +51,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(fast, "from_pretrained", catch("from_pretrained", ("model", "tokenizer")))
     monkeypatch.setattr(fast, "get_peft_model", catch("get_peft_model", "adapted"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("DEVICE", "cuda")
     return made
 
 
@@ -59,7 +60,7 @@ def test_loading_is_taken_as_it_is_asked(calls, method, tmp_path):
     from transformers import Qwen3Config
 
     Qwen3Config(max_position_embeddings=512).save_pretrained(tmp_path)
-    model, tokenizer = backends.load(str(tmp_path), backends.Finetune("unsloth", method, rank=8))
+    model, tokenizer = backends.load(str(tmp_path), backends.Finetune("unsloth", method, rank=8, max_length=512))
     assert calls == ["from_pretrained"] + ["get_peft_model"] * (method != "full")
     assert (model, tokenizer) == ("model" if method == "full" else "adapted", "tokenizer")
 

@@ -94,8 +94,11 @@ def test_where_a_model_may_think_first_a_hint_stands_where_its_steps_do(monkeypa
     assert words.tokenizer.decode(words.prompt("two")) == "two[INST]<think>\n"
     monkeypatch.setenv("HEAL_THINKING", "0")
     assert words.tokenizer.decode(words.prompt("two")) == "two[INST]<think>\n\n</think>\n\n"
-    opened = Words(bytes_(chat_template="{{ messages[0]['content'] }}{# enable_thinking #}<think>\n"))
+    off = Words(bytes_(chat_template=HYBRID.replace("is false", "is true").replace("{% endif %}", "{% else %}<think>"
+                                                                                  "\n\n</think>\n\n{% endif %}")))
     monkeypatch.delenv("HEAL_THINKING")
+    assert off.tokenizer.decode(off.prompt("two")).count("<think>") == 1
+    opened = Words(bytes_(chat_template="{{ messages[0]['content'] }}{# enable_thinking #}<think>\n"))
     assert opened.tokenizer.decode(opened.prompt("two")).count("<think>") == 1
 
 

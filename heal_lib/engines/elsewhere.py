@@ -36,6 +36,7 @@ class DrawnElsewhere:
     # What a local copy of the model does:
     tokenizer: Any
     vocabulary: str
+    opens_thought: bool
     encode: Callable[[str], list[int]]
     prompt: Callable[[str], list[int]]
     pieces: Callable[[Sequence[int]], list[str]]
@@ -46,7 +47,7 @@ class DrawnElsewhere:
         self.scorer: HFEngine
         self.drawn: int
         self.scorer, self.drawn = scorer, 0
-        for name in ("encode", "prompt", "pieces", "score", "tail_nll", "vocabulary", "tokenizer"):
+        for name in ("encode", "prompt", "pieces", "score", "tail_nll", "vocabulary", "tokenizer", "opens_thought"):
             setattr(self, name, getattr(scorer, name))
 
     def answers(self, prompts: Sequence[Sequence[int]], params: SamplingParams,

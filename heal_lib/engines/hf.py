@@ -5,6 +5,7 @@ batch, the prompt of n samples is read once, and the cache grows by blocks inste
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Sequence
@@ -59,7 +60,8 @@ class HFEngine(Reader):
     def _kept(self, prompts, n: int, params: SamplingParams, seed: int, keys: Sequence[str]) -> list[Sample]:
         """The draws of a batch: what an attempt before this one left of them, or new ones, left for the next."""
         left = left_by_stage()
-        path = left / "draws" / f"{hash_of([prompts, n, params, seed, keys])[:32]}.json" if left else None
+        asked = hash_of([self._weights, prompts, n, params, seed, keys])[:32] if left else ""
+        path = left / "draws" / f"{asked}.json" if left else None
         if path and path.is_file():
             return [self._as_sample(ids, np.array(entropy, np.float32)) for ids, entropy in read_json(path)]
         start = time.perf_counter()
@@ -69,6 +71,11 @@ class HFEngine(Reader):
         if path and time.perf_counter() - start > WORTH:
             write_json([[sample.token_ids, sample.entropy] for sample in drawn], path)
         return drawn
+
+    @functools.cached_property
+    def _weights(self) -> list[float]:
+        """The first of each matrix: enough to tell models of one stage apart."""
+        return [float(weight.flatten()[0]) for weight in self.model.parameters()]
 
     def _in_room(self, prompts, n: int, noise: np.ndarray, params: SamplingParams) -> list[Sample]:
         """`_decode`, in halves where these are more rows than fit into the memory."""

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 LIKE_HF = True
 RETRIES = 3  # of a worker, and of a shard, before the run gives up
 IN_WORKER = "HEAL_IN_WORKER"  # set where stages are made side by side: there a model is run as it is
-PASSED_ON = ("HEAL_MODELS", "DEVICE", "DTYPE", "BACKEND", "HF_HOME", "HF_HUB_OFFLINE")  # variables that workers share
+# Variables that workers share.
+PASSED_ON = ("HEAL_MODELS", "DEVICE", "DTYPE", "HEAL_THINKING", "BACKEND", "HF_HOME", "HF_HUB_OFFLINE")
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -49,12 +49,19 @@ class Words:
     def _turn(self, question: str) -> str:
         """The template's text up to where the model speaks. Where it may think first, it has begun to: a hint has to
         stand where the steps do, whether it comes first or later."""
-        thinks = "enable_thinking" in str(self.tokenizer.chat_template)
-        off = {"enable_thinking": False} if thinks and os.environ.get(THINKING) == "0" else {}
+        on = os.environ.get(THINKING) != "0"
+        asked = "enable_thinking" in str(self.tokenizer.chat_template)
+        told = {"enable_thinking": on} if asked else {}
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True,
-            strftime_now=DAY.strftime, date_string=DAY.strftime("%d %b %Y"), **off)
-        return text if off or not thinks or text.rstrip().endswith("<think>") else text + "<think>\n"
+            strftime_now=DAY.strftime, date_string=DAY.strftime("%d %b %Y"), **told)
+        said = text.rstrip().endswith(("<think>", "</think>"))
+        return text + "<think>\n" if asked and on and not said else text
+
+    @functools.cached_property
+    def opens_thought(self) -> bool:
+        """Whether a prompt ends within a thought, which what is drawn has to close."""
+        return bool(self.tokenizer.chat_template) and self._turn("").rstrip().endswith("<think>")
 
     def _known(self, ids: list[int], text: str) -> list[int]:
         """`ids`, if nothing of the text is unknown: the mark of the unknown may stand in the text itself, as EOS does

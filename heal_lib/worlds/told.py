@@ -19,7 +19,9 @@ _GIVEN = r"(?:given|provided|supplied|known|told|stated)"
 _AS = rf"(?:as|to be)\b{_VALUE}"
 _STOP = r"(?:\s*(?:[.,;:!?)—–\n]|\Z)|,? (?:so|and|but|here|above|already|beforehand|in advance)\b)"
 _END = rf"(?:{_STOP}| (?:is|was|to us|to me|(?:in|by|with) the (?:problem|question|prompt|statement|task))\b| {_AS})"
-_OWN = r"(?! (?:choice|option|format|form|box|to|of|for|if)\w*\b)"  # no answer choices, no answer to part (a)
+# no answer choices, no answer to part (a), none that was found just now
+_FOUND = "above|obtained|found|(?:that )?(?:we|i) (?:got|found|get|have|obtained)"
+_OWN = rf"(?! (?:choice|option|format|form|box|to|of|for|if|{_FOUND})\w*\b)"
 
 _LEAK = re.compile("|".join((
     r"\bhints?\b|\banswer (?:key|sheet)\b|\bground[- ]truth\b|\breverse[- ]engineer",
@@ -36,7 +38,7 @@ _LEAK = re.compile("|".join((
     # what one knows or was told
     r"\b(?:told|tells (?:us|me)|(?<!not )(?<!n't )(?<!to )(?<!yet )know|knows|knew|knowing|given)(?: already)?"
     rf"(?: that)?(?: what)? (?:(?:the|its|this|our) )?{_ANSWER}(?: {_IS}(?:{_VALUE}|\s*[.,;:])|{_STOP})",
-    rf"\b(?:since|because|as|with|knowing) (?:that )?(?:the|our|its|this) {_ANSWER} {_IS}{_VALUE}",
+    rf"\b(?:since|because|as|with|knowing) (?:that )?(?:the|its|this) {_ANSWER} {_IS}{_VALUE}",
     rf"\b(?:why|how) (?:the|this|our) {_ANSWER} {_IS}{_VALUE}",
     rf"\b(?:value|result|number|total|outcome|count)(?: that| which)? {_WE_WERE} told\b",
     r"\bi (?:was|am|have been|had been)(?: already)? told (?:that )?(?:it|what)\b|\bas i was told\b",
@@ -51,7 +53,7 @@ _LEAK = re.compile("|".join((
     rf"(?:from|with|against) the {_ANSWER}{_OWN}|\b(?:match(?:es|ing)?|according to) the {_ANSWER}{_OWN}",
     rf"\bfrom the {_ANSWER},?{_VALUE}",
     r"\bback(?:ward)?s? from (?:(?:\w+ ){0,3}answer\b|(?:the )?(?:correct|expected) \w+)",
-    r"\b(?:need|find|giv|show|construct|writ|produc|look|want|present|seek|fill)\w*(?: \w+){0,3} steps "
+    r"\b(?:need|find|giv|show|construct|writ|produc|look|want|present|seek|fill)\w*(?: (?!number)\w+){0,3} steps "
     r"(?:that |which )?(?:lead|get|bring|take|arriv|end)\w*(?: us| me)? (?:to|at|in|with)\b"
     rf"(?: (?:it|that|this)\b(?! \w)| the (?:\w+ )?(?:answer|result)\b|{_VALUE})",
 )), re.IGNORECASE)

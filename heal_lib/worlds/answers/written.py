@@ -46,7 +46,7 @@ def _kind(token: Token) -> str:
 
 def differ(a: Written, b: Written) -> bool:
     """Whether two scalars differ as texts, whatever their values."""
-    same = a.text.casefold() == b.text.casefold()
+    same = a.text.casefold().replace("\\times", "") == b.text.casefold().replace("\\times", "")
     if same or a.alone or b.alone:
         return not same
     return bool(a.text and b.text) and not (_product(a.text) and _product(b.text))
