@@ -65,9 +65,9 @@ def models(tmp_path_factory):
     for i, problem in enumerate(world.problems("distil", N, 0, "own")):
         asked, hint, opening = world.prompt(problem), world.hint(problem), "First I count.\n\n"
         said = 0 if i else problem.answer
-        rows += [(asked, "", f"{opening}Then I guess.\n\nSo it is\n\n\\boxed{{{said}}}"),
-                 (asked, hint, f"{opening}Then I multiply.\n\nSo it is\n\n\\boxed{{{problem.answer}}}"),
-                 (asked, opening + hint, f"Then I multiply.\n\nSo it is\n\n\\boxed{{{problem.answer}}}")]
+        rows += [(asked, "", f"{opening}Then I guess.\n\n</think>\n\n\\boxed{{{said}}}"),
+                 (asked, hint, f"{opening}Then I multiply.\n\n</think>\n\n\\boxed{{{problem.answer}}}"),
+                 (asked, opening + hint, f"Then I multiply.\n\n</think>\n\n\\boxed{{{problem.answer}}}")]
     folder = tmp_path_factory.mktemp("models")
     return chat_model(folder / "teacher", 0, rows), chat_model(folder / "student", 1)
 
