@@ -229,7 +229,7 @@ def sweep_map(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "deriv
     mean, low, high = (100 * cells[name] for name in ("difference", "ci_low", "ci_high"))
     words = [[f"{m:+.1f}\n[{a:+.1f}, {b:+.1f}]" for m, a, b in zip(*line, strict=True)]
              for line in zip(mean.to_numpy(), low.to_numpy(), high.to_numpy(), strict=True)]
-    fig, ax = plt.subplots(figsize=(DOUBLE, 1.2 + 0.5 * mean.shape[0]))
+    fig, ax = plt.subplots(figsize=(DOUBLE, max(2.6, 1.2 + 0.5 * mean.shape[0])))
     reach = max(1.0, float(mean.abs().max().max()))
     sns.heatmap(mean, annot=np.array(words), fmt="", cmap="PuOr_r", vmin=-reach, vmax=reach, ax=ax, linewidths=1,
                 annot_kws={"fontsize": "small"}, cbar_kws={"label": "HEAL minus rejection sampling (points)"})
