@@ -16,8 +16,7 @@ from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.progress import clock
 from heal_lib.tables import verdict
 
-README = ROOT / "README.md"
-COMMITTED = ROOT / "results" / "demo"
+README, COMMITTED = ROOT / "README.md", ROOT / "results" / "demo"
 MOST = 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
@@ -195,13 +194,13 @@ def took(folder: Path, where: str) -> list[str]:
         return []
     record = read_json(folder / "run.json")
     made = {name: facts for name, facts in record["notebooks"].items() if not name.startswith("99_")}
-    spent, found = clock(sum(facts["seconds"] for facts in made.values())), provenance.work_found(made)
+    elsewhere = ", some on another machine" * any("elsewhere" in facts for facts in made.values())
+    spent, found = clock(sum(facts["seconds"] for facts in made.values())) + elsewhere, provenance.work_found(made)
     spent += f", besides {clock(found)} of work found in the cache" if found else ""
     if found and (whole := record.get("from_nothing")):
         spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
-    spent += ", some on another machine" * any("elsewhere" in facts for facts in made.values())
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]

@@ -1,6 +1,5 @@
 """What the hf engine decodes together: what fits into the memory, and what an attempt before has left."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -85,4 +84,3 @@ def test_short_batches_are_not_worth_keeping(tiny, words, prompts, tmp_path):
     with files.making(tmp_path / ".tmp-stage"):
         HFEngine(tiny, words).sample(prompts, 2, PARAMS, 0)
     assert not list(tmp_path.iterdir()) and files.left_by_stage() is None
-    assert np.isfinite(hf.WORTH)

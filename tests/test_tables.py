@@ -224,6 +224,7 @@ def test_counts_say_of_which_draw_they_are():
     assert tables.of_one_draw(scales.get("demo")) == "" and "first of the 10" in tables.of_one_draw(scales.get("full"))
 
 
+@pytest.mark.slow
 def test_a_smaller_budget_draws_less_for_every_method(says):
     run = Experiment(micro(budgets=(0.5,), n_ablation_seeds=1))
     table = tables.at_budgets(run, ["sft-rs", "heal"])
