@@ -7,8 +7,10 @@ that it trains is trained in a process of its own (`training.train`)."""
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,22 +68,28 @@ def load(base: str, how: Finetune, seed: int = 0) -> tuple[PreTrainedModel, PreT
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path | str, how: Finetune) -> None:
     """Writes the whole model to a folder, adapters merged, in the type of the folder that it came from, and leaves
     `model` as it was for the next stage."""
-    import copy
-
     stored = getattr(model, "stored_dtype", model.dtype)
     if how.backend == "unsloth" and how.method != "full":
         model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-    elif how.method == "full" and stored == model.dtype:
+    elif how.method != "full":
+        _merged(model).save_pretrained(folder)
+    elif stored == model.dtype:
         model.save_pretrained(folder)
     else:
-        where, moves = model.device, how.method != "qlora"  # 4 bits stay where they are
-        if moves:
-            model.cpu()  # a GPU may have no room for two
-        other = copy.deepcopy(model)
-        (other.to(stored) if how.method == "full" else other.merge_and_unload()).save_pretrained(folder)
-        if moves:
-            model.to(where)
+        copy.deepcopy(model).to(stored).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _merged(model):
+    """The model that it started from, read anew (its copy here may be in 4 bits), with the adapters in its weights."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    with tempfile.TemporaryDirectory() as adapters:
+        model.save_pretrained(adapters)
+        base = model.get_base_model().name_or_path
+        whole = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True)
+        return PeftModel.from_pretrained(whole, adapters).merge_and_unload()
 
 
 def _hf(base: str, how: Finetune, seed: int):

@@ -123,8 +123,8 @@ def fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[d
     one_thread()
     set_seed(config.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts, bool(heldout))
-        arguments.gradient_checkpointing = _recomputes(model)
+        arguments = _arguments(config, len(rows), checkpoints or scratch, bool(checkpoints), parts, bool(heldout),
+                               _recomputes(model))
         kind = _towards(teacher.to(model.device)) if teacher is not None else SFTTrainer
         trainer = kind(model=model, args=arguments, train_dataset=Dataset.from_list(rows),
                        eval_dataset=Dataset.from_list(list(heldout)) if heldout else None,
@@ -248,9 +248,12 @@ def _finite():
     return Finite()
 
 
-def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts: int, early: bool = False):
-    """TRL's settings for one pass in fp32; everything that TRL turns on by itself and we do not want is off. `early`:
-    to go back to the weights of the least loss on held-out rows, of which all that are measured have to be saved."""
+def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts: int, early: bool = False,
+               recompute: bool = False):
+    """TRL's settings for one pass; everything that TRL turns on by itself and we do not want is off. `early`: to go
+    back to the weights of the least loss on held-out rows, of which all that are measured have to be saved. On a GPU
+    that has bf16, products are in bf16 (autocast), as Unsloth has them; weights and updates are as they were loaded."""
+    import torch
     from trl import SFTConfig
 
     updates = -(-n_rows // config.batch_size)
@@ -265,8 +268,8 @@ def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts:
         data_seed=config.seed, completion_only_loss=True,
         train_sampling_strategy="sequential" if config.in_order else "group_by_length",
         max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save or early else "no",
-        save_steps=every, save_total_limit=2, **(measured if early else {}), bf16=False, gradient_checkpointing=False,
-        use_cpu=device() == "cpu", logging_steps=_every(updates), report_to="none", disable_tqdm=True,
+        save_steps=every, save_total_limit=2, **(measured if early else {}), gradient_checkpointing=recompute,
+        bf16=device() == "cuda" and torch.cuda.is_bf16_supported(), use_cpu=device() == "cpu", logging_steps=_every(updates), report_to="none", disable_tqdm=True,
         dataloader_pin_memory=False, logging_nan_inf_filter=False,
     )
 
