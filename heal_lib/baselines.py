@@ -89,9 +89,10 @@ METHODS = {
 }
 SAMPLING = ("sft-rs", "sft-rs-matched", "sft-rs-passes", "sft-rs-early")  # all that rejection sampling can be
 MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "star", "star-pure", "heal")
+# What a scale without all_methods compares.
 CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
         "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
-        "heal-first-step", "heal-nll", "heal-pure-plus", "heal-regex", "heal-oracle")  # without all_methods
+        "heal-first-step", "heal-nll", "heal-pure-plus", "heal-regex", "heal-oracle", "heal-oracle-share")
 HEADLINE = ("teacher", "student", "sft-rs", "sft-rs-matched", "star", "star-pure", "heal")  # README's columns
 MODULES = ("heal", "heal-no-gear", "heal-no-pure", "heal-no-pace")
 # Controls that cut where GEAR might, without what it reads: what GEAR may claim is decided by the strongest of them.
@@ -141,7 +142,7 @@ def training_rows(*, of: Any, base: str | Callable[..., Any], filter: str | None
         sources = dict(zip(sources, unique(*sources.values()), strict=True))
     for name, which in (("hint", "hinted"), ("repair", "repairs")):
         if filter and name in settings["pure_pool"]:
-            sources[name] = _filtered(sources[name], read[name], which, filter, settings, seed)
+            sources[name] = filtered(sources[name], read[name], which, filter, settings, seed)
         sources[name] = capped(sources[name], settings["per_problem_cap"], seed)
     writer, reader = choose.words(student), choose.words(teacher)
     return trajectory.to_dataset([{**row, "stage": name, **tokens(row, writer, reader)}
@@ -180,10 +181,11 @@ def _accepted(parts) -> list[dict]:
 def _readings(parts, rows) -> dict[tuple, dict]:
     """What PURE read of each row, by problem and sample."""
     read = [reading for part in parts for reading in part]
-    return {_id(row): reading for row, reading in zip(rows, read, strict=True)} if read else {}
+    return {identity(row): reading for row, reading in zip(rows, read, strict=True)} if read else {}
 
 
-def _id(row) -> tuple:
+def identity(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    """What tells an accepted row from all others of a run."""
     return row["problem_id"], row["source"], row["sample"]
 
 
@@ -234,10 +236,11 @@ def _answer(row: dict, writer) -> dict:
             "entropy": [], "text": text, "finished": True, "correct": True, "genuine": 0, "n_generated": 0}
 
 
-def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict]:
+def filtered(rows: Sequence[dict[str, Any]], readings: Mapping[tuple, Any], which: str, how: str,
+             settings: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
     """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]. The oracle drops what
     is spurious, a regular expression what it finds, however many; "oracle-share" drops that share, spurious rows first.
-    """
+    readings: PURE's, by `identity`; which: "hinted" or "repairs", for the draws of "random"."""
     if not rows or how == "oracle":
         return [row for row in rows if row["genuine"]]
     if how == "regex":
@@ -246,10 +249,10 @@ def _filtered(rows, readings, which: str, how: str, settings, seed) -> list[dict
         scores = np.random.default_rng(seed_of(seed, "drop", which)).random(len(rows))
         scores += [how == "oracle-share" and not row["genuine"] for row in rows]
     else:
-        scores = anomalies([readings[_id(row)] for row in rows], how, settings)
+        scores = anomalies([readings[identity(row)] for row in rows], how, settings)
     lam, rule, pools = settings["pure_lambda"], settings["pure_rule"], [row["problem_id"] for row in rows]
     if rule == "threshold" and how != "pure":  # it is the ratio's: others drop as many
-        ours = anomalies([readings[_id(row)] for row in rows], "pure", settings)
+        ours = anomalies([readings[identity(row)] for row in rows], "pure", settings)
         lam, rule, pools = float(np.mean(ours > lam)), "quantile", [""] * len(rows)
     kept = pure.keep(scores, lam, rule, pools=pools)
     return [row for row, stays in zip(rows, kept, strict=True) if stays]

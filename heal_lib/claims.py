@@ -86,6 +86,7 @@ CLAIMS = (
     Claim("PURE: the ratio beats mean NLL", "ablations", ("heal-nll",), JUDGE),
     Claim("PURE, which drops a fixed share, beats dropping all that the oracle calls spurious", "ablations",
           ("heal-oracle",), JUDGE),
+    Claim("... and beats an oracle that drops as many", "ablations", ("heal-oracle-share",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",), JUDGE),
     Claim("PACE: stages beat one mixed stage", "ablations", ("heal-no-pace",)),
 )

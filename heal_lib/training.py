@@ -269,8 +269,9 @@ def _arguments(config: TrainConfig, n_rows: int, folder: str, save: bool, parts:
         train_sampling_strategy="sequential" if config.in_order else "group_by_length",
         max_length=None, packing=False, loss_type="nll", save_strategy="steps" if save or early else "no",
         save_steps=every, save_total_limit=2, **(measured if early else {}), gradient_checkpointing=recompute,
-        bf16=device() == "cuda" and torch.cuda.is_bf16_supported(), use_cpu=device() == "cpu", logging_steps=_every(updates), report_to="none", disable_tqdm=True,
-        dataloader_pin_memory=False, logging_nan_inf_filter=False,
+        bf16=device() == "cuda" and torch.cuda.is_bf16_supported(), use_cpu=device() == "cpu",
+        logging_steps=_every(updates), report_to="none", disable_tqdm=True, dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,
     )
 
 

@@ -143,8 +143,8 @@ def test_a_page_takes_problems_in_turn_until_it_is_full(rows):
         def accepted(self, which):
             return [row for row in (self.hinted() if which == "hinted" else self.repairs()) if row["correct"]]
 
-        def anomalies(self, which):
-            return np.ones(1)
+        def readings(self, which):
+            return [{"ppl": [2.0], "uncertainty": [1.0]}] * len(self.accepted(which))
 
     shown, dropped = explorer.chosen(Run())
     assert [row["problem_id"] for row in shown] == [*["p2hard"] * 3, "p1easy", "p1hard", "p2easy"]

@@ -173,10 +173,10 @@ def test_an_oracle_that_drops_as_many_drops_spurious_rows_first():
     rows = [{"problem_id": f"p{i % 2}", "source": "repair", "sample": i, "genuine": genuine}
             for i, genuine in enumerate([0, 1, 0, 1, 1, 1, 1, 1, 0, 1])]
     settings = {"pure_lambda": 0.4, "pure_rule": "quantile"}
-    kept = baselines._filtered(rows, {}, "repairs", "oracle-share", settings, 0)
+    kept = baselines.filtered(rows, {}, "repairs", "oracle-share", settings, 0)
     assert len(kept) == 6 and sum(not row["genuine"] for row in kept) == 1  # 2 of 5 go; p0 has three spurious ones
     fewer = [row for row in rows if row["sample"] not in (2, 8)]
-    kept = baselines._filtered(fewer, {}, "repairs", "oracle-share", settings, 0)
+    kept = baselines.filtered(fewer, {}, "repairs", "oracle-share", settings, 0)
     assert [row["genuine"] for row in kept] == [1] * len(kept) and len(kept) == 5  # p0 1 of 3, p1 2 of 5
 
 

@@ -71,22 +71,18 @@ def chosen(run: Experiment, per_level: int = 10,
 def dropped_by_pure(run: Experiment) -> set[str]:
     """Names of the accepted rows that PURE takes out of what HEAL trains on: of the sources that it filters, after
     their duplicates, as in `baselines.training_rows`."""
-    cfg, scores = run.cfg, {}
+    cfg, asked = run.cfg, ("hinted", "repairs entropy")
     right = [row for row in run.pool() if row["correct"]]
     right = baselines.unique(right)[0] if cfg.deduplicate else right
-    sources = [baselines.capped(right, cfg.per_problem_cap, cfg.teacher_seed)]
-    for which in ("hinted", "repairs entropy"):
-        sources.append(rows := run.accepted(which))
-        scores |= dict(zip(map(identity, rows), run.anomalies(which) if rows else (), strict=True))
+    sources = [baselines.capped(right, cfg.per_problem_cap, cfg.teacher_seed), *map(run.accepted, asked)]
     if cfg.deduplicate:
         sources = baselines.unique(*sources)
     dropped: set[str] = set()
-    for name, rows in zip(("hint", "repair"), sources[1:], strict=True):
-        names = [identity(row) for row in rows if name in cfg.pure_pool]
-        if names:
-            kept = pure.keep(np.array([scores[one] for one in names]), cfg.pure_lambda, cfg.pure_rule,
-                             [row["problem_id"] for row in rows])
-            dropped |= {one for one, stays in zip(names, kept, strict=True) if not stays}
+    for name, which, rows in zip(("hint", "repair"), asked, sources[1:], strict=True):
+        if rows and name in cfg.pure_pool:
+            read = dict(zip(map(baselines.identity, run.accepted(which)), run.readings(which), strict=True))
+            kept = baselines.filtered(rows, read, which, "pure", vars(cfg), cfg.teacher_seed)
+            dropped |= set(map(identity, rows)) - set(map(identity, kept))
     return dropped
 
 
