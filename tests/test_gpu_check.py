@@ -42,33 +42,40 @@ def test_a_cell_that_failed_is_missing_and_one_that_is_there_is_not_measured_aga
 
 @pytest.fixture
 def trained(monkeypatch, tiny, words):
-    """What is trained on: (model, rows, how) of each call; Unsloth's losses are off by `gap`."""
-    calls, gap = [], [0.0]
+    """What is trained on: (model, rows, how) of each call; Unsloth's losses are off by `gaps["unsloth"]`, those without
+    bf16 by `gaps["fp32"]`."""
+    calls, gaps = [], {"unsloth": 0.0, "fp32": 0.0}
 
     def train(base, stages, configs, folder, how):
         calls.append((base, stages[0], how))
-        return [[{"loss": 1 + gap[0] * (how.backend == "unsloth")}] * gpu_check.STEPS]
+        which = how.backend if torch.cuda.is_bf16_supported() else "fp32"
+        return [[{"loss": 1 + gaps.get(which, 0.0)}] * gpu_check.STEPS]
 
     monkeypatch.setattr(gpu_check.training, "train", train)
-    return calls, gap
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    return calls, gaps
 
 
 def test_parity_compares_both_backends_on_the_same_rows(trained, tiny, words, monkeypatch, capsys):
-    calls, gap = trained
+    calls, gaps = trained
     monkeypatch.setattr(gpu_check, "PARITY", {"student": "equations", "nowhere": "stories"})
     gpu_check.parity()
     assert "no nowhere, so it is left out; make smollm fetches it" in capsys.readouterr().out
     assert [(how.backend, how.method) for _, _, how in calls] == [
-        ("hf", "full"), ("unsloth", "full"), ("hf", "lora"), ("unsloth", "lora")]
+        (backend, method) for method in ("full", "lora") for backend in ("hf", "unsloth", "hf")]
     first, *others = [rows for _, rows, _ in calls]
     assert all(rows == first for rows in others) and len(first) == 8 * gpu_check.STEPS
     row = first[0]
     said = [i for i, on in zip(row["input_ids"], row["completion_mask"], strict=True) if on]
     assert said[-1] == words.eos_token_id and "\\boxed{" in words.decode(said)
     assert words.decode(row["input_ids"]).startswith("equation") and not words.decode(said).startswith("equation")
-    gap[0] = 0.1
-    with pytest.raises(HealError, match="losses differ by 0.100 nats"):
+    gaps["unsloth"] = 0.1
+    with pytest.raises(HealError, match=r"student, full: 0.100 nats, 0.000 between bf16 and fp32; student, lora"):
         gpu_check.parity()
+    gaps["fp32"] = 0.11  # as far as rounding alone parts them
+    gpu_check.parity()
+    table = pd.read_csv(tiny / "parity.csv")
+    assert len(table) == 2 * gpu_check.STEPS and (table["hf_fp32"] - table["hf"]).round(9).eq(0.11).all()
 
 
 def test_smollm_is_taught_stories(words):
