@@ -6,6 +6,7 @@ it was picked from; all of them are corrected together by Holm's method [R]."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,23 +62,32 @@ PREMISES = (
             ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
             beside={"reading": ["mean NLL"]}),
 )
+CORNERS = Premise("HEAL beats rejection sampling on the problems that the teacher never solves", "learned_corners",
+                  "05", {"method": ["sft-rs"], "benchmark": [claims.POOLED], "solved": ["0", 0]},
+                  _minus("gain", "gain"), "share right, heal minus sft-rs")  # no premise, but read as they are
 
 
-def table(folder: Path) -> pd.DataFrame:
+def command(folder: Path, notebook: str) -> str:
+    """What makes the results of a notebook, given by number, again: a run of the scale that the folder is named for."""
+    scale = Path(folder).name.partition("+")[0]
+    return f'`make reproduce {f"SCALE={scale} " * (scale != "demo")}ARGS="--only {notebook}"`'
+
+
+def table(folder: Path, asked: Sequence[Premise] = PREMISES) -> pd.DataFrame:
     """One row per premise: what is measured with its 95 % interval, the verdict, and the table and command that show
     it. What a folder lacks is "not measured"."""
-    found = [_decisive(Path(folder), premise) for premise in PREMISES]
+    found = [_decisive(Path(folder), premise) for premise in asked]
     known = [each is not None for each in found]
     p = np.ones(len(found))
     p[known] = stats.holm(np.array([each["p"] for each in found if each is not None]))
     rows = []
-    for premise, row, p_holm in zip(PREMISES, found, p, strict=True):
-        command = f'`make reproduce ARGS="--only {premise.notebook}"`'
+    for premise, row, p_holm in zip(asked, found, p, strict=True):
+        shown = [premise.table, command(folder, premise.notebook)]
         if row is None:
-            rows.append([premise.text, premise.shown, "", claims.UNMEASURED, premise.table, command])
+            rows.append([premise.text, premise.shown, "", claims.UNMEASURED, *shown])
             continue
         verdict = claims.strength(row["low"] - premise.above, row["high"] - premise.above, p_holm)
-        rows.append([premise.text, row["shown"], row["said"], verdict, premise.table, command])
+        rows.append([premise.text, row["shown"], row["said"], verdict, *shown])
     return pd.DataFrame(rows, columns=[f"premise (in {WORLD})", "measured", "value [95 %]", "verdict", "table",
                                        "command"])
 
@@ -112,10 +122,11 @@ def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
 
 
 def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) -> pd.DataFrame:
-    """The measured rows that agree with `where`."""
+    """The measured rows that agree with `where`; none where an older table lacks a column."""
     for column, values in where.items():
         found = found[found[column].isin(values)]
-    return found.dropna(subset=[*premise.columns, *sum(map(list, premise.or_else.values()), [])])
+    asked = [*premise.columns, *sum(map(list, premise.or_else.values()), [])]
+    return found.dropna(subset=asked) if set(asked) <= set(found) else found[:0]
 
 
 def _asked(folder: Path, premise: Premise) -> dict[str, list[Any]]:

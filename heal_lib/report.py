@@ -1,22 +1,22 @@
 """Words and numbers for readers: what notebooks say they found, and README's block of results.
-No number is typed by hand: the block comes from the tables of `results/demo`, and CI fails where the two differ."""
+No number is typed by hand: the block comes from the tables of `committed()`, and CI fails where the two differ."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, claims, given, premises, provenance, scales
+from heal_lib import baselines, provenance, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic, read_json
 from heal_lib.progress import clock
 from heal_lib.tables import verdict
 
-README, COMMITTED = ROOT / "README.md", ROOT / "results" / "demo"
+README, RESULTS = ROOT / "README.md", ROOT / "results"
 MOST = 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
@@ -94,84 +94,28 @@ def accuracy_table(results: pd.DataFrame, methods: Sequence[str] = baselines.HEA
     return pd.DataFrame(out)
 
 
-# --- claims
-CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table"]
-
-
-def claims_table(folder: Path) -> pd.DataFrame:
-    """One row per claim and per best other method: what HEAL is set against, the difference in points with its
-    interval, the corrected p-value, the verdict, and the table it is in. What a folder lacks is "not measured"."""
-    tables, rows = {name: _pairs(folder, name) for name in ("main_pairs", "ablations")}, []
-    for claim in claims.CLAIMS:
-        found = claims.strongest(claim, tables[claim.table])
-        where = "" if claim.benchmark == claims.POOLED else f" ({claim.benchmark})"
-        rows += [_said(claim.text + where, row, claim.table) for row in found.itertuples()] or [
-            [claim.text + where, ", ".join(claim.against), "", "", claims.UNMEASURED, claim.table]]
-    for row in _best_others(folder).itertuples():
-        rows.append(_said(f"HEAL beats the best other method on {row.benchmark}", row, "main_pairs"))
-    return pd.DataFrame(rows, columns=CLAIM)
-
-
-def _pairs(folder, name):
-    """A table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
-    file = Path(folder) / "tables" / f"{name}.csv"
-    table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark", "p"])
-    return table.assign(p_holm=claims.corrected(table))
-
-
-def _best_others(folder):
-    results, pairs = Path(folder) / "tables" / "main_results.csv", _pairs(folder, "main_pairs")
-    return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results.is_file() else pairs
-
-
-def _said(claim, row, table):
-    return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
-            claims.strength(row.ci_low, row.ci_high, row.p_holm), table]
-
-
-def parts(folder: Path) -> str:
-    """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
-    found = claims.verdicts(_pairs(folder, "ablations"))
-    floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
-    said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
-    said["PURE"] += f" {given.sentence(Path(folder))}".rstrip()
-    lines = [premises.sentence(folder), floor, *said.values()]
-    best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
-    if best:
-        lines.append(f"**HEAL against the best other method**: better on {best.count(claims.SHOWN)} of {len(best)} "
-                     f"benchmarks, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
-                     "correction).")
-    return "\n".join(f"- {line}" for line in lines if line)
-
-
-CORRECTED = (
-    "A claim is *shown* if its paired interval lies above zero, and still does after Holm's correction (5 %), "
-    "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
-    "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
-    "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
-    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
-    "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
-    "ones together. The best of several others is picked on the same problems, which favours it over HEAL.")
-
-
 # --- README
-def block(folder: Path = COMMITTED) -> str:
-    """README's generated text for a results folder; says so if there is nothing yet."""
-    from heal_lib import llm  # which words its findings with this module
-    folder = Path(folder)
+def committed() -> Path:
+    """The results that README shows: those of scale full if it was run, else of demo."""
+    full = RESULTS / "full"
+    return full if (full / "run.json").is_file() else RESULTS / "demo"
+
+
+def block(folder: Path | None = None) -> str:
+    """README's generated text for a results folder, by default `committed()`; says so if there is nothing yet."""
+    from heal_lib import evidence, llm  # which word their findings with this module
+    folder = Path(folder or committed())
     if not (folder / "tables" / "main_results.csv").is_file():
         return EMPTY
     results, where = pd.read_csv(folder / "tables" / "main_results.csv"), f"results/{folder.name}"
-    claimed = claims_table(folder)
-    commands = [f'`make reproduce ARGS="--only {maker(name)[:2]}"`' for name in claimed["table"]]
+    claimed = evidence.claims_table(folder)
     claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
         origin(folder, where, "05_main_results"), setting(results, folder), markdown(accuracy_table(results)),
-        CORRECTED, markdown(claimed.assign(command=commands)),
-        "What the parts do:\n\n" + parts(folder),
-        *(llm.first_page(ROOT / "results" / "llm") if folder == COMMITTED else ()),
-        *took(folder, where), markdown(sizes())])
+        evidence.CORRECTED, markdown(claimed), "What the parts do:\n\n" + evidence.parts(folder),
+        *(llm.first_page(RESULTS / "llm") if folder == committed() else ()),
+        *took(folder, where), markdown(sizes(folder.name))])
 
 
 def origin(folder: Path, where: str, notebook: str) -> str:
@@ -209,17 +153,18 @@ def took(folder: Path, where: str) -> list[str]:
             markdown(pd.DataFrame(rows, columns=["executed notebook", "as HTML", "shows", "time"]))]
 
 
-_USES = {"smoke": "a check that everything runs, in minutes; its intervals are wide", "demo": "the results above",
-         "full": "every rival and control, learning rates tuned (not run yet; hours)"}
-
-
-def sizes() -> pd.DataFrame:
-    """The scales that need no GPU: command, use, student seeds, and how much of everything."""
+def sizes(shown: str) -> pd.DataFrame:
+    """The scales that need no GPU: command, use, student seeds, and how much of everything. `shown`: the one above."""
+    uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
+            "demo": "fewer rivals, seeds and problems, in an hour or two",
+            "full": "every rival and control, learning rates tuned "
+                    f"({'`results/full`' if committed().name == 'full' else 'not run yet; hours'})"}
     rows = []
-    for name, use in _USES.items():
+    for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
-        rows.append([f"`{name}`", f"`make reproduce{option}`", use, len(cfg.seeds), cfg.n_test, cfg.n_samples,
-                     f"{cfg.n_failed} × {cfg.n_candidates}", f"{cfg.train_tokens:,}"])
+        rows.append([f"`{name}`", f"`make reproduce{option}`", "the results above" if name == shown else use,
+                     len(cfg.seeds), cfg.n_test, cfg.n_samples, f"{cfg.n_failed} × {cfg.n_candidates}",
+                     f"{cfg.train_tokens:,}"])
     return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",
                                        "repairs", "training tokens"])
 
@@ -266,12 +211,12 @@ def _parts(text):
     return before, inside, after
 
 
-def readme_is_current(readme: Path = README, folder: Path = COMMITTED) -> bool:
-    """Whether README's block is what `folder` gives."""
+def readme_is_current(readme: Path = README, folder: Path | None = None) -> bool:
+    """Whether README's block is what `folder` gives, by default `committed()`."""
     return _parts(Path(readme).read_text())[1].strip() == block(folder)
 
 
-def write_readme(readme: Path = README, folder: Path = COMMITTED) -> None:
+def write_readme(readme: Path = README, folder: Path | None = None) -> None:
     """Puts the block of `folder` into README, atomically, and leaves the rest alone."""
     before, _, after = _parts(Path(readme).read_text())
     with atomic(readme) as temporary:
@@ -279,11 +224,27 @@ def write_readme(readme: Path = README, folder: Path = COMMITTED) -> None:
 
 
 def fills_readme(cfg: scales.Scale) -> bool:
-    """Whether a run may write README: scale demo, no switch changed, results where they are committed."""
-    return README.is_file() and cfg == scales.SCALES["demo"] and Path(cfg.results_dir).resolve() == COMMITTED.resolve()
+    """Whether a run may write README: it is the one that README shows, and no switch was changed."""
+    shown = committed()
+    return README.is_file() and cfg == scales.SCALES[shown.name] and Path(cfg.results_dir).resolve() == shown.resolve()
 
 
 # --- notebook 99
+BEST = {"00_tour": "tour_tokens", "01_teacher_ceiling": "teacher_ceiling", "02_gear": "gear_cut_rules",
+        "03_pure": "pure_auroc", "04_pace": "pace_orders", "05_main_results": "main_results",
+        "06_ablations": "ablations", "07_cost": "accuracy_per_token", "09_when": "when_knobs"}  # the one figure to see
+
+
+def gallery(made: pd.DataFrame) -> Iterator[tuple[str, Path | None]]:
+    """Notebooks in order, each as (words, its best figure or None); the words are a heading that links it, and the
+    names of its other figures. `made`: `made_by`."""
+    for notebook, drawn in made[made["kind"] == "figure"].groupby("notebook"):
+        best = drawn[drawn["name"] == BEST.get(str(notebook))]
+        rest = ", ".join(f"`{name}`" for name in drawn["name"].drop(best.index))
+        words = f"### [{notebook}](../notebooks/{notebook}.ipynb)" + f"\n\nThere, too: {rest}." * bool(rest)
+        yield words, next(iter(best["file"]), None)
+
+
 def maker(name: str, notebooks: Path = ROOT / "notebooks") -> str:
     """The notebook whose text names a table or figure, or ""."""
     named = re.compile(rf"""["']{re.escape(name)}(\.csv)?["']""")

@@ -1,6 +1,7 @@
 """What HEAL presupposes of the teacher, judged by the tables of a run and by the strongest control."""
 
 import pandas as pd
+import pytest
 
 from heal_lib import premises
 from heal_lib.files import write_json, write_table
@@ -71,3 +72,10 @@ def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
     assert premises.sentence(tmp_path) == (
         "**The teacher's texts** (in registers). *shown*: perplexity against uncertainty tells derivations from "
         "shortcuts (AUROC, chance .5: 0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]).")
+
+
+@pytest.mark.parametrize(("folder", "option"), [("demo", ""), ("demo+window=0.5", ""), ("full", "SCALE=full ")])
+def test_commands_name_the_scale_unless_it_is_the_default(folder, option):
+    assert premises.command(ROOT / "results" / folder, "05") == f'`make reproduce {option}ARGS="--only 05"`'
+    assert set(premises.table(ROOT / folder)["command"]) == {
+        f'`make reproduce {option}ARGS="--only {number}"`' for number in ("01", "02", "03")}

@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
+import shutil
 
 import pandas as pd
 import pytest
 
-from heal_lib import claims, report, scales, tables
+from heal_lib import claims, evidence, report, scales, tables
 from heal_lib.errors import HealError
 from heal_lib.files import write_json, write_table
 from heal_lib.notebooks import FOLDER, declared, parse_value
@@ -71,7 +72,7 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
         ["sft-rs", pooled, 0.2, 0.1, 0.3, 0.01], ["sft-rs-matched", pooled, 0.2, 0.1, 0.3, 0.03],
         ["teacher", pooled, 0.2, 0.1, 0.3, 0.06], ["star", pooled, 0.0, -0.1, 0.1, 1.0],
         ["sft-rs", "countdown-hard", -0.2, -0.3, -0.1, 0.01]])
-    found = report.claims_table(results).set_index("claim")
+    found = evidence.claims_table(results).set_index("claim")
     assert found["minus"].iloc[0] == "sft-rs"  # of equal ones the first
     assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
         "HEAL beats rejection sampling, the best of its kinds": "shown", "... also at equal teacher tokens": "shown",
@@ -92,65 +93,25 @@ def test_a_claim_against_several_names_the_strongest_of_them(results):
                                  ["heal-fixed-cut", claims.JUDGE, 0.1, 0.05, 0.2, 0.001]])
     pairs(results, "main_pairs", [["sft-rs", claims.POOLED, 0.2, 0.1, 0.3, 0.01],
                                   ["sft-rs-passes", claims.POOLED, 0.0, -0.1, 0.1, 1.0]])
-    found = report.claims_table(results).set_index("claim")[["minus", "verdict"]]
+    found = evidence.claims_table(results).set_index("claim")[["minus", "verdict"]]
     assert tuple(found.loc["GEAR: the entropy cut beats cuts that read no entropy (registers-hard)"]) == (
         "heal-permuted-cut", "contradicted")
     assert tuple(found.loc["HEAL beats rejection sampling, the best of its kinds"]) == ("sft-rs-passes", "not shown")
-    assert "worse than another trajectory's cut" in report.parts(results)
+    assert "worse than another trajectory's cut" in evidence.parts(results)
 
 
 def test_the_best_other_method_is_that_of_the_benchmark(results):
     others = [["star", "a-hard", 0.1, 0.05, 0.2, 0.001], ["teacher", "a-hard", 0.3, 0.2, 0.4, 0.001]]
     pairs(results, "main_pairs", others)
-    row = report.claims_table(results).iloc[-1]
+    row = evidence.claims_table(results).iloc[-1]
     assert row["claim"].endswith("on a-hard") and row["minus"] == "star"  # main_results does not know the teacher
-
-
-@pytest.mark.parametrize(("none", "random", "start", "words"), [
-    ("shown", "shown", "shown", "**GEAR** helps on the hard benchmarks together: better than"),
-    ("shown", "not shown", "shown", "**GEAR** is not shown to help on the hard benchmarks together: better than hints "
-     "without repairs, a cut at a fixed step, another trajectory's cut or a hint at the start; not told apart from a "
-     "random cut"),
-    ("contradicted", "shown", "not shown", "**GEAR** falls behind on"),
-    ("shown", None, None, "**GEAR** helps against what was compared on"), (None, None, None, "was not measured"),
-    ("suggested", None, None, "is not shown to help on the hard benchmarks together: perhaps better than")])
-def test_a_part_claims_only_what_its_controls_allow(none, random, start, words):
-    told = {"heal-no-gear": none, "heal-random-cut": random, "heal-fixed-cut": none, "heal-permuted-cut": none,
-            "heal-start-cut": start}
-    assert words in claims.part_sentence("GEAR", {(name, claims.POOLED): how for name, how in told.items() if how})
-
-
-def test_gear_is_judged_where_positions_matter_and_the_other_parts_there_too():
-    old, new = ({(name, where): "shown" for name in ("heal-no-gear", "heal-no-pure")}
-                for where in ("w-hard", claims.JUDGE))
-    pooled = {("heal-no-gear", claims.POOLED): "contradicted", ("heal-no-pure", claims.POOLED): "not shown"}
-    assert "**GEAR** falls behind on the hard benchmarks together" in claims.part_sentences("GEAR", old | pooled)
-    assert "behind" not in (said := claims.part_sentences("GEAR", new | pooled)) and "registers-hard" in said
-    said = claims.part_sentences("PURE", new | pooled)
-    assert said.index("registers-hard") < said.index("is not shown to help on the hard benchmarks together")
 
 
 @pytest.mark.parametrize(("low", "high", "says"), [(-0.1, 0.2, True), (-0.2, -0.1, True), (0.1, 0.2, False)])
 def test_where_training_does_not_help_the_first_page_says_that_students_tell_nothing(results, low, high, says):
-    assert "training did not help" not in report.parts(results)
+    assert "training did not help" not in evidence.parts(results)
     pairs(results, "main_pairs", [["student", claims.JUDGE, (low + high) / 2, low, high, 0.001]])
-    assert ("On registers-hard training did not help" in report.parts(results)) == says
-
-
-def test_a_claim_about_another_method_rests_on_that_method_s_row():
-    table = pd.DataFrame([["heal", "teacher", claims.POOLED, 0.1], ["sft-rs", "teacher", claims.POOLED, -0.2]],
-                         columns=["method", "against", "benchmark", "difference"])
-    for method, difference in (("heal", 0.1), ("sft-rs", -0.2)):
-        claim = claims.Claim("passes the teacher", "main_pairs", ("teacher",), method=method)
-        assert claims.strongest(claim, table)["difference"].tolist() == [difference]
-
-
-def test_the_benchmark_that_judges_is_corrected_apart():
-    table = pd.DataFrame([["heal", against, where, 0.01] for against in ("heal-no-gear", "heal-start-cut")
-                          for where in (claims.POOLED, claims.JUDGE, "a", "b")],
-                         columns=["method", "against", "benchmark", "p"])
-    corrected = table.assign(p=claims.corrected(table)).groupby("benchmark")["p"].max()
-    assert corrected.to_dict() == pytest.approx({claims.POOLED: 0.02, claims.JUDGE: 0.02, "a": 0.04, "b": 0.04})
+    assert ("On registers-hard training did not help" in evidence.parts(results)) == says
 
 
 def test_times_come_from_the_record_and_leave_out_the_notebook_that_writes_them(results):
@@ -197,10 +158,41 @@ def test_a_readme_without_markers_is_named(results, tmp_path):
 
 def test_only_an_unchanged_demo_in_its_own_folder_fills_the_readme(monkeypatch, tmp_path):
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    monkeypatch.setattr(report, "committed", lambda: report.RESULTS / "demo")
     assert report.fills_readme(scales.get("demo")) and not report.fills_readme(scales.get("smoke"))
     assert not report.fills_readme(scales.get("demo", window=0.5))
     monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
     assert not report.fills_readme(scales.get("demo"))
+
+
+def test_the_first_page_shows_full_once_it_was_run_and_else_demo(monkeypatch, results, readme):
+    """Which folder there is decides what README holds, which run fills it, and the commands beside the claims."""
+    folder = results.parent
+    monkeypatch.setattr(report, "RESULTS", folder)
+    monkeypatch.setenv("HEAL_RESULTS", str(folder / "demo"))
+    shutil.copytree(results, folder / "full")  # stopped before it had a record
+    for shown, other in (("demo", "full"), ("full", "demo")):
+        if shown == "full":
+            machine = {"cores": 2, "cpu": "CPU", "memory_gib": 8}
+            write_json({"notebooks": {}, "environment": machine}, folder / "full" / "run.json")
+            assert not report.readme_is_current(readme)
+        monkeypatch.setenv("HEAL_RESULTS", str(folder / shown))
+        assert report.committed() == folder / shown and report.fills_readme(scales.get(shown))
+        assert not report.fills_readme(scales.get(other))
+        report.write_readme(readme)
+        block = readme.read_text()
+        assert report.readme_is_current(readme) and f"](results/{shown}/tables/main_pairs.csv)" in block
+        assert f"results/{other}/" not in block and block.count("the results above") == 1
+        assert re.search(rf"\| `{shown}` \| `make[^|]*\| the results above", block)
+        assert ('`make reproduce SCALE=full ARGS="--only 05"`' in block) == (shown == "full")
+        assert ('`make reproduce ARGS="--only 05"`' in block) == ("(not run yet; hours)" in block) == (shown == "demo")
+
+
+def test_the_other_run_is_named_where_it_was_made(monkeypatch, results):
+    monkeypatch.setattr(report, "RESULTS", results.parent)
+    write_json({"notebooks": {}}, results.parent / "full" / "run.json")
+    uses = report.sizes("demo").set_index("scale")["for"]
+    assert "(`results/full`)" in uses["`full`"] and uses["`demo`"] == "the results above"
 
 
 def test_sentences_say_where_the_interval_lies():
@@ -246,7 +238,23 @@ def test_a_file_whose_name_no_notebook_spells_out_is_of_the_one_that_wrote_it(re
     write_json({"notebooks": wrote}, results / "run.json")
     made = report.made_by(results).set_index("name")["notebook"]
     assert made["when_a_b"] == "09_when" and made["main_results"] == "05_main_results"
-    assert report.made_by(report.COMMITTED)["notebook"].all()
+    assert report.made_by(report.committed())["notebook"].all()
+
+
+def test_a_notebook_is_seen_by_its_best_figure_and_names_the_others(tmp_path):
+    made = pd.DataFrame([["02_gear", "figure", "gear_cut_rules", tmp_path / "a.png"], ["02_gear", "table", "x", None],
+                         ["02_gear", "figure", "gear_hints", tmp_path / "b.png"],
+                         ["09_when", "figure", "when_break", tmp_path / "c.png"]],
+                        columns=["notebook", "kind", "name", "file"])
+    link = "### [{0}](../notebooks/{0}.ipynb)\n\nThere, too: `{1}`."
+    assert [*report.gallery(made)] == [(link.format("02_gear", "gear_hints"), tmp_path / "a.png"),
+                                       (link.format("09_when", "when_break"), None)]
+
+
+def test_every_notebook_of_a_run_has_a_best_figure_which_it_draws():
+    assert {*report.BEST} == {path.stem for path in FOLDER.glob("0*.ipynb") if not path.name.startswith("08_")}
+    assert {figure: report.maker(figure) for figure in report.BEST.values()} == {
+        figure: notebook for notebook, figure in report.BEST.items()}
 
 
 # --- the notebooks of this module, and README itself
@@ -278,4 +286,4 @@ def test_readme_has_the_seeds_of_each_scale(name):
 
 
 def test_readme_is_current():
-    assert report.readme_is_current(), "README.md does not show results/demo: run 99_report"
+    assert report.readme_is_current(), f"README.md does not show {report.committed()}: run 99_report"

@@ -1,0 +1,112 @@
+"""What is claimed, each sentence beside the number that decides it: the claims, the premises, and both in the order of
+the paper's abstract, phrase by phrase."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from heal_lib import claims, given, premises
+from heal_lib.report import interval
+
+MADE_BY = {"main_pairs": "05", "ablations": "06"}  # tables of `tables.differences`, and their notebooks
+BEST_OTHER = "the best other method"
+
+# The abstract in short [P]: each phrase with what speaks of it, tables of premises and methods that claims set HEAL
+# against. Of what nothing speaks, nothing is measured.
+PHRASES: dict[str, tuple[str, ...]] = {
+    "large models' reasoning is distilled into small ones, without reinforcement learning": (),
+    "rejection sampling sets students their teacher's ceiling": ("teacher_ceiling", *claims.FAMILIES["the teacher"]),
+    "for it discards corner cases, which the teacher fails": ("learned_corners",),
+    "GEAR detects critical breakpoints by the dynamics of entropy": (
+        "gear_breakpoints", "gear_cut_rules", *claims.POSITIONS, "heal-start-cut"),
+    "and repairs broken trajectories by hints in hindsight": ("gear_hints", "heal-no-gear"),
+    "PURE tells genuine breakthroughs from spurious shortcuts": ("pure_auroc", *claims.FAMILIES["PURE"]),
+    "PACE distils in three stages, from foundations to the frontier": claims.FAMILIES["PACE"],
+    "HEAL significantly outperforms traditional SFT distillation": claims.SAMPLING,
+    "and other baselines": claims.FAMILIES["other rivals"],
+    "on multiple benchmarks": (BEST_OTHER,),
+}
+OPENING = ["claim", "verdict", "measured", "number [95 %]", "table", "command"]
+
+
+def opening(folder: Path) -> pd.DataFrame:
+    """The abstract, phrase by phrase: one row per premise and claim that speaks of it, each with its verdict, number,
+    interval, table (linked as from a notebook of the folder) and command. A phrase stands in its first row only."""
+    asked, claimed = premises.table(folder), claims_table(folder)
+    alone = premises.table(folder, (premises.CORNERS,))  # of students: corrected apart from what the teacher writes
+    rows = [[row[4], row[0], row[3], row[1], row[2], *row[4:]] for row in [*asked.to_numpy(), *alone.to_numpy()]]
+    about = [claim.against[0] for claim in claims.CLAIMS]
+    about += [BEST_OTHER] * (len(claimed) - len(about))
+    for name, (text, minus, points, _, verdict, *shown) in zip(about, claimed.to_numpy(), strict=True):
+        rows.append([name, text, verdict, f"points, minus {minus}", points, *shown])
+    out = []
+    for phrase, speak in PHRASES.items():
+        found = [row[1:] for row in rows if row[0] in speak] or [["", claims.UNMEASURED, "", "", "", ""]]
+        out += [[phrase if i == 0 else "", *row] for i, row in enumerate(found)]
+    table = pd.DataFrame(out, columns=["the abstract, in short", *OPENING])
+    table["table"] = [f"[{name}](../tables/{name}.csv)" if (Path(folder) / "tables" / f"{name}.csv").is_file() else name
+                      for name in table["table"]]
+    return table
+
+
+CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command"]
+
+
+def claims_table(folder: Path) -> pd.DataFrame:
+    """One row per claim and per best other method: what HEAL is set against, the difference in points with its
+    interval, the corrected p-value, the verdict, and the table and command that show it. What a folder lacks is "not
+    measured"."""
+    tables, rows = {name: _pairs(folder, name) for name in MADE_BY}, []
+    for claim in claims.CLAIMS:
+        found = claims.strongest(claim, tables[claim.table])
+        where = "" if claim.benchmark == claims.POOLED else f" ({claim.benchmark})"
+        rows += [_said(claim.text + where, row, claim.table) for row in found.itertuples()] or [
+            [claim.text + where, ", ".join(claim.against), "", "", claims.UNMEASURED, claim.table]]
+    for row in _best_others(folder).itertuples():
+        rows.append(_said(f"HEAL beats {BEST_OTHER} on {row.benchmark}", row, "main_pairs"))
+    commands = [premises.command(folder, MADE_BY[row[-1]]) for row in rows]
+    return pd.DataFrame([[*row, command] for row, command in zip(rows, commands, strict=True)], columns=CLAIM)
+
+
+def _pairs(folder, name):
+    """A table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
+    file = Path(folder) / "tables" / f"{name}.csv"
+    table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark", "p"])
+    return table.assign(p_holm=claims.corrected(table))
+
+
+def _best_others(folder):
+    results, pairs = Path(folder) / "tables" / "main_results.csv", _pairs(folder, "main_pairs")
+    return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results.is_file() else pairs
+
+
+def _said(claim, row, table):
+    return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
+            claims.strength(row.ci_low, row.ci_high, row.p_holm), table]
+
+
+def parts(folder: Path) -> str:
+    """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
+    found = claims.verdicts(_pairs(folder, "ablations"))
+    floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
+    said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
+    said["PURE"] += f" {given.sentence(Path(folder))}".rstrip()
+    lines = [premises.sentence(folder), floor, *said.values()]
+    best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
+    if best:
+        lines.append(f"**HEAL against {BEST_OTHER}**: better on {best.count(claims.SHOWN)} of {len(best)} "
+                     f"benchmarks, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
+                     "correction).")
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+CORRECTED = (
+    "A claim is *shown* if its paired interval lies above zero, and still does after Holm's correction (5 %), "
+    "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
+    "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
+    "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
+    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
+    "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
+    "ones together. The best of several others is picked on the same problems, which favours it over HEAL.")

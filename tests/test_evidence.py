@@ -1,0 +1,45 @@
+"""The abstract beside what was measured: every phrase, every premise and every claim, once."""
+
+import pandas as pd
+import pytest
+
+from heal_lib import claims, evidence, premises
+from heal_lib.files import write_table
+
+
+def test_each_phrase_stands_once_in_its_order_and_no_premise_or_claim_is_left_out(tmp_path):
+    found = evidence.opening(tmp_path)
+    assert [text for text in found.iloc[:, 0] if text] == [*evidence.PHRASES]
+    assert set(found["verdict"]) == {claims.UNMEASURED} and not any("](" in name for name in found["table"])
+    said = [premise.text for premise in (*premises.PREMISES, premises.CORNERS)]
+    said += list(evidence.claims_table(tmp_path)["claim"])
+    bare = sum(text == "" for text in found["claim"])  # phrases that nothing speaks of, or that no table is there for
+    assert sorted(filter(None, found["claim"])) == sorted(said) and bare == 2
+    spoken = [name for speak in evidence.PHRASES.values() for name in speak]
+    assert len(spoken) == len(set(spoken))
+
+
+def test_a_row_goes_from_claim_to_verdict_number_table_and_command(tmp_path):
+    folder = tmp_path / "full"
+    pairs = pd.DataFrame([["heal", "sft-rs", claims.POOLED, 0.2, 0.1, 0.3, 0.01]], columns=[
+        "method", "against", "benchmark", "difference", "ci_low", "ci_high", "p"])
+    write_table(pairs, folder / "tables" / "main_pairs.csv")
+    found = evidence.opening(folder).set_index("claim").loc["HEAL beats rejection sampling, the best of its kinds"]
+    assert found.tolist() == [
+        "HEAL significantly outperforms traditional SFT distillation", "shown", "points, minus sft-rs",
+        "+20.0 [+10.0, +30.0]", "[main_pairs](../tables/main_pairs.csv)",
+        '`make reproduce SCALE=full ARGS="--only 05"`']
+
+
+@pytest.mark.parametrize("classes", [["0", "2-5"], ["0", "1"]])  # which pandas reads as texts, and as numbers
+def test_corner_cases_are_not_measured_until_a_table_has_their_gain(tmp_path, classes):
+    rows = [[method, claims.POOLED, solved, value, value - 0.05, value + 0.05]
+            for solved, value in zip(classes, (0.06, 0.2), strict=True) for method in ("sft-rs", "heal")]
+    table = pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"])
+    table.loc[table["method"] == "heal", "gain"] = float("nan")  # it is on the rows of what heal is compared with
+    for has, said in ((False, ("not measured", "")), (True, ("shown", "0.06 [0.01, 0.11]"))):
+        columns = ["method", "benchmark", "solved"] + ["gain", "gain_low", "gain_high"] * has
+        write_table(table[columns], tmp_path / "tables" / "learned_corners.csv")
+        row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
+        assert (row["verdict"], row["number [95 %]"]) == said
+    assert premises.CORNERS.text not in premises.sentence(tmp_path)
