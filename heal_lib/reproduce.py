@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     flags = {
         "--force": "run notebooks that are up to date as well",
         "--from-scratch": "train teacher and student first, and use them",
-        "--check-readme": "only check that results/demo and llm are of a clean commit each, and that README shows them",
+        "--check-readme": "only check that committed results are of a clean commit each, and that README shows them",
         "--list": "only list the notebooks and their parameters",
     }
     for flag, meaning in flags.items():
@@ -86,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
 def command(args: argparse.Namespace) -> int:
     """Does what the parsed command line asks for; returns the exit code."""
     if args.check_readme:
-        for folder in ["demo"] + ["llm"] * (ROOT / "results" / "llm").is_dir():
+        for folder in ["demo", *(name for name in ("full", "llm") if (ROOT / "results" / name).is_dir())]:
             provenance.check_committed(ROOT / "results" / folder)
         current = importlib.import_module("heal_lib.report").readme_is_current()
         if not current:

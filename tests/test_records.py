@@ -170,6 +170,16 @@ def test_a_results_folder_of_two_commits_or_of_two_codes_is_refused(project, exe
     assert drive("--check-readme") == 2 and "another code" in capsys.readouterr().err
 
 
+def test_every_folder_that_readme_shows_is_checked(project, monkeypatch):
+    checked = []
+    monkeypatch.setattr(provenance, "check_committed", lambda folder: checked.append(folder.name))
+    monkeypatch.setattr("heal_lib.report.readme_is_current", lambda: True)
+    for name in ("full", "llm"):
+        (project / "results" / name).mkdir()
+        assert drive("--check-readme") == 0
+    assert checked == ["demo", "full", "demo", "full", "llm"]
+
+
 def test_results_from_no_checkout_are_nobody_s_commit(project, executed):
     assert drive("--only", "00") == 0
     with pytest.raises(HealError, match="not made from a clean commit"):
