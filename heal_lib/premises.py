@@ -56,6 +56,10 @@ PREMISES = (
             GENUINE | {"cut": ["random", "fixed", "permuted"]}, CUT, "genuine repairs, minus cut", name="cut"),
     Premise("keeping the text before it beats a hint at the start", "gear_cut_rules", "02",
             GENUINE | {"cut": ["start"]}, CUT, "genuine repairs, minus cut", name="cut"),
+    Premise("GEAR takes fewer teacher tokens per genuine repair than a hint at the start", "gear_cut_rules", "02",
+            {"world": [WORLD], "metric": ["tokens_per_genuine"], "cut": ["start"]},
+            ("entropy_over_this", "over_low", "over_high"), "genuine per token, GEAR's over that of cut start",
+            above=1.0, name="cut", beside={"cut": ["fixed", "permuted"]}),
     Premise("perplexity against uncertainty tells derivations from shortcuts", "pure_auroc", "03",
             {"world": [WORLD], "reading": ["ratio {pure_aggregate}, U {pure_uncertainty}"]},
             ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
@@ -112,10 +116,11 @@ def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
 
 
 def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) -> pd.DataFrame:
-    """The measured rows that agree with `where`."""
+    """The measured rows that agree with `where`; none where an older table lacks a column."""
     for column, values in where.items():
         found = found[found[column].isin(values)]
-    return found.dropna(subset=[*premise.columns, *sum(map(list, premise.or_else.values()), [])])
+    asked = [*premise.columns, *sum(map(list, premise.or_else.values()), [])]
+    return found.dropna(subset=asked) if set(asked) <= set(found) else found[:0]
 
 
 def _asked(folder: Path, premise: Premise) -> dict[str, list[Any]]:
