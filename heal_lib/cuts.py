@@ -69,7 +69,9 @@ def yields(data: Mapping[str, Dataset], name: str, *, n_boot: int) -> pd.DataFra
 
     data: {cut or hint: data set of repairs}, the first being what the others are held against; `name`: the column of
     the keys. The columns "first_minus_this", "diff_low", "diff_high" are of the rates (shares of all candidates).
-    Tokens per accepted (or genuine) repair are the inverse of such repairs per token, interval and all."""
+    Tokens per accepted (or genuine) repair are the inverse of such repairs per token, interval and all; the columns
+    "first_over_this", "over_low", "over_high" are of repairs per token: above 1 where the first needs fewer tokens for
+    one (`relative`). Missing (NaN) unless both have one."""
     draws = pd.concat([rows.select_columns(list(DRAWN)).to_pandas().assign(key=key) for key, rows in data.items()],
                       ignore_index=True)
     draws["good"] = draws["correct"] & (draws["genuine"] == 1)
@@ -80,20 +82,26 @@ def yields(data: Mapping[str, Dataset], name: str, *, n_boot: int) -> pd.DataFra
     parts, first, rows = dict(list(totals.groupby(level=["world", "key"], sort=False))), next(iter(data)), []
     for (world, key), part in parts.items():
         for metric, (top, below) in RATIOS.items():
-            ratio = (_tokens_per(part, top, n_boot) if below == "tokens" else
+            ratio = (tokens_per(part, top, n_boot=n_boot) if below == "tokens" else
                      analysis.bootstrap_ratio(part[top], part[below], n_boot=n_boot))
             difference: tuple[float, ...] = (np.nan,) * 3
-            if metric.endswith("_rate") and (world, first) in parts:
-                each = [(t[top] / t[below]).to_numpy() for t in (parts[world, first], part)]
+            over: tuple[float, ...] = (np.nan,) * 3
+            both = [parts[world, first], part] if (world, first) in parts else []
+            if both and metric.endswith("_rate"):
+                each = [(t[top] / t[below]).to_numpy() for t in both]
                 difference = (0.0,) * 3 if key == first else stats.paired_bootstrap(*each, n_boot=n_boot)
-            rows.append((world, key, metric, len(part), part["candidates"].sum(), *ratio, *difference))
+            if both and below == "tokens" and all(t[top].any() for t in both):
+                pairs = [(t[top], t[below]) for t in both]
+                over = (1.0,) * 3 if key == first else relative(*pairs, n_boot=n_boot)
+            rows.append((world, key, metric, len(part), part["candidates"].sum(), *ratio, *difference, *over))
     return pd.DataFrame(rows, columns=["world", name, "metric", "n_problems", "n_candidates", "mean", "ci_low",
-                                       "ci_high", "first_minus_this", "diff_low", "diff_high"])
+                                       "ci_high", "first_minus_this", "diff_low", "diff_high", "first_over_this",
+                                       "over_low", "over_high"])
 
 
-def _tokens_per(part, top, n_boot):
-    """(tokens for one of `top`, low, high). Where there is none, the exact interval is of its share of the candidates,
-    which problems bound; tokens are no trials."""
+def tokens_per(part: pd.DataFrame, top: str, *, n_boot: int) -> tuple[float, float, float]:
+    """(tokens for one of `top`, low, high) from a row per problem with the columns `top`, tokens and candidates. Where
+    there is none, the exact interval is of its share of the candidates, which problems bound; tokens are no trials."""
     some = part[top].any()
     ratio = analysis.bootstrap_ratio(part[top], part["tokens" if some else "candidates"], n_boot=n_boot)
     with np.errstate(divide="ignore"):
@@ -104,7 +112,7 @@ def _tokens_per(part, top, n_boot):
 def relative(a: Sequence[ArrayLike], b: Sequence[ArrayLike], *, n_boot: int,
              seed: int = 0) -> tuple[float, float, float]:
     """(ratio, low, high), 95 %, of two ratios of sums, whole problems resampled: a and b are pairs (numerator,
-    denominator), [n_problems] each. NaN where b has no numerator."""
+    denominator), [n_problems] each. NaN where b has no numerator; draws in which it has none are left out."""
     columns = np.stack([np.asarray(x, dtype=float) for x in (*a, *b)], 1)
     drawn = analysis.weights(len(columns), n_boot, seed) @ columns
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -183,9 +183,11 @@ class Experiment:
 
     def evaluation(self, method: str, seed: int, stage: int | None = None) -> pd.DataFrame:
         """Samples of a method on all benchmarks, as a DataFrame with columns method, seed, benchmark and EVALUATED."""
+        return self._samples(self._evaluation(method, seed, stage), method, seed)
+
+    def _samples(self, stages, method, seed):
         import pandas as pd
 
-        stages = self._evaluation(method, seed, stage)
         self.have(stages)
         table = pd.concat([self.store.data(each).select_columns(list(EVALUATED)).to_pandas() for each in stages],
                           ignore_index=True)
@@ -217,3 +219,13 @@ class Experiment:
         jobs = [(m, s) for s in seeds for m in methods]
         self.evaluate(jobs)
         return pd.concat([self.evaluation(*job) for job in jobs], ignore_index=True)
+
+    def greedy(self, methods: Iterable[str], seeds: Sequence[int] | None = None) -> pd.DataFrame:
+        """One greedy sample of each hard test problem, else as `evaluations`; of methods that have students, or are not
+        trained: these say the same under every seed, and are asked once."""
+        import pandas as pd
+
+        jobs = {(m, s): [students.greedy(each) for each in self._evaluation(m, s if baselines.get(m).trained else 0)]
+                for s in seeds or self.cfg.seeds for m in methods}
+        self.have(stage for stages in jobs.values() for stage in stages)
+        return pd.concat([self._samples(stages, *job) for job, stages in jobs.items()], ignore_index=True)

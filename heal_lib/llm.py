@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from heal_lib import analysis, evaluation, report, stats, tables
+from heal_lib.cuts import tokens_per
 from heal_lib.files import read_json
 from heal_lib.progress import clock
 
@@ -77,7 +78,8 @@ def repairs(run: Experiment) -> dict[tuple[str, str], pd.DataFrame]:
 
 def cuts(run: Experiment) -> pd.DataFrame:
     """One row per cut rule and hint: shares of the candidates that are `verified` and `genuine` (verified and so
-    judged) with intervals, GEAR's minus these, how many of the genuine are different texts, tokens per genuine one."""
+    judged) with intervals, GEAR's minus these, how many of the genuine are different texts, tokens per genuine one
+    (see `cuts.tokens_per`)."""
     drawn, rows, n_boot = repairs(run), [], run.cfg.n_boot
     judged = has_oracle(run)
     totals = {key: _totals(table) for key, table in drawn.items()}
@@ -92,8 +94,9 @@ def cuts(run: Experiment) -> pd.DataFrame:
                 row |= stats.named(f"{name}_gain", stats.paired_bootstrap(a, b, n_boot=n_boot))
         good = drawn[rule, told].query("correct and genuine == 1")
         row |= {"genuine_texts": len(set(zip(good["problem_id"], good["text"], strict=True))),
-                "tokens_kept": part["kept"].sum() / max(1, len(drawn[rule, told])),
-                "tokens_per_genuine": part["tokens"].sum() / len(good) if len(good) else np.nan}
+                "tokens_kept": part["kept"].sum() / max(1, len(drawn[rule, told]))}
+        row |= stats.named("tokens_per_genuine", tokens_per(part, "genuine", n_boot=n_boot) if judged and len(part)
+                           else (np.nan,) * 3)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -19,6 +19,7 @@ from heal_lib.trajectory import seed_of
 FILTER = ("pure_lambda", "pure_rule", "pure_pool", "pure_aggregate", "pure_uncertainty", "pure_eps",
           "per_problem_cap", "deduplicate")
 READ = ("pure", "pure+", "nll", "entropy", "random", "oracle-share")  # filters that need the teacher's reading
+GREEDY = 1e-9  # the top_p that leaves one token: engines take no temperature of 0
 TUNING_SEED = 1000  # trains the students that choose a learning rate, and nothing that is reported
 
 
@@ -103,6 +104,14 @@ def evaluation(cfg: Scale, method: str, seed: int, rate: float | None = None, st
     return Stage(f"evaluation {method} {of} seed {seed}{after}", sampling.sampled, {
         **how, "benchmarks": [teacher.benchmark(*each) for each in levels], "split": split, "n_problems": n,
         "n": cfg.k_eval, "source": "sampled", "seed": seed_of("evaluation", seed)})
+
+
+def greedy(usual: Stage) -> Stage:
+    """One sample of each hard test problem of an evaluation, always the likeliest token. No seed shapes it."""
+    settings = {**usual.inputs["settings"], "top_p": GREEDY}
+    hard = [each for each in usual.inputs["benchmarks"] if each[1].value == "hard"]
+    return Stage(usual.name.replace("evaluation", "greedy", 1), sampling.sampled, {
+        **usual.inputs, "benchmarks": hard, "n": 1, "settings": settings, "seed": 0})
 
 
 def finetune(cfg: Scale) -> Finetune:

@@ -54,6 +54,20 @@ def test_yields_by_hand():
     assert line["ci_low"] <= line["mean"] <= line["ci_high"] and np.isnan(line["first_minus_this"])
 
 
+def test_the_first_s_repairs_per_token_are_set_over_the_others():
+    data = {"entropy": _repairs(("p", 1, "a"), ("p", 1, "b"), ("q", 1, "a"), ("q", -1, "b")),
+            "start": _repairs(("p", 1, "a"), ("p", -1, "c"), ("q", 1, "a"), ("q", -1, "b")),
+            "none": _repairs(*((p, -1, "x") for p in "ppqq"))}
+    table = cuts.yields(data, "cut", n_boot=50).set_index(["cut", "metric"])
+    ends = ["first_over_this", "over_low", "over_high"]
+    assert table.loc[("start", "tokens_per_genuine"), ends].tolist() == [1.5, 1, 2]  # q alike, p twice as many
+    assert table.loc[("entropy", "tokens_per_genuine"), ends].tolist() == [1, 1, 1]
+    assert table.loc[("none", "tokens_per_genuine"), ends].isna().all()  # a ratio to nothing
+    assert table.loc[("start", "genuine_rate"), ends].isna().all()
+    behind = cuts.yields({"none": data["none"], "start": data["start"]}, "cut", n_boot=50).set_index(["cut", "metric"])
+    assert behind.loc[("start", "tokens_per_genuine"), ends].isna().all()  # 0 of few is no ratio of 0 [0, 0]
+
+
 def test_tokens_per_repair_without_any_repair_are_bounded_by_the_share_of_candidates():
     """0 genuine of 40 problems: at most so many candidates are, at ten tokens each."""
     none = _repairs(*((f"p{i}", -1, "x") for i in range(40) for _ in range(5)))

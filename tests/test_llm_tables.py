@@ -79,6 +79,10 @@ def test_every_control_stands_beside_gear_whichever_way_it_falls():
     gains = [by.loc[rule, "genuine_gain"] for rule in ("random", "start")]
     assert gains == pytest.approx([0.3, -0.4])
     assert by.loc["fixed", "genuine_gain"] == 0 and by.loc["entropy", "tokens_per_genuine"] == 20
+    ends = [f"tokens_per_genuine{end}" for end in ("_low", "_high")]
+    assert (by.loc["entropy", ends] == 20).all()  # every problem alike
+    none = table[table["told"] == "none"].iloc[0]
+    assert none["tokens_per_genuine"] == none[ends[1]] == np.inf and 10 < none[ends[0]] < np.inf
     assert by.loc["entropy", "genuine_texts"] == 20 and by.loc["entropy", "tokens_kept"] == 2
     said = "\n".join(llm.said_cuts(table))
     for words in ("minus cut `random`: +30.0 [+30.0, +30.0] points: above zero",
@@ -90,6 +94,7 @@ def test_every_control_stands_beside_gear_whichever_way_it_falls():
 def test_without_an_oracle_what_verifies_is_compared_and_no_cut_is_the_oracle_s():
     table = cuts(oracle=-1)
     assert "genuine" not in table and "oracle" not in set(table["cut"])
+    assert table.filter(like="tokens_per_genuine").isna().all(axis=None)
     assert llm.said_cuts(table)[1].startswith("verified, minus cut `start`")
 
 

@@ -19,12 +19,14 @@ def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_p
           ["registers", "fixed", "genuine_rate", 0.06, 0.01, 0.1],
           ["registers", "permuted", "repair_rate", -0.9, -0.9, -0.9],
           ["paths", "fixed", "genuine_rate", -0.5, -0.6, -0.4],
-          ["registers", "start", "genuine_rate", 0.01, -0.1, 0.1])
+          ["registers", "start", "genuine_rate", 0.01, -0.1, 0.1],
+          ["registers", "start", "tokens_per_genuine", None, None, None])
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
           ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "pure+", 0.4, 0.3, 0.5])
     found = premises.table(tmp_path).set_index("table")
-    assert list(found["verdict"]) == [*["not measured"] * 3, "contradicted", "not shown", "shown"]
-    cuts = found.loc["gear_cut_rules"]
+    assert list(found["verdict"]) == [*["not measured"] * 3, "contradicted", "not shown", "not measured",
+                                      "shown"]
+    cuts = found.loc["gear_cut_rules"].query("verdict != 'not measured'")
     assert list(cuts["measured"]) == ["genuine repairs, minus cut random", "genuine repairs, minus cut start"]
     assert list(cuts["value [95 %]"]) == ["-0.04 [-0.06, -0.02]", "0.01 [-0.10, 0.10]"]
 
@@ -45,6 +47,18 @@ def test_of_controls_beside_each_other_the_strongest_counts_too(tmp_path):
     found = premises.table(tmp_path).set_index("table").loc["gear_breakpoints"]
     assert found["measured"] == "hits, minus a fixed step" and found["verdict"] == "not shown"
     assert found["value [95 %]"] == "0.10 [-0.10, 0.30]"
+
+
+def test_tokens_per_repair_are_held_against_one_and_other_cuts_stand_beside(tmp_path):
+    columns = ["world", "cut", "metric", "entropy_over_this", "over_low", "over_high"]
+    for ratio, verdict in (((0.9, 0.85, 0.95), "contradicted"), ((1.2, 1.1, 1.3), "shown")):
+        write(tmp_path, "gear_cut_rules", ["entropy_minus_this", "diff_low", "diff_high", *columns],
+              *([None] * 3 + ["registers", cut, "tokens_per_genuine", *ends]
+                for cut, ends in (("start", ratio), ("fixed", (1, 0.9, 1.1)), ("random", (2, 1, 3)))))
+        (row,) = premises.table(tmp_path).query("verdict != 'not measured'").to_dict("records")
+        assert row["verdict"] == verdict
+        said = "{:.2f} [{:.2f}, {:.2f}]".format(*ratio)
+        assert row["value [95 %]"] == f"{said}; fixed 1.00 [0.90, 1.10]"
 
 
 def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
