@@ -28,8 +28,8 @@ SHIPPED = "student"
 MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
 QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
 COLUMNS = ["question", "against", "derive_hinted", "derive_unprompted", "student", "parameters", "known_facts",
-           "unsolved", "spurious", "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "p", "p_holm",
-           "verdict", "n_problems", "n_seeds"]
+           "unsolved", "spurious", "other_rows", "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "p",
+           "p_holm", "verdict", "n_problems", "n_seeds"]
 WORDS = {"derive_hinted": "{} of the hinted texts read derive",
          "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters"}
 
@@ -79,8 +79,8 @@ class Sweep(Experiment):
                 "parameters": embedded.load(run.cfg.student)[0].num_parameters(), "known_facts": facts[world]}
         samples = run.evaluations(methods(student))
         both |= gain(run, samples, world)
-        return [{"question": question, "against": against, **both, **over(samples, world, against, run.cfg.n_boot)}
-                for question, against in questions(student).items()]
+        return [{"question": question, "against": against, **both, "other_rows": other_rows(run, against),
+                 **over(samples, world, against, run.cfg.n_boot)} for question, against in questions(student).items()]
 
     def table(self) -> pd.DataFrame:
         """All cells, a row for each of their questions; what they need is made side by side."""
@@ -123,13 +123,16 @@ def sentences(table: pd.DataFrame) -> list[str]:
 
 
 def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
-    """In how many cells of one question each verdict holds, and where; and half the median interval."""
+    """In how many cells of one question each verdict holds, and where; in how many there was nothing to tell apart; and
+    half the median interval."""
     half, said = 50 * (cells["ci_high"] - cells["ci_low"]).median(), []
     for verdict in dict.fromkeys((claims.SHOWN, *sorted(set(cells["verdict"]) - {claims.NOT}), claims.NOT)):
         which = cells["verdict"] == verdict
         where = "" if verdict == claims.NOT else region(cells, which, varied)
         said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {len(cells)} {of}" * (not said) + where)
-    return "; ".join(said) + f" (half an interval: {half:.1f} points, the median)"
+    same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
+    nothing = f"; in {same} both are given the same rows" * bool(same)
+    return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
 
 
 def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
@@ -173,6 +176,15 @@ def gain(run: Experiment, samples: pd.DataFrame, world: str) -> dict[str, Any]:
             "spurious": 1 - sum(told) / len(told) if told else float("nan"),
             **{name: means[name] for name in ("teacher", "sft-rs", "heal")},
             **over(samples, world, "sft-rs", run.cfg.n_boot)}
+
+
+def other_rows(run: Experiment, against: str) -> float:
+    """Share of the rows that HEAL's students are given and the other's are not. Zero is a blank for want of a
+    difference: a filter that dropped nothing, say."""
+    ours, theirs = ([(row["problem_id"], row["text"]) for rows in run.training_sources(method).values() for row in rows]
+                    for method in ("heal", against))
+    known = set(theirs)
+    return sum(row not in known for row in ours) / len(ours)
 
 
 def over(samples: pd.DataFrame, world: str, against: str, n_boot: int) -> dict[str, Any]:

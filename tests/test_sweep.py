@@ -110,6 +110,8 @@ def test_a_cell_has_a_row_for_each_question(run, monkeypatch):
     run.cfg = scales.get("smoke", n_boot=20)
     around = types.SimpleNamespace(
         cfg=run.cfg, correct_counts=lambda: {"equations-hard-1": 0}, accepted=lambda which: [],
+        training_sources=lambda method: {"base": [{"problem_id": "p", "text": "a"}], "repair": [
+            {"problem_id": "p", "text": "b"}] * (method not in ("sft-rs", "heal-no-gear"))},
         evaluations=lambda methods: pd.DataFrame([
             {"method": m, "benchmark": "equations-hard", "problem_id": p, "seed": 0, "correct": right[m]}
             for m in methods for p in "pq"]))
@@ -118,14 +120,15 @@ def test_a_cell_has_a_row_for_each_question(run, monkeypatch):
     rows = run.cell(0.25, 0.003)
     assert [(row["question"], row["against"], row["difference"]) for row in rows] == [
         ("HEAL", "sft-rs", 1), ("GEAR", "heal-no-gear", 0), ("PURE", "heal-no-pure", 0), ("PACE", "heal-no-pace", 0)]
+    assert [row["other_rows"] for row in rows] == [0.5, 0.5, 0, 0]
 
 
-def asked(lows, question="PURE", student=sweep.SHIPPED, p=0.01):
+def asked(lows, question="PURE", student=sweep.SHIPPED, p=0.01, other_rows=0.3):
     """Rows of a question: a cell for each (hinted, unprompted, low end of an interval 0.2 wide)."""
     return pd.DataFrame([{
         "question": question, "against": sweep.QUESTIONS[question], "derive_hinted": h, "derive_unprompted": u,
-        "student": student, "parameters": 1000 * (1 + n), "difference": low + 0.1, "ci_low": low, "ci_high": low + 0.2,
-        "p": p, "p_holm": float("nan")} for n, (h, u, low) in enumerate(lows)])
+        "student": student, "parameters": 1000 * (1 + n), "other_rows": other_rows, "difference": low + 0.1,
+        "ci_low": low, "ci_high": low + 0.2, "p": p, "p_holm": float("nan")} for n, (h, u, low) in enumerate(lows)])
 
 
 GRID_OF = [(h, u) for h in (0.25, 0.5, 0.75) for u in (0.003, 0.03)]
@@ -150,6 +153,9 @@ def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
     assert said(0.1, 0.1, 0.1, -0.1, -0.1, -0.3) == (
         "shown in 3 of 6 teachers, where at most 0.5 of the hinted texts read derive (3 of the 4 there); contradicted "
         "in 1, where 0.75 of the hinted texts read derive and 0.03 of the unhinted texts read derive; not shown in 2")
+    assert said(*[-0.1] * 6, other_rows=0) == (
+        "shown in none of 6 teachers; not shown in 6; in 6 both are given the same rows")
+    assert "same rows" not in said(*[-0.1] * 6, question="PACE", other_rows=0)
     assert said(*[0.1] * 6) == "shown in 6 of 6 teachers; not shown in none"
     assert "where" not in said(0.1, *[-0.1] * 4, 0.1)  # corners of the map are no region
     assert said(*[-0.1] * 3, *[0.1] * 3, student="base-small") == (
