@@ -136,7 +136,8 @@ SCALES = {
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
     # A teacher draw for each seed: what varies between seeds is all that would vary in another run. Of easy equations
-    # there are 208 to test on.
+    # there are 208 to test on. The sweep (09) trains 252 students: 12 teachers x 5 methods x 3 seeds with the shipped
+    # student, 3 sizes x 4 teachers x 2 methods x 3 seeds; before them 12 teachers and 3 bases.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,

@@ -1,5 +1,6 @@
 """When does HEAL help? Teachers that differ in what they have read, students that differ in size, and HEAL's gain over
-rejection sampling on each.
+rejection sampling on each; with the shipped student, whose size is the middle one, also over HEAL without GEAR, without
+PURE and without PACE.
 
     shipped teacher -> goes on reading one world's text with other shares -> pool, hints, repairs -> students -> gain
 
@@ -14,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from heal_lib import embedded, knobs, students, tables, teacher
+from heal_lib import claims, embedded, knobs, stats, students, tables, teacher
 from heal_lib.embedded import corpus, variants
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
@@ -24,9 +26,12 @@ from heal_lib.store import Keyed, Stage
 
 SHIPPED = "student"
 MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
-METHODS = ("teacher", "sft-rs", "heal")
-COLUMNS = ["derive_hinted", "derive_unprompted", "student", "parameters", "known_facts", "unsolved", "spurious",
-           "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "n_problems", "n_seeds"]
+QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
+COLUMNS = ["question", "against", "derive_hinted", "derive_unprompted", "student", "parameters", "known_facts",
+           "unsolved", "spurious", "other_rows", "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "p",
+           "p_holm", "verdict", "n_problems", "n_seeds"]
+WORDS = {"derive_hinted": "{} of the hinted texts read derive",
+         "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters"}
 
 
 class Sweep(Experiment):
@@ -63,26 +68,86 @@ class Sweep(Experiment):
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
         return Experiment(cfg, self.store)
 
-    def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> dict[str, Any]:
-        """One row of the table: what this teacher and this student are like, and HEAL's gain on hard problems."""
-        run = self.around(hinted, bare, student)
+    def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> list[dict[str, Any]]:
+        """Rows of the table, one per question: what this teacher and this student are like, and HEAL's gain on hard
+        problems over what answers the question."""
+        run, world = self.around(hinted, bare, student), self.cfg.sweep_world
         home = embedded.folder(run.cfg.student)
         known = read_json(home / ("card.json" if student == SHIPPED else "known_facts.json"))
         facts = known["known_facts"] if student == SHIPPED else known
-        return {"derive_hinted": hinted, "derive_unprompted": bare, "student": student,
-                "parameters": embedded.load(run.cfg.student)[0].num_parameters(),
-                "known_facts": facts[self.cfg.sweep_world],
-                **gain(run, run.evaluations(METHODS), self.cfg.sweep_world)}
+        both = {"derive_hinted": hinted, "derive_unprompted": bare, "student": student,
+                "parameters": embedded.load(run.cfg.student)[0].num_parameters(), "known_facts": facts[world]}
+        samples = run.evaluations(methods(student))
+        both |= gain(run, samples, world)
+        return [{"question": question, "against": against, **both, "other_rows": other_rows(run, against),
+                 **over(samples, world, against, run.cfg.n_boot)} for question, against in questions(student).items()]
 
     def table(self) -> pd.DataFrame:
-        """All cells; what they need is made side by side."""
+        """All cells, a row for each of their questions; what they need is made side by side."""
         cells = self.cells()
         self.have([*(self.teacher(*pair) for pair in dict.fromkeys(cell[:2] for cell in cells)),
                    *(self.base(size) for size in self.cfg.sweep_sizes)])
-        runs = [self.around(*cell) for cell in cells]
-        self.have(students.evaluation(cfg, method, seed) for run in runs for cfg in teacher.families(run.cfg)
-                  for method in METHODS for seed in run.cfg.seeds)
-        return pd.DataFrame([self.cell(*cell) for cell in cells], columns=COLUMNS)
+        runs = [(self.around(*cell), methods(cell[2])) for cell in cells]
+        self.have(students.evaluation(cfg, method, seed) for run, asked in runs for cfg in teacher.families(run.cfg)
+                  for method in asked for seed in run.cfg.seeds)
+        return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
+
+
+def questions(student: str) -> dict[str, str]:
+    """{question: what HEAL is compared with} of a cell. HEAL's parts are asked about at one size, the shipped
+    student's, which bounds how many students are trained."""
+    return QUESTIONS if student == SHIPPED else {"HEAL": QUESTIONS["HEAL"]}
+
+
+def methods(student: str) -> tuple[str, ...]:
+    """What is evaluated in a cell: the teacher, and students of all others."""
+    return "teacher", *questions(student).values(), "heal"
+
+
+def judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with p-values after Holm's correction over all cells of a question, and with verdicts."""
+    rows = rows.copy()
+    for _, part in rows.groupby("question"):
+        rows.loc[part.index, "p_holm"] = stats.holm(part["p"])
+    told = [claims.strength(*row) for row in rows[["ci_low", "ci_high", "p_holm"]].itertuples(index=False)]
+    return rows.assign(verdict=told)
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What the table says, a sentence per question over the teachers with the shipped student, and one on HEAL over
+    students of all sizes."""
+    parted = [(table[table["student"] == SHIPPED], "teachers", ("derive_hinted", "derive_unprompted")),
+              (table[table["student"] != SHIPPED], "pairs of a teacher and a size", ("derive_hinted", "parameters"))]
+    return [f"**{question}** (minus {cells['against'].iloc[0]}): {told(cells, of, varied)}."
+            for part, of, varied in parted for question, cells in part.groupby("question", sort=False)]
+
+
+def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
+    """In how many cells of one question each verdict holds, and where; in how many there was nothing to tell apart; and
+    half the median interval."""
+    half, said = 50 * (cells["ci_high"] - cells["ci_low"]).median(), []
+    for verdict in dict.fromkeys((claims.SHOWN, *sorted(set(cells["verdict"]) - {claims.NOT}), claims.NOT)):
+        which = cells["verdict"] == verdict
+        where = "" if verdict == claims.NOT else region(cells, which, varied)
+        said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {len(cells)} {of}" * (not said) + where)
+    same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
+    nothing = f"; in {same} both are given the same rows" * bool(same)
+    return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
+
+
+def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
+    """", where ..." of the smallest box of varied values that holds those cells, and how many of its cells they are; ""
+    where there are none, or the box is the whole map."""
+    inside, bounds = np.ones(len(cells), bool), []
+    for name in varied if which.any() else ():
+        values, (least, most) = cells[name], cells.loc[which, name].agg(["min", "max"])
+        inside &= values.between(least, most).to_numpy()
+        low, high = (f"{value:,.10g}" for value in (least, most))
+        if least > values.min() or most < values.max():
+            bounds.append(WORDS[name].format(low if least == most else f"at least {low}" if most == values.max() else
+                                             f"at most {high}" if least == values.min() else f"{low} to {high}"))
+    share = f" ({which.sum()} of the {inside.sum()} there)" if inside.sum() > which.sum() else ""
+    return f", where {' and '.join(bounds)}{share}" if bounds else ""
 
 
 def maps(run: Experiment, values: Mapping[str, Sequence[float]] | None = None) -> list[pd.DataFrame]:
@@ -104,12 +169,26 @@ def maps(run: Experiment, values: Mapping[str, Sequence[float]] | None = None) -
 def gain(run: Experiment, samples: pd.DataFrame, world: str) -> dict[str, Any]:
     """HEAL minus rejection sampling on a world's hard benchmark, beside what its teacher is like there: share of hard
     problems unsolved, share of the accepted hinted samples that are spurious."""
-    hard = samples[samples["benchmark"] == f"{world}-hard"]
-    row = tables.differences(hard, [("heal", "sft-rs")], n_boot=run.cfg.n_boot).iloc[0]
     counts = [c for key, c in run.correct_counts().items() if key.startswith(f"{world}-hard")]
     told = [r["genuine"] for r in run.accepted("hinted") if r["world"] == world and r["difficulty"] == "hard"]
-    means = hard.groupby("method")["correct"].mean()
+    means = samples[samples["benchmark"] == f"{world}-hard"].groupby("method")["correct"].mean()
     return {"unsolved": sum(c == 0 for c in counts) / len(counts),
             "spurious": 1 - sum(told) / len(told) if told else float("nan"),
             **{name: means[name] for name in ("teacher", "sft-rs", "heal")},
-            **row[["difference", "ci_low", "ci_high", "n_problems", "n_seeds"]].to_dict()}
+            **over(samples, world, "sft-rs", run.cfg.n_boot)}
+
+
+def other_rows(run: Experiment, against: str) -> float:
+    """Share of the rows that HEAL's students are given and the other's are not. Zero is a blank for want of a
+    difference: a filter that dropped nothing, say."""
+    ours, theirs = ([(row["problem_id"], row["text"]) for rows in run.training_sources(method).values() for row in rows]
+                    for method in ("heal", against))
+    known = set(theirs)
+    return sum(row not in known for row in ours) / len(ours)
+
+
+def over(samples: pd.DataFrame, world: str, against: str, n_boot: int) -> dict[str, Any]:
+    """HEAL minus another method on a world's hard benchmark."""
+    hard = samples[samples["benchmark"] == f"{world}-hard"]
+    row = tables.differences(hard, [("heal", against)], n_boot=n_boot).iloc[0]
+    return row[["difference", "ci_low", "ci_high", "p", "n_problems", "n_seeds"]].to_dict()

@@ -13,8 +13,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from heal_lib import embedded, knobs, scales, sweep
+from heal_lib import embedded, knobs, plots, scales, sweep
 from heal_lib.embedded import card, corpus
+from heal_lib.files import ROOT
 from heal_lib.plots import maps
 from heal_lib.store import Store
 from heal_lib.worlds.registers import Habit
@@ -60,9 +61,10 @@ def test_a_cell_asks_for_the_students_that_were_made_for_it_and_no_others(run, m
     made, asked = set(), set()
     monkeypatch.setattr(many, "have", lambda stages: made.update(stage.name for stage in stages))
     monkeypatch.setattr(many, "cell", lambda *cell: asked.update(
-        stage.name for m in sweep.METHODS for s in (0, 1) for stage in many.around(*cell)._evaluation(m, s)) or {})
+        stage.name for m in sweep.methods(cell[2]) for s in (0, 1)
+        for stage in many.around(*cell)._evaluation(m, s)) or [])
     many.table()
-    assert asked == {name for name in made if name.startswith("evaluation")} and len(asked) == 6
+    assert asked == {name for name in made if name.startswith("evaluation")} and len(asked) == 12
 
 
 def test_a_corpus_can_be_of_one_world():
@@ -91,6 +93,95 @@ def test_the_gain_stands_beside_what_the_teacher_is_like():
     found = sweep.gain(Plain(), samples, "paths")
     assert found["unsolved"] == 0.5 and found["spurious"] == 0.25
     assert (found["heal"], found["difference"], found["n_problems"]) == (1, 1, 2)
+
+
+def test_parts_are_asked_about_at_one_size_and_the_docs_count_the_students():
+    full = scales.get("full")
+    asked = [sweep.methods(student) for _, _, student in sweep.Sweep.cells(types.SimpleNamespace(cfg=full))]
+    assert set(asked) == {("teacher", "sft-rs", "heal-no-gear", "heal-no-pure", "heal-no-pace", "heal"),
+                          ("teacher", "sft-rs", "heal")}
+    trained = f"{sum(len(methods) - 1 for methods in asked) * len(full.sweep_seeds)} students"
+    for file in ("heal_lib/scales.py", "docs/machines.md"):
+        assert trained in (ROOT / file).read_text()
+
+
+def test_a_cell_has_a_row_for_each_question(run, monkeypatch):
+    right = {"teacher": 0, "sft-rs": 0, "heal-no-gear": 1, "heal-no-pure": 1, "heal-no-pace": 1, "heal": 1}
+    run.cfg = scales.get("smoke", n_boot=20)
+    around = types.SimpleNamespace(
+        cfg=run.cfg, correct_counts=lambda: {"equations-hard-1": 0}, accepted=lambda which: [],
+        training_sources=lambda method: {"base": [{"problem_id": "p", "text": "a"}], "repair": [
+            {"problem_id": "p", "text": "b"}] * (method not in ("sft-rs", "heal-no-gear"))},
+        evaluations=lambda methods: pd.DataFrame([
+            {"method": m, "benchmark": "equations-hard", "problem_id": p, "seed": 0, "correct": right[m]}
+            for m in methods for p in "pq"]))
+    monkeypatch.setattr(run, "around", lambda *cell: around)
+    monkeypatch.setattr(sweep, "read_json", lambda path: {"known_facts": {"equations": 0.9}})
+    rows = run.cell(0.25, 0.003)
+    assert [(row["question"], row["against"], row["difference"]) for row in rows] == [
+        ("HEAL", "sft-rs", 1), ("GEAR", "heal-no-gear", 0), ("PURE", "heal-no-pure", 0), ("PACE", "heal-no-pace", 0)]
+    assert [row["other_rows"] for row in rows] == [0.5, 0.5, 0, 0]
+
+
+def asked(lows, question="PURE", student=sweep.SHIPPED, p=0.01, other_rows=0.3):
+    """Rows of a question: a cell for each (hinted, unprompted, low end of an interval 0.2 wide)."""
+    return pd.DataFrame([{
+        "question": question, "against": sweep.QUESTIONS[question], "derive_hinted": h, "derive_unprompted": u,
+        "student": student, "parameters": 1000 * (1 + n), "other_rows": other_rows, "difference": low + 0.1,
+        "ci_low": low, "ci_high": low + 0.2, "p": p, "p_holm": float("nan")} for n, (h, u, low) in enumerate(lows)])
+
+
+GRID_OF = [(h, u) for h in (0.25, 0.5, 0.75) for u in (0.003, 0.03)]
+
+
+def test_verdicts_are_corrected_within_a_question_alone():
+    one, six = asked([(0.5, 0.03, 0.1)], "HEAL"), asked([(*at, 0.1) for at in GRID_OF])
+    table = sweep.judged(pd.concat([one, six, asked([(0.5, 0.03, -0.1)], "GEAR")], ignore_index=True))
+    assert table["p_holm"].round(9).tolist() == [0.01] + [0.06] * 6 + [0.01]
+    assert table["verdict"].tolist() == ["shown"] + ["suggested"] * 6 + ["not shown"]
+
+
+def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
+    def said(*lows, **more):
+        rows = asked([(*at, low) for at, low in zip(GRID_OF, lows, strict=True)], p=0.001, **more)
+        found, end = sweep.sentences(sweep.judged(rows))[0], " (half an interval: 10.0 points, the median)."
+        assert found.endswith(end)
+        return found.removesuffix(end).removeprefix("**PURE** (minus heal-no-pure): ")
+
+    assert said(*[-0.1] * 6, question="GEAR") == (
+        "**GEAR** (minus heal-no-gear): shown in none of 6 teachers; not shown in 6")
+    assert said(0.1, 0.1, 0.1, -0.1, -0.1, -0.3) == (
+        "shown in 3 of 6 teachers, where at most 0.5 of the hinted texts read derive (3 of the 4 there); contradicted "
+        "in 1, where 0.75 of the hinted texts read derive and 0.03 of the unhinted texts read derive; not shown in 2")
+    assert said(*[-0.1] * 6, other_rows=0) == (
+        "shown in none of 6 teachers; not shown in 6; in 6 both are given the same rows")
+    assert "same rows" not in said(*[-0.1] * 6, question="PACE", other_rows=0)
+    assert said(*[0.1] * 6) == "shown in 6 of 6 teachers; not shown in none"
+    assert "where" not in said(0.1, *[-0.1] * 4, 0.1)  # corners of the map are no region
+    assert said(*[-0.1] * 3, *[0.1] * 3, student="base-small") == (
+        "shown in 3 of 6 pairs of a teacher and a size, where at least 0.5 of the hinted texts read derive and the "
+        "student has at least 4,000 parameters; not shown in 3")
+
+
+def test_each_question_has_a_panel_and_its_blank_cells_are_hatched():
+    lows = {"HEAL": 0.1, "GEAR": -0.1, "PURE": -0.3}
+    table = sweep.judged(pd.concat([asked([(*at, low) for at in GRID_OF], name, p=0.001) for name, low in lows.items()],
+                                   ignore_index=True))
+    with matplotlib.rc_context():
+        plots.style()
+        figure = maps.claim_maps(table, "derive_unprompted", "share")
+        figure.canvas.draw()
+        assert all(7 <= text.get_fontsize() <= 9 for text in figure.findobj(matplotlib.text.Text)
+                   if text.get_visible() and text.get_text().strip())
+        assert figure.get_tightbbox().x1 <= plots.DOUBLE + 0.01
+    panels = figure.axes[:3]
+    assert [ax.get_title().split("\n")[0] for ax in panels] == [
+        "HEAL: shown in 6 of 6", "GEAR: shown in none of 6", "PURE: shown in none of 6"]
+    assert [sum(bool(patch.get_hatch()) for patch in ax.patches) for ax in panels] == [0, 6, 0]
+    assert [sum(not patch.get_fill() for patch in ax.patches) for ax in panels] == [6, 0, 6]  # shown or contradicted
+    assert panels[1].texts[0].get_text() == "+0.0\n[-10.0, +10.0]"
+    assert len({ax.collections[0].get_clim() for ax in panels}) == 1
+    plt.close(figure)
 
 
 # --- the map over the knobs of a teacher without a model
@@ -123,7 +214,10 @@ def test_the_map_s_table_by_hand():
     other = table.assign(late=0.0, free=1.0).drop(columns=["confident", "hazard"])
     single = knobs.alone([table, other])
     assert single["knob"].tolist() == ["confident", "confident", "late", "late", "free", "free"]
-    plt.close(maps.knob_maps([table], knobs.MAPS[:1], knobs.WORDS))
+    figure = maps.knob_maps([table], knobs.MAPS[:1], knobs.WORDS)
+    assert figure.axes[1].texts[0].get_text() == "2.00\n2.00–2.00"
+    assert figure.axes[0].patches[0].get_hatch() and not figure.axes[1].patches  # an interval around none, one above
+    plt.close(figure)
     plt.close(maps.knob_lines(single, knobs.WORDS))
 
 
