@@ -90,10 +90,11 @@ def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
 @functools.cache
 def evaluation(cfg: Scale, method: str, seed: int, rate: float | None = None, stage: int | None = None,
                split: str = "test") -> Stage:
-    """Samples of a method on all benchmarks; `stage` picks the student after that stage (default: the last)."""
+    """Samples of a method on all benchmarks; `stage` picks the student after that stage (default: the last). On
+    development problems of the same levels, where the benchmarks are the worlds' own: a named one has no others."""
     spec = baselines.get(method)
-    levels, n = ((teacher.benchmarks(cfg), cfg.n_test) if split == "test"
-                 else (teacher.groups(cfg), cfg.n_development))
+    levels = teacher.groups(cfg) if split != "test" and cfg.benchmarks else teacher.benchmarks(cfg)
+    n = cfg.n_test if split == "test" else cfg.n_development
     if spec.trained:
         rate = cfg.learning_rates[0] if rate is None else rate
         how = {**teacher.drawing(cfg, cfg.student), "model": student(cfg, method, seed, rate), "stage": stage or -1}

@@ -98,7 +98,7 @@ def test_text_is_seven_to_nine_points_and_within_the_page(folder):
                          for n, m in enumerate(["sft-rs-matched", "heal"])])
     made = [figures.main_results(table, ["star", "heal"]), figures.token_bars(cost),
             figures.forest(both, ["heal-no-pure"], ["hard, pooled"], groups=(("PURE", ["heal-no-pure"]),)),
-            figures.sweep_map(cells, "x", "share"), figures.gain_against(cells.assign(name="paths"), "x", "share"),
+            figures.gain_against(cells.assign(name="paths"), "x", "share"),
             figures.stage_accuracy(table.assign(stage=0), ["untrained"])]
     for figure in made:
         assert figure.get_figwidth() in (plots.SINGLE, plots.DOUBLE)

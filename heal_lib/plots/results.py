@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 
 from heal_lib import baselines
 from heal_lib.plots import COLOURS, DOUBLE, MARKERS, SINGLE, hide
@@ -219,23 +218,6 @@ def token_bars(costs: pd.DataFrame) -> Figure:
     ax.grid(False, axis="y")
     ax.set(xlabel="teacher tokens drawn (millions)", xlim=(0, 1.12 * max(left, default=1)))
     ax.legend(frameon=False, ncols=5, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return fig
-
-
-def sweep_map(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "derive_hinted") -> Figure:
-    """HEAL's gain in every cell of the sweep, with its interval; a frame where the interval excludes zero."""
-    cells = table.pivot(index=rows, columns=columns, values=["difference", "ci_low", "ci_high"])
-    cells = cells.sort_index(ascending=False)
-    mean, low, high = (100 * cells[name] for name in ("difference", "ci_low", "ci_high"))
-    words = [[f"{m:+.1f}\n[{a:+.1f}, {b:+.1f}]" for m, a, b in zip(*line, strict=True)]
-             for line in zip(mean.to_numpy(), low.to_numpy(), high.to_numpy(), strict=True)]
-    fig, ax = plt.subplots(figsize=(DOUBLE, max(2.6, 1.2 + 0.5 * mean.shape[0])))
-    reach = max(1.0, float(mean.abs().max().max()))
-    sns.heatmap(mean, annot=np.array(words), fmt="", cmap="PuOr_r", vmin=-reach, vmax=reach, ax=ax, linewidths=1,
-                annot_kws={"fontsize": "small"}, cbar_kws={"label": "HEAL minus rejection sampling (points)"})
-    for i, j in zip(*np.nonzero((low > 0).to_numpy() | (high < 0).to_numpy()), strict=True):
-        ax.add_patch(plt.Rectangle((j, i), 1, 1, fill=False, edgecolor="black", linewidth=2))
-    ax.set(xlabel=xlabel, ylabel="derivations in the teacher's\nhinted text (share)")
     return fig
 
 
