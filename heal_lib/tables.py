@@ -60,6 +60,17 @@ def accuracies(samples: pd.DataFrame, *, n_boot: int, by: str = "method") -> pd.
     return pd.DataFrame(rows, columns=[by, "benchmark", "mean", "ci_low", "ci_high", *_CELL])
 
 
+def by_seed(samples: pd.DataFrame, draws: int = 1) -> pd.DataFrame:
+    """One row per benchmark, method and seed: mean accuracy, and over how many problems; of several draws of the
+    teacher's texts also the `draw` that the student learned from, none if it is untrained."""
+    table = samples.groupby(["benchmark", "method", "seed"], sort=False).agg(
+        mean=("correct", "mean"), n_problems=("problem_id", "nunique")).reset_index()
+    if draws > 1:
+        trained = table["method"].map(lambda name: baselines.get(name).trained)
+        table.insert(3, "draw", (table["seed"] % draws).astype("Int64").where(trained))
+    return table.sort_values(["benchmark", "method"], key=lambda names: pd.factorize(names)[0], ignore_index=True)
+
+
 def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_boot: int) -> pd.DataFrame:
     """One row per (method, against) and benchmark: the paired difference, its p-value, also after Holm's correction
     within its family (`p_holm`; `claims.FAMILIES`, as far as `samples` has it), and the smallest one that would be

@@ -231,3 +231,14 @@ def test_a_tweak_stands_beside_the_default():
     (row,) = ablate.side_by_side(table, "usual", "heal").to_numpy()
     assert row[0] == "a-hard" and row[1].startswith("0.0 [") and row[2].startswith("100.0 [")
     assert row[3].startswith("+100.0 [")
+
+
+def test_each_seed_has_its_mean_and_its_draw():
+    frame = TWO.assign(correct=TWO["correct"] & (TWO["seed"] == 1))
+    table = tables.by_seed(frame).set_index(["benchmark", "method", "seed"])
+    assert [table.loc[("a-hard", "heal", seed), "mean"] for seed in (0, 1)] == pytest.approx([0, 0.8])
+    assert list(table.columns) == ["mean", "n_problems"] and set(table["n_problems"]) == {5}
+    assert list(table.index.get_level_values(0).unique()) == ["a-hard", "b-hard", "a-easy"]
+    of = tables.by_seed(frame.assign(seed=frame["seed"] + 3, method=frame["method"].replace("star", "teacher")), 2)
+    assert of.set_index(["method", "seed"]).loc["heal", "draw"].to_dict() == {3: 1, 4: 0}
+    assert of.loc[of["method"] == "teacher", "draw"].isna().all()

@@ -39,18 +39,25 @@ def _dodge(n, width=0.72):
     return (np.arange(n) - (n - 1) / 2) * width / max(n, 1)
 
 
-def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs") -> Figure:
+def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs",
+                 seeds: pd.DataFrame | None = None) -> Figure:
     """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names.
 
-    `table`: avg@k rows of `evaluation.results_table`."""
+    `table`: avg@k rows of `evaluation.results_table`; `seeds`: `tables.by_seed`, drawn as dots beside the intervals."""
     benchmarks = list(table["benchmark"].unique())
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.2), sharex=True, height_ratios=(3, 2))
-    for shift, method in zip(_dodge(len(methods)), methods, strict=True):
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.8), sharex=True, height_ratios=(2, 1))
+    n = len(methods)
+    look = {"markersize": np.clip(34 / n, 3.6, 5.5), "markeredgewidth": 0.3, "capsize": 1, "elinewidth": 1}
+    for shift, method in zip(_dodge(n, 0.9), methods, strict=True):
         rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
         x = np.arange(len(benchmarks)) + shift
-        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method)
+        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method, **look)
+        if seeds is not None:
+            of = seeds[(seeds["method"] == method) & seeds["benchmark"].isin(benchmarks)]
+            top.plot([x[benchmarks.index(name)] + 0.45 / n for name in of["benchmark"]], 100 * of["mean"], "o",
+                     color=COLOURS[method], markersize=1.5, markeredgewidth=0)
         if method != baseline:
-            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method)
+            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method, **look)
     _stripes((top, bottom), len(benchmarks))
     top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, table["ci_high"].max())))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
