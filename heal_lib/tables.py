@@ -180,18 +180,28 @@ def _development(run, name):
     return {"n_generated": [n for pool in pools for n in run.store.data(pool)["n_generated"]]}
 
 
-def at_budgets(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the
-    problems and `teacher_tokens` per method. A smaller budget asks fewer problems, each with its whole pool, hints and
-    repairs [R]: of smaller pools PURE would drop nothing, and other problems would be eligible. Each method keeps the
-    learning rate that it has for the whole [R]."""
+def budget_samples(run: Experiment, methods: Sequence[str], whole: Sequence[str] = ()) -> pd.DataFrame:
+    """Test samples of `methods` at the scale's budgets of the teacher, `budgets` and the whole, and of `whole` at the
+    whole one only, with `share` of the problems, their number `n_distil`, and `teacher_tokens`. A smaller budget asks
+    fewer problems, each with its whole pool, hints and repairs [R]: of smaller pools PURE would drop nothing, and other
+    problems would be eligible. Each method keeps the learning rate that it has for the whole [R]. A method without
+    rows is left out."""
     found = []
     for share in (*run.cfg.budgets, 1.0):
-        fewer = {"n_distil": max(1, round(share * run.cfg.n_distil))}
-        of = {name: run.variant({**fewer, "learning_rates": (run.learning_rate(name),)}) for name in methods}
-        its = [its.evaluations([name], run.cfg.ablation_seeds) for name, its in of.items()]
-        samples, tokens = with_pooled(pd.concat(its)), {name: sum(_drawn(of[name], name).values()) for name in methods}
-        table = accuracies(samples, n_boot=run.cfg.n_boot)
+        n = max(1, round(share * run.cfg.n_distil))
+        for name in (*methods, *(whole if share == 1 else ())):
+            its = run.variant({"n_distil": n, "learning_rates": (run.learning_rate(name),)})
+            if any(its.training_sources(name).values()):
+                found.append(its.evaluations([name], run.cfg.ablation_seeds).assign(
+                    share=share, n_distil=n, teacher_tokens=sum(_drawn(its, name).values())))
+    return pd.concat(found, ignore_index=True)
+
+
+def at_budgets(samples: pd.DataFrame, *, n_boot: int) -> pd.DataFrame:
+    """`accuracies` of `budget_samples` at each budget, with its `share` and what the method drew, `teacher_tokens`."""
+    found = []
+    for share, part in samples.groupby("share"):
+        table, tokens = accuracies(with_pooled(part), n_boot=n_boot), part.groupby("method")["teacher_tokens"].first()
         found.append(table.assign(share=share, teacher_tokens=table["method"].map(tokens)))
     return pd.concat(found, ignore_index=True)
 

@@ -179,9 +179,11 @@ def test_stopping_early_pays_for_the_samples_that_say_when(says):
 def test_a_smaller_budget_asks_fewer_problems_with_pools_as_large(says, monkeypatch):
     run, asked = Experiment(micro(budgets=(1 / 3,))), []
     monkeypatch.setattr(Experiment, "variant", lambda self, switches: asked.append(switches) or self)
-    tables.at_budgets(run, ["sft-rs"])
-    assert [set(switches) for switches in asked if switches] == [{"n_distil", "learning_rates"}] * 2
-    assert [switches["n_distil"] for switches in asked if switches] == [1, 3]
+    found = tables.budget_samples(run, ["sft-rs"], ["star"])
+    assert [set(switches) for switches in asked if switches] == [{"n_distil", "learning_rates"}] * 3
+    assert [switches["n_distil"] for switches in asked if switches] == [1, 3, 3]
+    assert found.groupby(["share", "method"])["n_distil"].first().to_dict() == {
+        (1 / 3, "sft-rs"): 1, (1, "sft-rs"): 3, (1, "star"): 3}
 
 
 def test_counts_say_of_which_draw_they_are():
@@ -191,7 +193,7 @@ def test_counts_say_of_which_draw_they_are():
 @pytest.mark.slow
 def test_a_smaller_budget_draws_less_for_every_method(says):
     run = Experiment(micro(budgets=(0.5,), n_ablation_seeds=1))
-    table = tables.at_budgets(run, ["sft-rs", "heal"])
+    table = tables.at_budgets(tables.budget_samples(run, ["sft-rs", "heal"]), n_boot=10)
     tokens = table.groupby(["method", "share"])["teacher_tokens"].first().unstack()
     assert (tokens[0.5] < 0.8 * tokens[1.0]).all() and (tokens.loc["heal"] > tokens.loc["sft-rs"]).all()
     assert set(table.loc[table["share"] == 1.0, "n_seeds"]) == {1} and {"mean", "ci_low", "ci_high"} < {*table}

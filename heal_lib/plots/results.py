@@ -191,21 +191,31 @@ def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure
 
 
 def at_budgets(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
-    """Accuracy against teacher tokens, a line per method through its budgets. `table`: `tables.at_budgets`."""
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.0), sharex=True, sharey=True, squeeze=False)
+    """Accuracy against teacher tokens, a line per method through its budgets; those that cost nearly the same are set
+    side by side. `table`: `tables.at_budgets`."""
+    cost = table.drop_duplicates(["method", "share"]).pivot(index="method", columns="share", values="teacher_tokens")
+    cost = cost.reindex(table["method"].unique()).apply(lambda tokens: tokens + _beside(tokens, cost.max().max())) / 1e6
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, sharey=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for method, rows in table[table["benchmark"] == benchmark].groupby("method", sort=False):
-            rows = rows.sort_values("teacher_tokens")
-            x = rows["teacher_tokens"] / 1e6
+            rows = rows.sort_values("share")
+            x = cost.loc[method, rows["share"]]
             ax.plot(x, 100 * rows["mean"], color=COLOURS[method], linewidth=1)
             _points(ax, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=label(method))
         ax.set(title=benchmark, xlabel="teacher tokens drawn (millions)")
         ax.margins(x=0.1)
     axes[0, 0].set_ylabel("accuracy, avg@k (%)")
     axes[0, 0].set_ylim(bottom=0)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False,
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
+
+
+def _beside(tokens, most):
+    """What is added to each of these costs so that none within 2.5 % of `most` hides the next; in their order."""
+    tokens = tokens.dropna().sort_values(kind="stable")
+    near = (tokens.diff() > 0.025 * most).cumsum()
+    return most * near.groupby(near).transform(lambda group: _dodge(len(group), 0.02 * len(group)))
 
 
 def token_bars(costs: pd.DataFrame) -> Figure:
