@@ -1,4 +1,4 @@
-"""Tables of notebooks 04-07: samples or an Experiment in, one DataFrame out.
+"""Tables of notebooks 05-07: samples or an Experiment in, one DataFrame out.
 
 Accuracies are avg@k and, like their differences, shares from 0 to 1; intervals are 95 %, over problems and seeds.
 `samples` is the frame of `Experiment.evaluations`: one row per method, seed, problem and draw."""
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, claims, gear, pace, scales, stats, students
+from heal_lib import baselines, claims, gear, scales, stats, students
 from heal_lib.claims import POOLED
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, minimum_detectable_effect, paired_bootstrap
@@ -58,6 +58,17 @@ def accuracies(samples: pd.DataFrame, *, n_boot: int, by: str = "method") -> pd.
     rows = [[*key, *bootstrap_mean(cell.mean(-1), n_boot=n_boot), *cell.shape]
             for key, cell in _cells(samples.assign(method=samples[by])).items()]
     return pd.DataFrame(rows, columns=[by, "benchmark", "mean", "ci_low", "ci_high", *_CELL])
+
+
+def by_seed(samples: pd.DataFrame, draws: int = 1) -> pd.DataFrame:
+    """One row per benchmark, method and seed: mean accuracy, and over how many problems; of several draws of the
+    teacher's texts also the `draw` that the student learned from, none if it is untrained."""
+    table = samples.groupby(["benchmark", "method", "seed"], sort=False).agg(
+        mean=("correct", "mean"), n_problems=("problem_id", "nunique")).reset_index()
+    if draws > 1:
+        trained = table["method"].map(lambda name: baselines.get(name).trained)
+        table.insert(3, "draw", (table["seed"] % draws).astype("Int64").where(trained))
+    return table.sort_values(["benchmark", "method"], key=lambda names: pd.factorize(names)[0], ignore_index=True)
 
 
 def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_boot: int) -> pd.DataFrame:
@@ -120,96 +131,13 @@ def tuning(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", *(f"{rate:g}" for rate in grid), "chosen"])
 
 
-# --- PACE (notebook 04)
-def stage_names(run: Experiment, method: str) -> list[str]:
-    """Sources that a method's stages add, in order; a source without rows makes no stage."""
-    sources = run.training_sources(method)
-    return [name for name in pace.STAGES if sources.get(name)]
-
-
-def stage_data(run: Experiment, method: str = "heal") -> pd.DataFrame:
-    """What each source holds, per world and difficulty: problems, rows, unique texts, tokens (completions)."""
-    rows = [{"source": source, "benchmark": f"{row['world']}-{row['difficulty']}", "problem": row["problem_id"],
-             "text": row["problem_id"] + row["text"], "tokens": len(row["token_ids"])}
-            for source, part in run.training_sources(method).items() for row in part]
-    frame = pd.DataFrame(rows, columns=["source", "benchmark", "problem", "text", "tokens"])
-    return frame.groupby(["source", "benchmark"], sort=False).agg(
-        problems=("problem", "nunique"), rows=("problem", "size"), unique=("text", "nunique"),
-        tokens=("tokens", "sum")).reset_index()
-
-
-def stage_samples(run: Experiment, method: str = "heal") -> pd.DataFrame:
-    """Test samples of the student before training (stage 0) and after each stage, with a column `stage`."""
-    n = len(stage_names(run, method))
-    seeds = run.cfg.ablation_seeds
-    jobs = [(method, seed, stage) for seed in seeds for stage in range(1, n)]
-    run.evaluate(jobs)
-    frames = [run.evaluation(*job).assign(stage=job[2]) for job in jobs]
-    for seed in seeds:
-        frames += [run.evaluation("student", seed).assign(stage=0), run.evaluation(method, seed).assign(stage=n)]
-    return pd.concat(frames, ignore_index=True).assign(method="").sort_values("stage", kind="stable")
-
-
-def exposure(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """One row per method: share of its training tokens that come from each source, and of the last third of them;
-    families of worlds together. From the data and the order alone: a stage goes through its rows evenly."""
-    rows = []
-    for method in methods:
-        found: dict = {"method": method}
-        families = students.families(run.cfg, method)
-        for cfg in families:
-            sources = {name: [(name, pace.length(row)) for row in part if row["world"] in cfg.worlds]
-                       for name, part in run.training_sources(method).items()}
-            if any(sources.values()):
-                shares = _exposure(sources, baselines.get(method).order, cfg)
-                for key, share in shares.items():
-                    found[key] = found.get(key, 0) + share / len(families)
-        rows.append(found)
-    return pd.DataFrame(rows).fillna(0)
-
-
-def _exposure(sources, order, cfg):
-    stages, found = pace.curriculum(sources, order=order, cumulative=cfg.stages_cumulative), {}
-    ends = np.cumsum(pace.budgets(stages, cfg.train_tokens, length=lambda row: row[1])) / cfg.train_tokens
-    for stage, start, end in zip(stages, [0, *ends], ends, strict=False):
-        size = sum(n for _, n in stage)
-        late = max(0, end - max(start, 2 / 3)) * 3
-        for name, n in stage:
-            for key, weight in ((name, end - start), (f"{name}, last third", late)):
-                found[key] = found.get(key, 0) + weight * n / size
-    return found
-
-
-def stage_steps(staged: pd.DataFrame, names: Sequence[str], *, n_boot: int) -> pd.DataFrame:
-    """Each stage minus the one before it: paired differences, by the names of the stages."""
-    named = staged.assign(method=staged["stage"].map(dict(enumerate(names))))
-    return differences(named, list(zip(names[1:], names, strict=False)), n_boot=n_boot)
-
-
-def training_logs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """One row per method, family of worlds, seed, stage and logged update: the stage's `rows`, how many of them are
-    `unique` texts, and `trained` tokens, `tokens` seen so far (prompts included), loss in nats per token."""
-    rows = []
-    for method in methods:
-        for seed in run.cfg.ablation_seeds:
-            for cfg, log in zip(students.families(run.cfg, method), run.training_logs(method, seed), strict=True):
-                family, seen = "+".join(cfg.worlds), 0
-                for part in log["stages"]:
-                    last = max((step for step, _ in part["loss"]), default=1)
-                    stage = [method, family, seed, part["stage"], part["rows"], part["unique"], part["tokens"]]
-                    rows += [[*stage, seen + part["tokens"] * step / last, loss] for step, loss in part["loss"]]
-                    seen += part["tokens"]
-    return pd.DataFrame(rows, columns=["method", "family", "seed", "stage", "rows", "unique", "trained", "tokens",
-                                       "loss"])
-
-
+# --- cost (notebook 07)
 def of_one_draw(cfg: Scale) -> str:
     """What is to be said beside counts of the teacher's texts where students learn from several draws of them."""
     return (f" Counted in the first of the {cfg.teacher_draws} draws of the teacher's texts that students learn from."
             if cfg.teacher_draws > 1 else "")
 
 
-# --- cost (notebook 07)
 def teacher_sources(run: Experiment, rules: Iterable[str] = gear.CUT_RULES[:1]) -> pd.DataFrame:
     """One row per teacher data set: problems, samples, tokens drawn, samples accepted and how many texts these are,
     seconds of one core when first made."""
@@ -252,18 +180,28 @@ def _development(run, name):
     return {"n_generated": [n for pool in pools for n in run.store.data(pool)["n_generated"]]}
 
 
-def at_budgets(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """Accuracy at the scale's budgets of the teacher, `budgets` and the whole: `accuracies` with `share` of the
-    problems and `teacher_tokens` per method. A smaller budget asks fewer problems, each with its whole pool, hints and
-    repairs [R]: of smaller pools PURE would drop nothing, and other problems would be eligible. Each method keeps the
-    learning rate that it has for the whole [R]."""
+def budget_samples(run: Experiment, methods: Sequence[str], whole: Sequence[str] = ()) -> pd.DataFrame:
+    """Test samples of `methods` at the scale's budgets of the teacher, `budgets` and the whole, and of `whole` at the
+    whole one only, with `share` of the problems, their number `n_distil`, and `teacher_tokens`. A smaller budget asks
+    fewer problems, each with its whole pool, hints and repairs [R]: of smaller pools PURE would drop nothing, and other
+    problems would be eligible. Each method keeps the learning rate that it has for the whole [R]. A method without
+    rows is left out."""
     found = []
     for share in (*run.cfg.budgets, 1.0):
-        fewer = {"n_distil": max(1, round(share * run.cfg.n_distil))}
-        of = {name: run.variant({**fewer, "learning_rates": (run.learning_rate(name),)}) for name in methods}
-        its = [its.evaluations([name], run.cfg.ablation_seeds) for name, its in of.items()]
-        samples, tokens = with_pooled(pd.concat(its)), {name: sum(_drawn(of[name], name).values()) for name in methods}
-        table = accuracies(samples, n_boot=run.cfg.n_boot)
+        n = max(1, round(share * run.cfg.n_distil))
+        for name in (*methods, *(whole if share == 1 else ())):
+            its = run.variant({"n_distil": n, "learning_rates": (run.learning_rate(name),)})
+            if any(its.training_sources(name).values()):
+                found.append(its.evaluations([name], run.cfg.ablation_seeds).assign(
+                    share=share, n_distil=n, teacher_tokens=sum(_drawn(its, name).values())))
+    return pd.concat(found, ignore_index=True)
+
+
+def at_budgets(samples: pd.DataFrame, *, n_boot: int) -> pd.DataFrame:
+    """`accuracies` of `budget_samples` at each budget, with its `share` and what the method drew, `teacher_tokens`."""
+    found = []
+    for share, part in samples.groupby("share"):
+        table, tokens = accuracies(with_pooled(part), n_boot=n_boot), part.groupby("method")["teacher_tokens"].first()
         found.append(table.assign(share=share, teacher_tokens=table["method"].map(tokens)))
     return pd.concat(found, ignore_index=True)
 

@@ -158,9 +158,10 @@ def test_every_figure_of_a_notebook_has_a_caption_and_says_where_it_is_from(path
         assert not re.search(r"\d", re.sub(r"95 %|0\.5 is chance|step 0", "", typed)), f"{name}: a number typed by hand"
         assert {"data", "seeds"} & set(given), f"{name} names neither its table nor its seeds"
         if "data" in given:
-            data = getattr(given["data"], "elt", given["data"])  # several tables are named by one expression
-            told = data.value if isinstance(data, ast.Constant) else ast.unparse(data)[2:-1]
-            assert f"{told}.csv" in path.read_text(), f"{name}: {path.stem} writes no such table"
+            data = getattr(given["data"], "elt", given["data"])  # several tables are named by one expression, or listed
+            for one in getattr(data, "elts", [data]):
+                told = one.value if isinstance(one, ast.Constant) else ast.unparse(one)[2:-1]
+                assert f"{told}.csv" in path.read_text(), f"{name}: {path.stem} writes no such table"
         assert captions.report.maker(name) == path.stem
         assert "x-small" not in source and "figsize=(1" not in source
 

@@ -186,6 +186,30 @@ def test_methods_of_one_cost_stand_at_it_and_all_but_one_are_hollow():
     assert [name for name, (_, hollow) in found.items() if hollow] == ["sft-rs-passes", "sft-rs-early", "star"]
 
 
+def test_every_seed_is_a_dot_between_its_interval_and_the_next():
+    table = pd.DataFrame([[name, "a", "avg@4", 0.2, 0.1, 0.3, 0.0, 0.0, 0.0] for name in ("star", "heal")], columns=[
+        "method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high"])
+    seeds = pd.DataFrame([[place, name, seed, mean] for name in ("star", "heal") for place in ("a", "hard, pooled")
+                          for seed, mean in enumerate((0.1, 0.3))], columns=["benchmark", "method", "seed", "mean"])
+    top = results.main_results(table, ["star", "heal"], seeds=seeds).axes[0]
+    (star, _), (heal, _) = drawn(top).values()
+    dots = [line.get_xydata() for line in top.lines if line.get_markersize() < 2 and line.get_marker() == "o"]
+    assert [dot[:, 1].tolist() for dot in dots] == [pytest.approx([10, 30])] * 2
+    assert star < dots[0][0, 0] < heal < dots[1][0, 0] < 0.5
+    assert len(results.main_results(table, ["star", "heal"]).axes[0].lines) == len(top.lines) - 2
+
+
+def test_methods_of_one_cost_stand_side_by_side_at_their_budget():
+    cost = {"sft-rs": 2e6, "star": 2.4e6, "heal-no-gear": 2.4e6, "heal": 3e6}
+    table = pd.DataFrame([[name, "a-hard", share, share * tokens, 0.2, 0.1, 0.3] for name, tokens in cost.items()
+                          for share in ([1.0] if name == "heal-no-gear" else [1 / 3, 1.0])],
+                         columns=["method", "benchmark", "share", "teacher_tokens", "mean", "ci_low", "ci_high"])
+    ax = results.at_budgets(table, ["a-hard"]).axes[0]
+    at = [bar.lines[0].get_xdata().tolist() for bar in ax.containers]
+    assert at[0] == pytest.approx([2 / 3, 2]) and at[3] == pytest.approx([1, 3])  # alone, in their place
+    assert at[1][0] == pytest.approx(0.8) and at[1][1] < 2.4 < at[2][0] and at[2][0] - at[1][1] == pytest.approx(0.06)
+
+
 def test_worlds_of_the_same_gain_are_all_seen():
     table = pd.DataFrame([[name, 0.3, 0.1, 0.0, 0.2] for name in ("equations", "paths", "cell 0")],
                          columns=["name", "unsolved", "difference", "ci_low", "ci_high"])

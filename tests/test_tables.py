@@ -135,15 +135,6 @@ def test_methods_pay_for_what_they_use(tmp_path):
     assert table.loc["heal", ["rows", "unique", "trained_tokens", "training_seconds"]].tolist() == [3, 1, 100, 2]
 
 
-def test_stages_and_their_data(tmp_path):
-    run = Run(tmp_path)
-    assert tables.stage_names(run, "heal") == ["base", "hint"] and tables.stage_names(run, "sft-rs") == ["base"]
-    data = tables.stage_data(run, "heal").set_index("source")
-    assert data.loc["base", ["problems", "rows", "unique", "tokens"]].tolist() == [1, 2, 1, 6]
-    logs = tables.training_logs(run, ["heal"])
-    assert logs[logs["seed"] == 0]["tokens"].tolist() == [30, 60, 100]  # tokens seen, across stages
-
-
 def test_switches_are_those_of_the_scale_and_the_values_to_try_are_valid():
     import shlex
 
@@ -167,33 +158,6 @@ def test_every_method_has_a_colour_and_a_marker_of_its_own():
     assert len({(COLOURS[name], MARKERS[name]) for name in baselines.MAIN}) == len(baselines.MAIN)
 
 
-def test_exposure_is_the_share_of_the_budget_by_source():
-    class Plain:
-        cfg = scales.get("smoke", worlds=["equations"], train_tokens=900)
-
-        def training_sources(self, method):
-            row = {"world": "equations", "input_ids": [1, 2, 3]}
-            return {"base": [row] * 10, "repair": [row] * 10}
-
-    found = tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"]).set_index("method")
-    # Staged: 30 tokens of base, then 60 of both: a third of the budget and two thirds.
-    assert found.loc["heal"].tolist() == pytest.approx([1 / 3 + 1 / 3, 0.5, 1 / 3, 0.5])
-    assert found.loc["heal-no-pace"].tolist() == pytest.approx([0.5] * 4)
-    assert found.loc["heal-reversed", "repair"] == pytest.approx(2 / 3)
-
-
-def test_two_families_count_alike_in_exposure():
-    class Two:
-        cfg = scales.get("smoke", worlds=["equations", "paths", "registers"], train_tokens=900)
-
-        def training_sources(self, method):
-            base, repair = ({"world": world, "input_ids": [1, 2, 3]} for world in ("equations", "registers"))
-            return {"base": [base] * 5, "repair": [repair] * 70}
-
-    (found,) = tables.exposure(Two(), ["heal"]).to_dict("records")
-    assert [found["base"], found["repair"]] == pytest.approx([1 / 2, 1 / 2])
-
-
 def test_a_method_that_was_not_tested_on_every_hard_benchmark_is_not_pooled():
     shares = {("heal", "a-hard"): 0.5, ("heal", "b-hard"): 0.5, ("heal-nll", "b-hard"): 0.2}
     some = tables.with_pooled(samples(shares))
@@ -215,9 +179,11 @@ def test_stopping_early_pays_for_the_samples_that_say_when(says):
 def test_a_smaller_budget_asks_fewer_problems_with_pools_as_large(says, monkeypatch):
     run, asked = Experiment(micro(budgets=(1 / 3,))), []
     monkeypatch.setattr(Experiment, "variant", lambda self, switches: asked.append(switches) or self)
-    tables.at_budgets(run, ["sft-rs"])
-    assert [set(switches) for switches in asked if switches] == [{"n_distil", "learning_rates"}] * 2
-    assert [switches["n_distil"] for switches in asked if switches] == [1, 3]
+    found = tables.budget_samples(run, ["sft-rs"], ["star"])
+    assert [set(switches) for switches in asked if switches] == [{"n_distil", "learning_rates"}] * 3
+    assert [switches["n_distil"] for switches in asked if switches] == [1, 3, 3]
+    assert found.groupby(["share", "method"])["n_distil"].first().to_dict() == {
+        (1 / 3, "sft-rs"): 1, (1, "sft-rs"): 3, (1, "star"): 3}
 
 
 def test_counts_say_of_which_draw_they_are():
@@ -227,18 +193,11 @@ def test_counts_say_of_which_draw_they_are():
 @pytest.mark.slow
 def test_a_smaller_budget_draws_less_for_every_method(says):
     run = Experiment(micro(budgets=(0.5,), n_ablation_seeds=1))
-    table = tables.at_budgets(run, ["sft-rs", "heal"])
+    table = tables.at_budgets(tables.budget_samples(run, ["sft-rs", "heal"]), n_boot=10)
     tokens = table.groupby(["method", "share"])["teacher_tokens"].first().unstack()
     assert (tokens[0.5] < 0.8 * tokens[1.0]).all() and (tokens.loc["heal"] > tokens.loc["sft-rs"]).all()
     assert set(table.loc[table["share"] == 1.0, "n_seeds"]) == {1} and {"mean", "ci_low", "ci_high"} < {*table}
     figures.at_budgets(table, [tables.POOLED])
-
-
-def test_a_lost_skill_shows_as_a_step_below_zero():
-    rows = [{"benchmark": "a-easy", "problem_id": p, "seed": s, "correct": stage < 2, "stage": stage}
-            for p in "pq" for s in (0, 1) for stage in (0, 1, 2)]
-    steps = tables.stage_steps(pd.DataFrame(rows), ["untrained", "+ base", "+ hint"], n_boot=20)
-    assert steps["method"].tolist() == ["+ base", "+ hint"] and steps["difference"].tolist() == [0, -1]
 
 
 def test_a_comparison_has_one_corrected_p_value_whatever_else_is_asked_for():
@@ -274,3 +233,14 @@ def test_a_tweak_stands_beside_the_default():
     (row,) = ablate.side_by_side(table, "usual", "heal").to_numpy()
     assert row[0] == "a-hard" and row[1].startswith("0.0 [") and row[2].startswith("100.0 [")
     assert row[3].startswith("+100.0 [")
+
+
+def test_each_seed_has_its_mean_and_its_draw():
+    frame = TWO.assign(correct=TWO["correct"] & (TWO["seed"] == 1))
+    table = tables.by_seed(frame).set_index(["benchmark", "method", "seed"])
+    assert [table.loc[("a-hard", "heal", seed), "mean"] for seed in (0, 1)] == pytest.approx([0, 0.8])
+    assert list(table.columns) == ["mean", "n_problems"] and set(table["n_problems"]) == {5}
+    assert list(table.index.get_level_values(0).unique()) == ["a-hard", "b-hard", "a-easy"]
+    of = tables.by_seed(frame.assign(seed=frame["seed"] + 3, method=frame["method"].replace("star", "teacher")), 2)
+    assert of.set_index(["method", "seed"]).loc["heal", "draw"].to_dict() == {3: 1, 4: 0}
+    assert of.loc[of["method"] == "teacher", "draw"].isna().all()

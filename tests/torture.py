@@ -21,7 +21,7 @@ from pathlib import Path
 import reliability
 import trl.trainer.sft_trainer  # noqa: F401  loaded once, before any run is forked
 
-from heal_lib import evaluation, scales, tables
+from heal_lib import evaluation, pace_tables, scales, tables
 from heal_lib.experiment import Experiment
 from heal_lib.files import file_hash, write_json, write_table
 from heal_lib.store import Store
@@ -53,9 +53,9 @@ def work(folder):
     for name, table in {
         "results": evaluation.results_table(samples, temperature=1.0, n_boot=run.cfg.n_boot, baseline="student"),
         "pairs": tables.differences(samples, [METHODS[::-1]], n_boot=run.cfg.n_boot),
-        "data": tables.stage_data(run),
-        "exposure": tables.exposure(run, METHODS[1:]),
-        "losses": tables.training_logs(run, METHODS[1:]),
+        "data": pace_tables.stage_data(run),
+        "exposure": pace_tables.exposure(run, METHODS[1:]),
+        "losses": pace_tables.training_logs(run, METHODS[1:]),
         "readings": run.readings("hinted").to_pandas(),
         "pool": run.pool().to_pandas(),
     }.items():

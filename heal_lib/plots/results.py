@@ -38,18 +38,25 @@ def _dodge(n, width=0.72):
     return (np.arange(n) - (n - 1) / 2) * width / max(n, 1)
 
 
-def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs") -> Figure:
+def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs",
+                 seeds: pd.DataFrame | None = None) -> Figure:
     """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names.
 
-    `table`: avg@k rows of `evaluation.results_table`."""
+    `table`: avg@k rows of `evaluation.results_table`; `seeds`: `tables.by_seed`, drawn as dots beside the intervals."""
     benchmarks = list(table["benchmark"].unique())
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.2), sharex=True, height_ratios=(3, 2))
-    for shift, method in zip(_dodge(len(methods)), methods, strict=True):
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.8), sharex=True, height_ratios=(2, 1))
+    n = len(methods)
+    look = {"markersize": np.clip(34 / n, 3.6, 5.5), "markeredgewidth": 0.3, "capsize": 1, "elinewidth": 1}
+    for shift, method in zip(_dodge(n, 0.9), methods, strict=True):
         rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
         x = np.arange(len(benchmarks)) + shift
-        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method)
+        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method, **look)
+        if seeds is not None:
+            of = seeds[(seeds["method"] == method) & seeds["benchmark"].isin(benchmarks)]
+            top.plot([x[benchmarks.index(name)] + 0.45 / n for name in of["benchmark"]], 100 * of["mean"], "o",
+                     color=COLOURS[method], markersize=1.5, markeredgewidth=0)
         if method != baseline:
-            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method)
+            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method, **look)
     _stripes((top, bottom), len(benchmarks))
     top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, table["ci_high"].max())))
     bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
@@ -183,21 +190,31 @@ def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure
 
 
 def at_budgets(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
-    """Accuracy against teacher tokens, a line per method through its budgets. `table`: `tables.at_budgets`."""
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.0), sharex=True, sharey=True, squeeze=False)
+    """Accuracy against teacher tokens, a line per method through its budgets; those that cost nearly the same are set
+    side by side. `table`: `tables.at_budgets`."""
+    cost = table.drop_duplicates(["method", "share"]).pivot(index="method", columns="share", values="teacher_tokens")
+    cost = cost.reindex(table["method"].unique()).apply(lambda tokens: tokens + _beside(tokens, cost.max().max())) / 1e6
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, sharey=True, squeeze=False)
     for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
         for method, rows in table[table["benchmark"] == benchmark].groupby("method", sort=False):
-            rows = rows.sort_values("teacher_tokens")
-            x = rows["teacher_tokens"] / 1e6
+            rows = rows.sort_values("share")
+            x = cost.loc[method, rows["share"]]
             ax.plot(x, 100 * rows["mean"], color=COLOURS[method], linewidth=1)
             _points(ax, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=label(method))
         ax.set(title=benchmark, xlabel="teacher tokens drawn (millions)")
         ax.margins(x=0.1)
     axes[0, 0].set_ylabel("accuracy, avg@k (%)")
     axes[0, 0].set_ylim(bottom=0)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=3, loc="outside lower center", frameon=False,
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
+
+
+def _beside(tokens, most):
+    """What is added to each of these costs so that none within 2.5 % of `most` hides the next; in their order."""
+    tokens = tokens.dropna().sort_values(kind="stable")
+    near = (tokens.diff() > 0.025 * most).cumsum()
+    return most * near.groupby(near).transform(lambda group: _dodge(len(group), 0.02 * len(group)))
 
 
 def token_bars(costs: pd.DataFrame) -> Figure:
