@@ -4,7 +4,7 @@
 
 Each process takes its share of every batch, so an update is that of one process with the whole batch. ACCELERATE_CONFIG
 names a file that `accelerate config` writes, for several machines or for FSDP (`fsdp.yaml` here is one for students
-beyond 14 B parameters; not run yet). Full fine-tuning only: adapters fit on one card."""
+that a card does not hold; not run yet). Full fine-tuning only: adapters fit on one card."""
 
 from __future__ import annotations
 
