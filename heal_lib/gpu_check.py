@@ -1,16 +1,17 @@
-"""What a CUDA GPU has to show: `make gpu-check WHEELS=folder PART=parity|bench|full|big` (all by default).
+"""What a CUDA GPU has to show: `make gpu-check WHEELS=folder PART=parity|bench|llm|full|big` (all by default).
 
     parity  Unsloth and TRL train the embedded student and SmolLM2 alike: losses of 20 steps, LoRA and full, differ by
             0.02 nats at most, or by no more than TRL's own in bf16 and in fp32 do
     bench   tokens/s and peak memory of training, HF against Unsloth: three sizes of Qwen3 x 2k and 8k tokens
+    llm     notebook 08 on SmolLM2 at scale `llm`, with LoRA and in full
     full    the embedded pipeline at scale `full` on the GPU
     big     a teacher of about 34 M and a student of about 5 M parameters through the whole pipeline, at scale `demo`
 
-Run on one H100 80 GB: parity, but for the embedded student in full, and bench; `full` up to the students of its first
-notebooks, for lack of time; not yet `big`. See FINDINGS.md.
+Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm; of `full`
+the first four minutes (pools, hints, readings, repairs: no student); not `big`. See FINDINGS.md.
 
-Tables go to results/gpu/. `full` and `big` go on where they were stopped, so that nine minutes at a time will do;
-`bench` leaves out what its table already holds."""
+Everything goes to results/gpu/. `llm`, `full` and `big` go on where they were stopped, so that nine minutes at a time
+will do; `bench` leaves out what its table already holds."""
 
 from __future__ import annotations
 
@@ -44,6 +45,9 @@ SIZES = {  # Qwen3 with its own vocabulary, weights drawn at random
     "1.7B": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 6144},
 }
 LENGTHS, VOCABULARY, ROWS = (2048, 8192), 151_936, 24
+STUDENTS: dict[str, dict[str, str]] = {  # folder of a run of 08: what it changes of the scale
+    "llm": {}, "llm+finetune=full+learning_rates=5e-05": {"finetune": "full", "learning_rates": "[5e-05]"}}
+LIBRARIES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "bitsandbytes")
 
 
 def parity() -> None:
@@ -146,9 +150,17 @@ def measure(size: str, length: int, backend: str) -> tuple[float, float]:
     return ROWS * length / seconds, peak
 
 
+def llm() -> None:
+    """Scale `llm`: one teacher, whose texts both runs share, and each kind of student."""
+    embedded.check(embedded.SMOLLM)
+    for folder, changes in STUDENTS.items():
+        pairs = [word for pair in changes.items() for word in ("-p", *pair)]
+        _reproduce("llm", *pairs, HEAL_RESULTS=str(OUT / folder))
+
+
 def full() -> None:
-    """Scale `full`, to results/full."""
-    _reproduce("full")
+    """Scale `full`."""
+    _reproduce("full", HEAL_RESULTS=str(OUT / "full"))
 
 
 def big() -> None:
@@ -163,8 +175,8 @@ def big() -> None:
     _reproduce("demo", HEAL_MODELS=str(folder), HEAL_RESULTS=str(OUT / "big"))
 
 
-def _reproduce(scale: str, **variables):
-    _run("heal_lib.reproduce", "--scale", scale, DEVICE="cuda", **variables)
+def _reproduce(scale: str, *arguments: str, **variables):
+    _run("heal_lib.reproduce", "--scale", scale, *arguments, DEVICE="cuda", **variables)
 
 
 def _run(module: str, *arguments: str, **variables):
@@ -172,7 +184,7 @@ def _run(module: str, *arguments: str, **variables):
         raise HealError(f"gpu-check: {module} failed; mend what it says above, run again")
 
 
-PARTS = {"parity": parity, "bench": bench, "full": full, "big": big}
+PARTS = {"parity": parity, "bench": bench, "llm": llm, "full": full, "big": big}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -190,8 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         backends.check(Finetune("unsloth"))
         card = torch.cuda.get_device_properties(0)
         write_json({"card": card.name, "gib": round(card.total_memory / 2**30, 1), "cuda": torch.version.cuda,
-                    "versions": versions((*("torch", "transformers", "trl", "peft"), "unsloth", "unsloth_zoo"))},
-                   OUT / "hardware.json")
+                    "versions": versions(LIBRARIES)}, OUT / "hardware.json")
         for name in [args.part] if args.part else PARTS:
             print(f"gpu-check: {name}", flush=True)
             PARTS[name]()

@@ -106,6 +106,8 @@ def command(args: argparse.Namespace) -> int:
     if os.environ.get("DEVICE"):
         importlib.import_module("heal_lib.engines").device()  # a GPU that is not there is named before anything runs
     os.environ["HEAL_CACHE"] = str(default_root())  # kernels run in another folder than this process
+    if file := os.environ.get("ACCELERATE_CONFIG"):
+        os.environ["ACCELERATE_CONFIG"] = os.path.abspath(file)
     notebooks.prepare_kernels(offline=args.scale != "llm")
     if args.from_scratch:
         Run(args.scale, paths, args.pairs)  # bad input is found before an hour of training, not after

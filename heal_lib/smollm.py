@@ -59,13 +59,13 @@ def convert(gguf: Path, out: Path) -> None:
 
     logging.disable_progress_bar()
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name, "local_files_only": True}
-    tokenizer = AutoTokenizer.from_pretrained(**where)
+    tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     missing = [token for token in (EOS, PAD) if token not in tokenizer.get_vocab()]
     if missing:
         raise HealError(f"{gguf.name}: its tokenizer has no {' and no '.join(missing)}; this converts SmolLM2 only")
     tokenizer.add_special_tokens({"eos_token": EOS, "pad_token": PAD})
     tokenizer.clean_up_tokenization_spaces = False  # or a text changes when it is decoded
-    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16)
+    read = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.bfloat16, trust_remote_code=False)
     config = read.config
     del config.quantization_config
     config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id

@@ -84,3 +84,13 @@ def test_short_batches_are_not_worth_keeping(tiny, words, prompts, tmp_path):
     with files.making(tmp_path / ".tmp-stage"):
         HFEngine(tiny, words).sample(prompts, 2, PARAMS, 0)
     assert not list(tmp_path.iterdir()) and files.left_by_stage() is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_telling_models_apart_says_nothing(tiny, words):
+    """torch warns, once a process, of a number that is taken out of what is learned."""
+    torch.set_warn_always(True)
+    try:
+        assert len(HFEngine(tiny, words)._weights) == len(list(tiny.parameters()))
+    finally:
+        torch.set_warn_always(False)

@@ -70,6 +70,39 @@ def test_two_processes_train_what_one_trains(models_folder, words, tmp_path, one
     embedded.load(str(tmp_path / "2" / "stage-2"))  # whole: model and tokenizer
 
 
+@pytest.mark.parametrize(("room", "said"), [(1, None), (0, "1 rows at a time do not fit into memory; use ACCELERATE")])
+def test_processes_whose_memory_is_full_start_again_with_smaller_batches(models_folder, words, tmp_path, monkeypatch,
+                                                                         room, said):
+    """accelerate is played by one process, training by what counts the rows that each reads at a time."""
+    asked = []
+
+    def fit(model, tokenizer, rows, config, *, parts, **more):
+        asked.append(config.batch_size // parts // 2)
+        if asked[-1] > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [{"loss": 1.0}]
+
+    def run(command):
+        try:
+            distributed.work(command[-1])
+        except RuntimeError:
+            return types.SimpleNamespace(returncode=1)
+        return types.SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(distributed.subprocess, "run", run)
+    monkeypatch.setattr(distributed.backends, "load", lambda *given: (None, None))
+    monkeypatch.setattr(training, "fit", fit)
+    given = (str(models_folder / "student"), [[row(words)] * 8], [training.TrainConfig(1e-3, 8)], tmp_path,
+             Finetune(processes=2))
+    with pytest.warns(UserWarning, match="memory is full: training starts again with each batch in 4 parts"):
+        if said:
+            with pytest.raises(HealError, match=said):
+                training.train(*given)
+        else:
+            assert training.train(*given) == [[{"loss": 1.0}]]
+    assert asked == [4, 2, 1]
+
+
 def test_what_processes_cannot_do_is_said_in_one_line(models_folder, words, tmp_path):
     def line(how, batch=4):
         with pytest.raises(HealError) as caught:

@@ -1,11 +1,14 @@
 """The GPU's checks, as far as a CPU goes: what is measured is measured, and a missing GPU is said."""
 
+import tomllib
+
 import pandas as pd
 import pytest
 import torch
 
-from heal_lib import gpu_check
+from heal_lib import gpu_check, scales
 from heal_lib.errors import HealError
+from heal_lib.files import ROOT
 
 
 @pytest.fixture
@@ -82,6 +85,36 @@ def test_smollm_is_taught_stories(words):
     from heal_lib.worlds import get
 
     assert list(gpu_check.PARITY.values()) == ["equations", "stories"] and get("stories").routine(None) == []
+
+
+def test_notebook_08_teaches_smollm_with_lora_and_in_full_beside_the_rest(tiny, monkeypatch):
+    """Each folder is named as the driver would name it."""
+    ran = []
+    monkeypatch.setattr(gpu_check, "_run", lambda *command, **variables: ran.append((command, variables)))
+    monkeypatch.setattr(gpu_check.embedded, "check", lambda name: None)
+    gpu_check.llm()
+    gpu_check.full()
+    usual = ("heal_lib.reproduce", "--scale")
+    assert [command for command, _ in ran] == [
+        (*usual, "llm"), (*usual, "llm", "-p", "finetune", "full", "-p", "learning_rates", "[5e-05]"), (*usual, "full")]
+    monkeypatch.delenv("HEAL_RESULTS", raising=False)
+    in_full = scales.get("llm", finetune="full", learning_rates=(5e-5,)).results_dir.name
+    assert [variables for _, variables in ran] == [
+        {"DEVICE": "cuda", "HEAL_RESULTS": str(tiny / folder)} for folder in ("llm", in_full, "full")]
+
+
+def test_smollm_that_is_missing_is_one_line(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check.embedded, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_check, "_run", None)
+    with pytest.raises(HealError, match="run: make smollm") as caught:
+        gpu_check.llm()
+    assert "\n" not in str(caught.value)
+
+
+def test_all_parts_are_in_the_makefile_and_versions_are_of_all_that_trains():
+    assert f"PART={'|'.join(gpu_check.PARTS)})" in (ROOT / "Makefile").read_text()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["gpu"]
+    assert {pin.partition("==")[0] for pin in extra} <= set(gpu_check.LIBRARIES)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

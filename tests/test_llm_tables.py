@@ -5,11 +5,14 @@ import os
 import runpy
 import subprocess
 import sys
+import sysconfig
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from test_packaging import wheel_of
 
 from heal_lib import llm, notebooks, plan, scales, tables
 from heal_lib.files import ROOT
@@ -164,6 +167,31 @@ def test_the_first_cell_installs_the_package_where_it_is_missing_and_says_what_t
     done = ran(cell)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(pip.format(f"heal-lib[gpu]=={version}")) and "preset" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_first_cell_installs_a_wheel_in_an_environment_of_its_own(tmp_path):
+    """pip is the real one. What the package needs is gigabytes, and lent by this environment."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python, lent = tmp_path / "venv" / "bin" / "python", tmp_path / "lent"
+    lent.mkdir()
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if "heal" not in path.name:
+            (lent / path.name).symlink_to(path)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "lent.pth").write_text(f"{lent}\n")
+    usual = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "HEAL_PACKAGE")}
+
+    def ran(cell, **variables):
+        return subprocess.run([python, "-c", cell], capture_output=True, text=True, cwd=tmp_path,
+                              env={**usual, "PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", **variables})
+
+    cell = first_cell() + "\nprint(plan.__file__)"
+    assert "pip cannot install heal-lib[gpu]==" in ran(cell).stderr  # it is nowhere yet
+    done = ran(cell, HEAL_PACKAGE=str(wheel_of(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(site / "heal_lib" / "plan.py")
+    assert ran(cell, HEAL_PACKAGE="nothing").stdout == done.stdout  # once is enough
 
 
 def test_the_first_cell_takes_the_preset_of_the_card(monkeypatch, capsys, tmp_path):

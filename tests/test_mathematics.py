@@ -255,6 +255,18 @@ def test_only_samples_that_were_given_a_hint_may_not_speak_of_it():
     assert counted == {"sampled": True, "matched": True, "student": True, "hinted": False, "repaired": False}
 
 
+def test_a_file_whose_rows_all_fall_to_the_test_split_is_named(tmp_path):
+    from heal_lib import scales
+    from heal_lib.experiment import Experiment
+    from heal_lib.store import Store
+
+    (tmp_path / "few.jsonl").write_text(json.dumps({"problem": "What is 0 + 0?", "answer": "0"}) + "\n")
+    few = str(tmp_path / "few.jsonl")
+    run = Experiment(scales.get("smoke", worlds=["math"], difficulties=[few], benchmarks=[few]), Store(tmp_path))
+    with pytest.raises(HealError, match=r"'math': no problem of '.*few.jsonl' falls to the split 'distil'; give more"):
+        run.problems()
+
+
 def test_a_problem_to_distil_from_that_a_benchmark_holds_is_named(tmp_path, monkeypatch):
     from heal_lib import scales
     from heal_lib.experiment import Experiment

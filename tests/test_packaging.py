@@ -145,17 +145,23 @@ def test_an_installed_package_copies_its_notebooks_to_the_working_folder_once(in
         shutil.rmtree(work / "notebooks")
 
 
-def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
-    source = tmp_path / "source"  # where pip may write beside the code
+def wheel_of(folder):
+    """The package's wheel, built in a folder."""
+    source = folder / "source"  # where pip may write beside the code
     shutil.copytree(ROOT / "heal_lib", source / "heal_lib", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("needs setuptools")
     done = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_holds_notebooks_models_and_types_and_is_small(tmp_path):
+    wheel = wheel_of(tmp_path)
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"heal_lib/py.typed", "heal_lib/plots/explorer.html", "heal_lib/fsdp.yaml"} <= names
     assert {f"heal_lib/story/{path.name}" for path in NOTEBOOKS} <= names

@@ -60,6 +60,17 @@ def test_memory_grows_with_rows_and_length_alone_where_it_should():
     assert plan.training_memory(replace(p, length=2 * p.length)) > plan.training_memory(p)
 
 
+def test_training_never_took_more_of_a_card_than_planned_with_unsloth():
+    """Nor does the plan hold for `hf`, and says so."""
+    table = pd.read_csv(ROOT / "results" / "gpu" / "training.csv")
+    table = table[table["size"].map(lambda size: f"Qwen3-{size}" in MODELS)]
+    assert set(table[table["backend"] == "unsloth"]["size"]) == {"0.6B", "1.7B"}
+    for row in table.itertuples():  # two rows at a time, the usual rank
+        p = replace(PRESETS[80], student=f"Qwen3-{row.size}", length=row.length, micro_batch=2)
+        assert (row.peak_gib <= plan.training_memory(p) / plan.GIB) == (row.backend == "unsloth"), row
+    assert "Not for backend hf" in plan.training_memory.__doc__
+
+
 def test_the_command_says_what_fits(capsys):
     assert plan.main(["--gpu", "24"]) == 0
     assert "Qwen3-8B (4 bits) teaches Qwen3-1.7B" in capsys.readouterr().out

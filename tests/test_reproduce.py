@@ -116,6 +116,13 @@ def test_a_parameter_reaches_only_those_that_declare_it(project, executed):
     assert dict(executed)["02_gear"] == {"scale": "s"}
 
 
+def test_accelerate_s_settings_are_found_from_the_folder_that_kernels_run_in(project, executed, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("ACCELERATE_CONFIG", "fsdp.yaml")
+    assert drive("--only", "00") == 0
+    assert os.environ["ACCELERATE_CONFIG"] == str(project / "fsdp.yaml")
+
+
 def test_what_is_up_to_date_is_skipped(project, executed, capsys):
     drive()
     names(executed)

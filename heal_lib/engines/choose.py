@@ -83,7 +83,8 @@ def words(name: str) -> Words:
     from transformers import AutoTokenizer
 
     embedded.check(name)
-    return Words(AutoTokenizer.from_pretrained(str(embedded.folder(name)), local_files_only=True))
+    home = str(embedded.folder(name))
+    return Words(AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False))
 
 
 def _module(kind: str) -> ModuleType:
