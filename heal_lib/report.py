@@ -140,7 +140,7 @@ def took(folder: Path, where: str) -> list[str]:
     made = {name: facts for name, facts in record["notebooks"].items() if not name.startswith("99_")}
     elsewhere = ", some on another machine" * any("elsewhere" in facts for facts in made.values())
     spent, found = clock(sum(facts["seconds"] for facts in made.values())) + elsewhere, provenance.work_found(made)
-    spent += f", besides {clock(found)} of work found in the cache" if found else ""
+    spent += f", besides {clock(found)} of work, summed over workers, found in the cache" if found else ""
     if found and (whole := record.get("from_nothing")):
         spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
     machine = record["environment"]
