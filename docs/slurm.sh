@@ -3,8 +3,7 @@
 #
 #     sbatch --nodes=4 docs/slurm.sh --scale full -p engine ray
 #
-# Submit it in the checkout, which lies on a path that all nodes share, after `make setup` and
-# `.venv/bin/pip install '.[ray]'` there. Arguments go to the driver. For GPUs: DEVICE=cuda sbatch --gpus-per-node=4 ...
+# Submit it in the checkout, which lies on a path that all nodes share, after `make setup` there. Arguments go to the driver. For GPUs: DEVICE=cuda sbatch --gpus-per-node=4 ...
 #SBATCH --job-name=heal
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
