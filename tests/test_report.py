@@ -121,10 +121,11 @@ def test_times_come_from_the_record_and_leave_out_the_notebook_that_writes_them(
               "notebooks": {"00_tour": facts, "05_main_results": {**facts, "stages": {}}, "99_report": facts}}
     write_json(record, results / "run.json")
     block = report.block(results)
-    assert "on 2 cores (CPU, 8 GiB) at commit 0123456 in 3:20, besides 1:00 of work, summed over workers, found in the cache" in block
+    found = "of work, summed over workers, found in the cache"
+    assert f"on 2 cores (CPU, 8 GiB) at commit 0123456 in 3:20, besides 1:00 {found}" in block
     record["from_nothing"] = {"seconds": 7200.0, "commit": "9876543210"}
     write_json(record, results / "run.json")
-    assert "of work, summed over workers, found in the cache (from nothing in 2:00:00, at commit 9876543):" in report.block(results)
+    assert f"{found} (from nothing in 2:00:00, at commit 9876543):" in report.block(results)
     stages["hinted"]["made"] = 1  # all was made in these notebooks: their own time says it
     write_json(record, results / "run.json")
     assert "at commit 0123456 in 3:20:" in report.block(results)
