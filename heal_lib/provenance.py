@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {name: version for name, version in found.items() if version and name != "python"},
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": " ".join([platform.system(), platform.machine(), *platform.libc_ver()]).strip(),  # no kernel's name
         "cpu": cpu[1].strip() if cpu else platform.processor(),
         "cores": cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

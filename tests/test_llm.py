@@ -116,8 +116,10 @@ def test_the_page_on_own_models_and_data_runs_from_top_to_bottom(mine, capsys):
         assert words in text, words
     assert str(mine) not in text and "<h1" in (mine / "distilled" / "report.html").read_text()
     assert choose.engine(str(mine / "distilled" / "student")).tokenizer.chat_template
+    code, n = re.subn(r"^sizes = .*$", f"sizes = {sizes}", code, flags=re.M)
     (mine / "page.py").write_text(code)
-    runpy.run_path("page.py", {"sizes": sizes})
+    runpy.run_path("page.py")
+    assert n == 1
     assert re.search(r"\d+ of \d+ problems unsolved; [1-9]\d* of \d+ repairs verify", said := capsys.readouterr().out)
     assert "made" not in said
 
