@@ -10,7 +10,8 @@
 Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm; of `full`
 the first four minutes (pools, hints, readings, repairs: no student); not `big`. See FINDINGS.md.
 
-Everything goes to results/gpu/. `llm`, `full` and `big` go on where they were stopped; `bench` leaves out what its table already holds."""
+Everything goes to results/gpu/. `llm`, `full` and `big` go on where they were stopped; `bench`
+leaves out what its table already holds."""
 
 from __future__ import annotations
 
