@@ -144,7 +144,7 @@ def test_a_page_takes_problems_in_turn_until_it_is_full(rows):
             return [row for row in (self.hinted() if which == "hinted" else self.repairs()) if row["correct"]]
 
         def readings(self, which):
-            return [{"ppl": [2.0], "uncertainty": [1.0]}] * len(self.accepted(which))
+            return [{"ppl": [2.0], "uncertainty": [1.0, 1.0], "n_steps": 1}] * len(self.accepted(which))
 
     shown, dropped = explorer.chosen(Run())
     assert [row["problem_id"] for row in shown] == [*["p2hard"] * 3, "p1easy", "p1hard", "p2easy"]
