@@ -24,7 +24,7 @@ _MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs"
                  "sft-rs-passes": 0, "sft-rs-early": 4, "limo": 5, "paced": 6, "star": 1, "heal": 2}
 COLOURS = {name: _PALETTE[_MAIN_COLOURS.get(name, 3 + i % 4)] for i, name in enumerate(baselines.METHODS)}
 COLOURS["star-pure"] = tuple(c / 2 for c in COLOURS["star"])  # the palette's ten are taken; this is darker in grey, too
-_SHAPES = "s^hpoPdXv<D>8HH"  # readable in greyscale; the main methods each have their own
+_SHAPES = "s^hpoPdXv<D>8*H"  # readable in greyscale; the main methods each have their own
 MARKERS = {name: _SHAPES[i % len(_SHAPES)] for i, name in enumerate(baselines.METHODS)}
 VERDICT_COLOURS = {"genuine": _PALETTE[2], "spurious": _PALETTE[3], "failed": _PALETTE[7]}
 

@@ -31,6 +31,7 @@ def _points(ax, x, mean, low, high, method, **more):
     mean, low, high = (100 * np.asarray(v, float) for v in (mean, low, high))
     bars = np.clip([mean - low, high - mean], 0, None)  # a percentile interval may miss the mean by a hair
     look = {"markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "elinewidth": 1.3, "capsize": 2}
+    look |= {"markersize": 9} if MARKERS[method] == "*" else {}  # a star's area is a third of its box
     return ax.errorbar(x, mean, yerr=bars, fmt=MARKERS[method], color=COLOURS[method], **{**look, **more})
 
 
