@@ -68,7 +68,8 @@ PREMISES = (
 )
 CORNERS = Premise("HEAL beats rejection sampling on the problems that the teacher never solves", "learned_corners",
                   "05", {"method": ["sft-rs"], "benchmark": [claims.POOLED], "solved": ["0", 0]},
-                  _minus("gain", "gain"), "share right, heal minus sft-rs")  # no premise, but read as they are
+                  _minus("gain", "gain"), "share right, heal minus sft-rs", name="method",
+                   beside={"method": ["star"]})  # no premise, but read as they are
 
 
 def command(folder: Path, notebook: str) -> str:
