@@ -77,7 +77,7 @@ def test_verdicts_are_drawn_apart_on_the_same_limits():
     figures.ppl_against_u((upper, lower), u, ppl, spurious, 0.01, "paths")
     assert upper.get_xlim() == lower.get_xlim() and upper.get_ylim() == lower.get_ylim()
     assert len(upper.lines[0].get_xdata()) == 1 and len(lower.lines[0].get_xdata()) == 2
-    assert (upper.get_title(), lower.get_title()) == ("paths\ngenuine: 1 steps", "spurious: 2 steps")
+    assert (upper.get_title(), lower.get_title()) == ("paths\ngenuine:\n1 steps", "spurious:\n2 steps")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 30])

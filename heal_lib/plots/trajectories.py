@@ -253,7 +253,7 @@ def ppl_against_u(axes: Sequence[Axes] | np.ndarray, u: np.ndarray, ppl: np.ndar
         rows = every[np.unique(np.concatenate([even, *most]))]
         ax.plot(x[rows], ppl[rows], alpha=0.45, ms=4, mew=0, **{**source_style(verdict), "linestyle": "none"})
         many = f"{len(rows):,} of {len(every):,}" if len(rows) < len(every) else f"{len(rows)}"
-        ax.set_title(f"{title}\n" * (verdict == "genuine") + f"{verdict}: {many} steps", fontsize="small")
+        ax.set_title(f"{title}\n" * (verdict == "genuine") + f"{verdict}:\n{many} steps", fontsize="small")
         drawn.append(rows)
     axes[1].set(xlabel="U + eps,\nnats per token")
     x, y = (values[np.concatenate(drawn)] for values in (x, ppl))
