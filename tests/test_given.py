@@ -76,7 +76,7 @@ def test_of_many_steps_the_outliers_are_drawn_and_the_limits_are_those_of_what_i
     drawn = upper.lines[0].get_ydata()
     assert {50.0, 60.0, 70.0} <= set(drawn) and figures.POINTS <= len(drawn) <= figures.POINTS + 2 * figures.LARGEST
     titles = upper.get_title(), lower.get_title()
-    assert titles == (f"paths\ngenuine: {len(drawn)} of 3,995 steps", "spurious: 5 steps")
+    assert titles == (f"paths\ngenuine:\n{len(drawn)} of 3,995 steps", "spurious:\n5 steps")
     assert upper.get_xlim() == lower.get_xlim() == pytest.approx((0.7 * 0.02, 1.4 * 900.01))
     assert upper.get_ylim() == lower.get_ylim() == pytest.approx((0.8 * 2, 1.25 * 70)) and not upper.texts
     plt.close("all")
