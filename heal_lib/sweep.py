@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from heal_lib import claims, embedded, knobs, stats, students, tables, teacher
+from heal_lib import claims, embedded, evaluation, knobs, stats, students, tables, teacher
 from heal_lib.embedded import corpus, variants
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
@@ -27,9 +27,9 @@ from heal_lib.store import Keyed, Stage
 SHIPPED = "student"
 MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
 QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
-COLUMNS = ["question", "against", "derive_hinted", "derive_unprompted", "student", "parameters", "known_facts",
-           "unsolved", "spurious", "other_rows", "teacher", "sft-rs", "heal", "difference", "ci_low", "ci_high", "p",
-           "p_holm", "verdict", "n_problems", "n_seeds"]
+CELL = ["derive_hinted", "derive_unprompted", "student"]
+COLUMNS = ["question", "against", *CELL, "parameters", "known_facts", "unsolved", "spurious", "other_rows", "teacher",
+           "sft-rs", "heal", "difference", "ci_low", "ci_high", "p", "p_holm", "verdict", "n_problems", "n_seeds"]
 WORDS = {"derive_hinted": "{} of the hinted texts read derive",
          "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters"}
 
@@ -91,6 +91,12 @@ class Sweep(Experiment):
         self.have(students.evaluation(cfg, method, seed) for run, asked in runs for cfg in teacher.families(run.cfg)
                   for method in asked for seed in run.cfg.seeds)
         return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
+
+
+    def samples(self) -> pd.DataFrame:
+        """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`."""
+        return pd.concat([self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))
+                          for cell in self.cells()], ignore_index=True)[[*CELL, *evaluation.SAMPLE]]
 
 
 def questions(student: str) -> dict[str, str]:

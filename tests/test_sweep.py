@@ -105,7 +105,7 @@ def test_parts_are_asked_about_at_one_size_and_the_docs_count_the_students():
         assert trained in (ROOT / file).read_text()
 
 
-def test_a_cell_has_a_row_for_each_question(run, monkeypatch):
+def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_samples(run, monkeypatch):
     right = {"teacher": 0, "sft-rs": 0, "heal-no-gear": 1, "heal-no-pure": 1, "heal-no-pace": 1, "heal": 1}
     run.cfg = scales.get("smoke", n_boot=20)
     around = types.SimpleNamespace(
@@ -113,14 +113,19 @@ def test_a_cell_has_a_row_for_each_question(run, monkeypatch):
         training_sources=lambda method: {"base": [{"problem_id": "p", "text": "a"}], "repair": [
             {"problem_id": "p", "text": "b"}] * (method not in ("sft-rs", "heal-no-gear"))},
         evaluations=lambda methods: pd.DataFrame([
-            {"method": m, "benchmark": "equations-hard", "problem_id": p, "seed": 0, "correct": right[m]}
-            for m in methods for p in "pq"]))
+            {"method": m, "benchmark": "equations-hard", "problem_id": p, "seed": 0, "sample": 0, "correct": right[m],
+             "finished": 1, "genuine": right[m], "n_generated": 5, "text": "..."} for m in methods for p in "pq"]))
     monkeypatch.setattr(run, "around", lambda *cell: around)
+    monkeypatch.setattr(run, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED), (0.25, 0.003, "base-small")])
     monkeypatch.setattr(sweep, "read_json", lambda path: {"known_facts": {"equations": 0.9}})
     rows = run.cell(0.25, 0.003)
     assert [(row["question"], row["against"], row["difference"]) for row in rows] == [
         ("HEAL", "sft-rs", 1), ("GEAR", "heal-no-gear", 0), ("PURE", "heal-no-pure", 0), ("PACE", "heal-no-pace", 0)]
     assert [row["other_rows"] for row in rows] == [0.5, 0.5, 0, 0]
+    samples = run.samples()
+    assert samples.groupby("student", sort=False)["method"].nunique().tolist() == [6, 3] and "text" not in samples
+    mean = samples[samples["student"] == sweep.SHIPPED].groupby("method")["correct"].mean()
+    assert [mean["heal"] - mean[row["against"]] for row in rows] == [row["difference"] for row in rows]
 
 
 def asked(lows, question="PURE", student=sweep.SHIPPED, p=0.01, other_rows=0.3):
