@@ -78,6 +78,7 @@ def same(found, known, exact=False):
         np.testing.assert_allclose(mine.entropy, right.entropy, atol=0 if exact else 1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts):
     alone, engine = toys.build_small(build), spread_over(2, local)
     known = alone.sample(prompts, 2, PARAMS, seed=3)
