@@ -133,6 +133,12 @@ PARTS = {
 }
 
 
+WORDS = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
+         NOT: "not told apart from {}", CONTRADICTED: "worse than {}",
+         f"{CONTRADICTED}, before correction": "perhaps worse than {} (not after Holm's correction)",
+         UNMEASURED: "not compared with {} in this run"}
+
+
 def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(against, benchmark) -> `strength`, of the rows of `tables.differences` in which HEAL is compared."""
     table = table.assign(p_holm=corrected(table))
@@ -154,10 +160,17 @@ def floor_sentence(pairs: pd.DataFrame) -> str:
 
 def part_sentences(part: str, found: dict[tuple[str, str], str]) -> str:
     """What is said of GEAR, PURE or PACE by `verdicts`: on the benchmark that can judge, where the run has it, and on
-    the hard ones together. GEAR is judged where positions matter alone, if that was measured."""
+    the hard ones together. GEAR is judged where positions matter alone, if that was measured. Then where else HEAL was
+    told apart from HEAL without the part."""
     judged = any(benchmark == JUDGE for _, benchmark in found)
     told = [part_sentence(part, found, JUDGE)] * judged + [part_sentence(part, found)] * (part != "GEAR" or not judged)
-    return " ".join(told)
+    without, name = PARTS[part][0]
+    where: dict[str, list[str]] = {}
+    for (against, benchmark), how in found.items():
+        if against == without and benchmark not in (POOLED, JUDGE) and how not in (NOT, UNMEASURED):
+            where.setdefault(how, []).append(benchmark)
+    words = [WORDS[how].format(f"{name} on {_listed(where[how], 'and')}") for how in WORDS if how in where]
+    return " ".join([*told, *[f"On single other benchmarks: {'; '.join(words)}."] * bool(words)])
 
 
 def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str = POOLED) -> str:
@@ -170,11 +183,7 @@ def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str =
         said.setdefault(found.get((against, benchmark), UNMEASURED), []).append(name)
     if set(said) == {SHOWN}:
         return f"**{part}** helps {here}: better than {_listed(said[SHOWN])}."
-    words = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
-             NOT: "not told apart from {}", CONTRADICTED: "worse than {}",
-             f"{CONTRADICTED}, before correction": "perhaps worse than {} (not after Holm's correction)",
-             UNMEASURED: "not compared with {} in this run"}
-    parts = [text.format(_listed(said[key])) for key, text in words.items() if key in said]
+    parts = [text.format(_listed(said[key])) for key, text in WORDS.items() if key in said]
     measured = set(said) - {UNMEASURED}
     head = "was not measured" if not measured else "is not shown to help"
     if CONTRADICTED in measured:
@@ -184,5 +193,5 @@ def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str =
     return f"**{part}** {head} {here}: {'; '.join(parts)}."
 
 
-def _listed(words):
-    return " or ".join([", ".join(words[:-1])] * bool(words[1:]) + words[-1:])
+def _listed(words, last="or"):
+    return f" {last} ".join([", ".join(words[:-1])] * bool(words[1:]) + words[-1:])

@@ -216,7 +216,8 @@ def first_page(folder: Path) -> list[str]:
     return [" ".join([
         f"**On a pretrained model**, {record['config']['teacher']} as teacher and student "
         f"([executed]({where}/notebooks/08_llm_single_gpu.ipynb), [explorer]({where}/explorer.html); "
-        f"{ceilings['n_problems'].sum()} word problems, one draw of the teacher, "
+        f"{ceilings['n_problems'].sum()} word problems, one draw of the teacher at temperature "
+        f"{record['config']['temperature']:g}, {record['config']['train_tokens']:,} training tokens a student, "
         f"{clock(sum(stage['seconds_to_make'] for stage in stages))} of a core): unsolved in "
         f"{record['config']['n_samples']} samples are {unsolved}. Of GEAR's candidates {verified['answer']} % verify, "
         f"{verified['none']} % without a hint, {verified['wrong']} % with a wrong one; genuine are "

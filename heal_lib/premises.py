@@ -66,10 +66,11 @@ PREMISES = (
             ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
             beside={"reading": ["mean NLL"]}),
 )
-CORNERS = Premise("HEAL beats rejection sampling on the problems that the teacher never solves", "learned_corners",
-                  "05", {"method": ["sft-rs"], "benchmark": [claims.POOLED], "solved": ["0", 0]},
-                  _minus("gain", "gain"), "share right, heal minus sft-rs", name="method",
-                   beside={"method": ["star"]})  # no premise, but read as they are
+CORNERS = Premise("HEAL beats rejection sampling, the best of its kinds, on the problems that the teacher never solves",
+                  "learned_corners", "05",
+                  {"method": [*claims.SAMPLING], "benchmark": [claims.POOLED], "solved": ["0", 0]},
+                  _minus("gain", "gain"), "share right, heal minus", name="method",
+                  beside={"method": ["sft-rs", "star"]})  # no premise, but read as they are
 
 
 def command(folder: Path, notebook: str) -> str:
@@ -120,9 +121,11 @@ def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
     far = abs(value - premise.above) / error if error else np.inf * (value != premise.above)
     said = _said(row, columns)
     if premise.beside:
-        for _, other in _rows(pd.read_csv(file), premise, where | premise.beside).iterrows():
+        others = _rows(pd.read_csv(file), premise, where | premise.beside)
+        for _, other in others[others[premise.name] != row[premise.name]].iterrows():
             said += f"; {other[premise.name]} {_said(other, columns)}"
-    named = f"{shown} {row[premise.name]}" if premise.name and not premise.beside else shown
+    one_of = premise.name and (len(premise.where.get(premise.name, ())) > 1 or not premise.beside)
+    named = f"{shown} {row[premise.name]}" if one_of else shown
     return {"low": low, "high": high, "p": min(1.0, n * 2 * norm.sf(np.nan_to_num(far))), "said": said, "shown": named}
 
 

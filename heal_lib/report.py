@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -111,11 +111,18 @@ def block(folder: Path | None = None) -> str:
     claimed = evidence.claims_table(folder)
     claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
     return "\n\n".join([
+        "In short:\n\n" + evidence.parts(folder),
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
         origin(folder, where, "05_main_results"), setting(results, folder), markdown(accuracy_table(results)),
-        evidence.CORRECTED, markdown(claimed), "What the parts do:\n\n" + evidence.parts(folder),
+        named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED, markdown(claimed),
         *(llm.first_page(RESULTS / "llm") if folder == committed() else ()),
         *took(folder, where), markdown(sizes(folder.name))])
+
+
+def named(methods: Iterable[str]) -> str:
+    """What the names of methods mean, in one line; those of none are left out."""
+    known = [name for name in dict.fromkeys(methods) if name in baselines.METHODS]
+    return "; ".join(f"`{name}`: {baselines.get(name).label}" for name in known) + "."
 
 
 def origin(folder: Path, where: str, notebook: str) -> str:
@@ -162,7 +169,11 @@ def sizes(shown: str) -> pd.DataFrame:
     rows = []
     for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
-        rows.append([f"`{name}`", f"`make reproduce{option}`", "the results above" if name == shown else use,
+        record = RESULTS / name / "run.json"
+        whole = read_json(record).get("from_nothing") if record.is_file() else None
+        use = "the results above" if name == shown else use
+        use += f"; from nothing in {clock(whole['seconds'])} here" if whole else ""
+        rows.append([f"`{name}`", f"`make reproduce{option}`", use,
                      len(cfg.seeds), cfg.n_test, cfg.n_samples, f"{cfg.n_failed} × {cfg.n_candidates}",
                      f"{cfg.train_tokens:,}"])
     return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",

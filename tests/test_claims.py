@@ -50,6 +50,16 @@ def test_gear_is_judged_where_positions_matter_and_the_other_parts_there_too():
     assert said.index("registers-hard") < said.index("is not shown to help on the hard benchmarks together")
 
 
+def test_where_else_a_part_was_told_apart_from_nothing_is_said_whichever_way():
+    found = {("heal-no-gear", claims.JUDGE): "not shown", ("heal-no-gear", "a-easy"): "contradicted, before correction",
+             ("heal-no-gear", "b-hard"): "contradicted, before correction", ("heal-no-gear", "c"): "shown",
+             ("heal-no-gear", "d"): "not shown", ("heal-start-cut", "e"): "shown"}
+    assert claims.part_sentences("GEAR", found).endswith(
+        "On single other benchmarks: better than hints without repairs on c; perhaps worse than hints without repairs on "
+        "a-easy and b-hard (not after Holm's correction).")
+    assert "On single" not in claims.part_sentences("GEAR", {("heal-no-gear", claims.POOLED): "shown"})
+
+
 def test_a_claim_about_another_method_rests_on_that_method_s_row():
     table = pd.DataFrame([["heal", "teacher", claims.POOLED, 0.1], ["sft-rs", "teacher", claims.POOLED, -0.2]],
                          columns=["method", "against", "benchmark", "difference"])

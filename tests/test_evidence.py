@@ -43,3 +43,13 @@ def test_corner_cases_are_not_measured_until_a_table_has_their_gain(tmp_path, cl
         row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
         assert (row["verdict"], row["number [95 %]"]) == said
     assert premises.CORNERS.text not in premises.sentence(tmp_path)
+
+
+def test_corner_cases_are_held_against_the_best_kind_of_rejection_sampling_and_others_stand_beside(tmp_path):
+    rows = [[method, claims.POOLED, "0", value, value - 0.05, value + 0.05]
+            for method, value in (("sft-rs", 0.06), ("sft-rs-matched", 0.03), ("star", -0.01))]
+    write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
+                tmp_path / "tables" / "learned_corners.csv")
+    row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
+    assert row["verdict"] == "not shown" and row["measured"].endswith("heal minus sft-rs-matched")
+    assert row["number [95 %]"] == "0.03 [-0.02, 0.08]; sft-rs 0.06 [0.01, 0.11]; star -0.01 [-0.06, 0.04]"
