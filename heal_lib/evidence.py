@@ -94,12 +94,13 @@ def parts(folder: Path) -> str:
     said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
     said["PURE"] += f" {given.sentence(Path(folder))}".rstrip()
     said["PACE"] += f" {exposure(Path(folder))}".rstrip()
-    return "\n".join(f"- {line}" for line in (whole(folder), premises.sentence(folder), floor, *said.values()) if line)
+    lines = (whole(folder), premises.sentence(folder), floor, *said.values())
+    return "\n".join(f"- {line}" for line in lines if line)
 
 
 def whole(folder: Path) -> str:
-    """What HEAL as a whole is worth: minus the best rejection sampling and STaR on the hard benchmarks together, and minus
-    the best other method on each benchmark."""
+    """What HEAL as a whole is worth: minus the best rejection sampling and STaR on the hard benchmarks together, and
+    minus the best other method on each benchmark."""
     pairs, said = _pairs(folder, "main_pairs"), []
     for claim in (each for each in claims.CLAIMS if each.against in (claims.SAMPLING, ("star",))):
         if claim.benchmark == claims.POOLED:
@@ -109,21 +110,22 @@ def whole(folder: Path) -> str:
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
     if best:
-        lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of {len(best)}, "
-                     f"worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after correction)")
+        lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of "
+                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
+                     "correction)")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
 def exposure(folder: Path) -> str:
-    """How much more often one mixed stage shows repairs than PACE does, so that order alone is not compared; "" where it
-    was not measured."""
+    """How much more often one mixed stage shows repairs than PACE does, so that order alone is not compared; "" where
+    it was not measured."""
     file = folder / "tables" / "pace_exposure.csv"
     seen = pd.read_csv(file).set_index("method") if file.is_file() else pd.DataFrame()
     if "repair" not in seen or not {"heal", "heal-no-pace"} <= set(seen.index):
         return ""
     staged, mixed = (100 * seen.loc[name, "repair"] for name in ("heal", "heal-no-pace"))
-    return (f"Of the training tokens repairs get {staged:.1f} % in stages and {mixed:.1f} % mixed: order is not all that "
-            "differs (`04_pace`).")
+    return (f"Of the training tokens repairs get {staged:.1f} % in stages and {mixed:.1f} % mixed: order is not all "
+            "that differs (`04_pace`).")
 
 
 CORRECTED = (

@@ -55,8 +55,8 @@ def test_where_else_a_part_was_told_apart_from_nothing_is_said_whichever_way():
              ("heal-no-gear", "b-hard"): "contradicted, before correction", ("heal-no-gear", "c"): "shown",
              ("heal-no-gear", "d"): "not shown", ("heal-start-cut", "e"): "shown"}
     assert claims.part_sentences("GEAR", found).endswith(
-        "On single other benchmarks: better than hints without repairs on c; perhaps worse than hints without repairs on "
-        "a-easy and b-hard (not after Holm's correction).")
+        "On single other benchmarks: better than hints without repairs on c; perhaps worse than hints without repairs "
+        "on a-easy and b-hard (not after Holm's correction).")
     assert "On single" not in claims.part_sentences("GEAR", {("heal-no-gear", claims.POOLED): "shown"})
 
 

@@ -232,7 +232,8 @@ def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_
                                                           "temperature": 0.7, "train_tokens": 30_000},
                                                "notebooks": {"08_llm_single_gpu": {"stages": stages}}}))
     (said,) = llm.first_page(home)
-    for part in ("some-model as teacher", "at temperature 0.7, 30,000 training tokens a student", "7 word problems", "1:01:05 of a core", "50.0 [25.0, 75.0] % of `stor",
+    for part in ("some-model as teacher", "at temperature 0.7, 30,000 training tokens a student",
+                 "7 word problems", "1:01:05 of a core", "50.0 [25.0, 75.0] % of `stor",
                  "candidates 75.0 [0.0, 100.0] % verify, 25.0", "0.0 [0.0, 100.0] % with a wrong one",
                  "genuine are 12.5 [0.0, 50.0] %", "Genuine, minus cut `start`: +25.0 [+12.5, +50.0] points",
                  "by another text's breakpoint, the stronger of two controls, +0.0 [-50.0, +50.0] points",
