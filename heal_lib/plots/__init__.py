@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _PALETTE = sns.color_palette("colorblind", 10)
 _MAIN_COLOURS = {"teacher": 7, "student": 9, "answers": 8, "logits": 3, "sft-rs": 0, "sft-rs-matched": 4,
-                 "sft-rs-passes": 0, "sft-rs-early": 4, "limo": 5, "paced": 6, "star": 1, "heal": 2}
+                 "sft-rs-passes": 0, "sft-rs-early": 4, "limo": 5, "paced": 6, "star": 1, "heal": 2,
+                 "heal-no-gear": 3}  # stands beside `sft-rs-matched` in 07
 COLOURS = {name: _PALETTE[_MAIN_COLOURS.get(name, 3 + i % 4)] for i, name in enumerate(baselines.METHODS)}
 COLOURS["star-pure"] = tuple(c / 2 for c in COLOURS["star"])  # the palette's ten are taken; this is darker in grey, too
 _SHAPES = "s^hpoPdXv<D>8*H"  # readable in greyscale; the main methods each have their own

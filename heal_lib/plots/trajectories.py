@@ -294,7 +294,7 @@ def reading_style(name: str, chosen: str) -> dict[str, Any]:
         return {"color": colour, "lw": width, "linestyle": line, "zorder": width + 1}
     styles: dict[str, tuple[int, Any]] = {
         "mean NLL": (0, "-."), "max step PPL": (1, ":"), "length": (4, "-."), "random": (7, "-"),
-        "certainty before": (5, (0, (1, 4))), "certainty after": (5, "--"), "min-token probability": (6, "--"),
+        "certainty before": (7, (0, (1, 3))), "certainty after": (5, "--"), "min-token probability": (6, "--"),
         "token entropy": (9, "--"), "self-certainty": (9, ":"), "pure+": (3, (0, (5, 1)))}
     shade_of, line = styles.get(name, (7, "-"))
     return {"color": _PALETTE[shade_of], "linestyle": line, "lw": 2.6 if name == "pure+" else 1.2}
