@@ -86,7 +86,7 @@ def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_bo
             a, b = cells[method, benchmark], cells[against, benchmark]
             difference, low, high = paired_bootstrap(a.mean(-1), b.mean(-1), n_boot=n_boot)
             rows.append([method, against, benchmark, difference, low, high, verdict(low, high),
-                         stats.paired_p(a.mean(-1), b.mean(-1), n_boot=n_boot),
+                         stats.paired_p(a.mean(-1), b.mean(-1)),
                          minimum_detectable_effect(a.mean(-1) - b.mean(-1)), *a.shape])
     table = pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high", "interval",
                                         "p", "detectable", *_CELL])
@@ -107,7 +107,7 @@ def beside_default(samples: pd.DataFrame, names: list[str], *, n_boot: int) -> p
 def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
                against: str = "sft-rs") -> pd.DataFrame:
     """One row per method over the benchmarks that end in `suffix`: interquartile mean of the runs' accuracies, and
-    the chance that a run beats one of `against`; runs (seeds) are resampled within benchmarks."""
+    the chance that a run beats one of `against`; whole runs (seeds) are resampled."""
     hard = samples[samples["benchmark"].str.endswith(suffix)]
     runs = {m: part.pivot_table("correct", "seed", "benchmark").to_numpy(float)
             for m, part in hard.groupby("method", sort=False)}
