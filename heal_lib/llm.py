@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from heal_lib import analysis, evaluation, report, stats, tables
+from heal_lib import analysis, detection, evaluation, report, stats, tables
 from heal_lib.cuts import tokens_per
 from heal_lib.files import read_json
 from heal_lib.progress import clock
@@ -110,7 +110,7 @@ def _totals(table):
 
 def filters(run: Experiment) -> pd.DataFrame:
     """One row per reading of PURE and its rivals: AUROC (spurious above genuine) with interval, what dropping lambda of
-    each problem's pool keeps; see `analysis.detection_table`. Empty where the oracle judges no accepted row."""
+    each problem's pool keeps; see `detection.detection_table`. Empty where the oracle judges no accepted row."""
     rows, reads = [], []
     for which in ("hinted", "repairs entropy"):
         for row, reading in zip(run.accepted(which), run.readings(which), strict=True):
@@ -118,12 +118,12 @@ def filters(run: Experiment) -> pd.DataFrame:
                 rows.append(row)
                 reads.append(reading)
     if not rows:
-        return pd.DataFrame(columns=analysis.DETECTION)
+        return pd.DataFrame(columns=detection.DETECTION)
     cfg = run.cfg
     mine = f"ratio {cfg.pure_aggregate}, U {cfg.pure_uncertainty}"
-    every = analysis.anomaly_scores(rows, reads, cfg.pure_eps)
+    every = detection.anomaly_scores(rows, reads, cfg.pure_eps)
     scores = {name: every[name] for name in (mine, *READINGS)}
-    return pd.DataFrame(analysis.detection_table(
+    return pd.DataFrame(detection.detection_table(
         scores, [int(row["genuine"] == 0) for row in rows], [row["problem_id"] for row in rows],
         [f"{row['source']} {row['problem_id']}" for row in rows], lam=cfg.pure_lambda, rule=cfg.pure_rule,
         n_boot=cfg.n_boot))
