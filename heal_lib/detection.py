@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,22 +20,32 @@ from heal_lib.errors import HealError
 from heal_lib.trajectory import problem_of
 
 READINGS = {f"ratio {how}, U {when}": (how, when) for when in ("before", "after") for how in ("mean", "max", "top3")}
-PLUS, PLUS_FORM, ORACLE = "pure+", "ln PPL / (U after + 1)", "oracle"
+PLUS, PLUS_FORM, NLL, ORACLE = "pure+", "ln PPL / (U after + 1)", "mean NLL", "oracle"
 LOOK = "regular expression"  # the world's own, for what its shortcuts look like
-CONTROLS = ("certainty before", "certainty after", "mean NLL", "max step PPL", "min-token probability", "token entropy",
+CONTROLS = ("certainty before", "certainty after", NLL, "max step PPL", "min-token probability", "token entropy",
             "self-certainty", "length", LOOK, "random")
 ALL_READINGS = (*READINGS, PLUS, *CONTROLS, ORACLE)
-DETECTION = ("reading", "auroc", "ci_low", "ci_high", "average_precision", "kept", "genuine_kept", "kept_genuine",
-             "threshold", "threshold_kept", "threshold_genuine_kept", "threshold_kept_genuine", "genuine_before", "n",
-             "n_problems")
+DETECTION = ("reading", "auroc", "ci_low", "ci_high", "minus_nll", "minus_nll_low", "minus_nll_high",
+             "average_precision", "kept", "genuine_kept", "kept_genuine", "threshold", "threshold_kept",
+             "threshold_genuine_kept", "threshold_kept_genuine", "genuine_before", "n", "n_problems")
 KINDS = ("asserted", "false step", "uncalled step")
 KEEP_GENUINE = 0.95  # operating point of a threshold: share of the genuine development rows that stay
 BEYOND = 1e6  # nats; an eps beyond any U leaves the perplexity alone
 
 
-def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
-                    level: float = 0.95) -> tuple[float, float, float]:
-    """(AUROC, low, high) with whole problems resampled; NaN where a class is missing.
+class Drawn(NamedTuple):
+    """The AUROC of `scores` [n]: its `value`, and what it is in each resample of whole problems, `draws` [n_boot], NaN
+    where a resample lacks a class. Where the value is 0, 1 or NaN, so is every draw."""
+
+    scores: np.ndarray
+    value: float
+    draws: np.ndarray
+    n_problems: int
+
+
+def drawn_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *, n_boot: int = 2000,
+                seed: int = 0) -> Drawn:
+    """An AUROC and its draws; scores of the same rows are drawn alike, so draws of two may be compared one by one.
 
     scores [n]: higher means "positive"; labels [n] of 0/1; problems [n]: what each trajectory belongs to.
     With W[g, h] the wins of g's positives over h's negatives (ties half) and w the draws,
@@ -43,7 +54,7 @@ def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *
     scores, positive = np.asarray(scores, dtype=float), np.asarray(labels) == 1
     names, group = np.unique(problems, return_inverse=True)
     if value in (0, 1) or np.isnan(value):  # no draw would differ
-        return (value, np.nan, np.nan) if np.isnan(value) else stats.exact(value, len(names), level=level)
+        return Drawn(scores, value, np.full(n_boot, value), len(names))
     member = np.eye(len(names))[group]  # [n, G]
     order = np.argsort(scores[~positive], kind="stable")
     below = np.vstack([np.zeros(len(names)), member[~positive][order].cumsum(0)])  # negatives of h among the lowest k
@@ -51,9 +62,42 @@ def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *
     wins = member[positive].T @ (below[left] + below[right]) / 2  # [G, G]
     w = weights(len(names), n_boot, seed)
     pairs = (w @ member[positive].sum(0)) * (w @ member[~positive].sum(0))
-    drawn = ((w @ wins) * w).sum(1)[pairs > 0] / pairs[pairs > 0]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) if len(drawn) else (np.nan, np.nan)
-    return value, float(low), float(high)
+    draws = np.full(n_boot, np.nan)
+    draws[pairs > 0] = ((w @ wins) * w).sum(1)[pairs > 0] / pairs[pairs > 0]
+    return Drawn(scores, value, draws, len(names))
+
+
+def interval(drawn: Drawn, level: float = 0.95) -> tuple[float, float, float]:
+    """(AUROC, low, high); NaN where a class is missing, the exact interval (`stats.exact`) where it is 0 or 1."""
+    if drawn.value in (0, 1):
+        return stats.exact(drawn.value, drawn.n_problems, level=level)
+    return drawn.value, *_ends(drawn.draws, level)
+
+
+def difference(drawn: Drawn, other: Drawn, level: float = 0.95) -> tuple[float, float, float]:
+    """(AUROC minus the other's, low, high), paired: of the same rows, problems and resamples. NaN where a class is
+    missing, 0 [0, 0] where the scores are the same.
+
+    Draws of an AUROC of 0 or 1 do not differ. With one among the two, the interval is as wide as if each erred, by what
+    its own interval says, without the other (Zou and Donner 2008, doi 10.1002/sim.3095); it errs on the wide side."""
+    (a, a_low, a_high), (b, b_low, b_high) = interval(drawn, level), interval(other, level)
+    if np.isnan(a - b) or np.array_equal(drawn.scores, other.scores):
+        return (a - b,) * 3
+    if {a, b} & {0, 1}:
+        return a - b, float(a - b - np.hypot(a - a_low, b_high - b)), float(a - b + np.hypot(a_high - a, b - b_low))
+    return a - b, *_ends(drawn.draws - other.draws, level)
+
+
+def _ends(draws, level):
+    some = draws[np.isfinite(draws)]
+    low, high = np.quantile(some, [(1 - level) / 2, (1 + level) / 2]) if len(some) else (np.nan, np.nan)
+    return float(low), float(high)
+
+
+def bootstrap_auroc(scores: ArrayLike, labels: ArrayLike, problems: ArrayLike, *, n_boot: int = 2000, seed: int = 0,
+                    level: float = 0.95) -> tuple[float, float, float]:
+    """(AUROC, low, high) with whole problems resampled; see `drawn_auroc` and `interval`."""
+    return interval(drawn_auroc(scores, labels, problems, n_boot=n_boot, seed=seed), level)
 
 
 def anomaly_scores(rows: Sequence[Row], readings: Sequence[Row], eps: float = 0.01,
@@ -68,7 +112,7 @@ def anomaly_scores(rows: Sequence[Row], readings: Sequence[Row], eps: float = 0.
     for when in ("before", "after"):
         u = [pure.uncertainty_at_steps(r["uncertainty"], when) for r in reads]
         scores[f"certainty {when}"] = [-x.mean() if len(x) else 0.0 for x in u]
-    scores["mean NLL"] = [r["nll"].mean() for r in reads]
+    scores[NLL] = [r["nll"].mean() for r in reads]
     scores["max step PPL"] = [r["ppl"].max(initial=1.0) for r in reads]
     scores["min-token probability"] = [-np.exp(-r["nll"].max()) for r in reads]
     scores["token entropy"] = [r["entropy"] for r in reads]
@@ -93,21 +137,24 @@ def detection_table(scores: Mapping[str, np.ndarray], labels: ArrayLike, problem
                     limits: Mapping[str, float] | None = None, n_boot: int = 2000) -> list[Row]:
     """One dict of DETECTION per reading: AUROC with interval, average precision, what two rules of dropping leave.
 
-    labels [n]: 1 spurious, 0 genuine. kept: share of all that stay; genuine_kept: of the genuine; kept_genuine: the
-    genuine among the kept (NaN where nothing to divide by): by `lam` and `rule` within pools, and, as threshold_*,
-    by `limits` {reading: largest score kept}. A threshold is of `reading` (default: the first); others drop as many."""
+    labels [n]: 1 spurious, 0 genuine. minus_nll: AUROC minus that of mean NLL, paired (`difference`): 0 in the row of
+    mean NLL itself, NaN where a class is missing or mean NLL is not among the scores. kept: share of all that stay;
+    genuine_kept: of the genuine; kept_genuine: the genuine among the kept (NaN where nothing to divide by): by `lam`
+    and `rule` within pools, and, as threshold_*, by `limits` {reading: largest score kept}. A threshold is of `reading`
+    (default: the first); others drop as many."""
     genuine, table, share = np.asarray(labels) != 1, [], lambda a, b: a / b if b else np.nan
     if rule == "threshold":
         lam, rule, pools = float((scores[reading or next(iter(scores))] > lam).mean()), "quantile", [""] * len(genuine)
+    drawn = {name: drawn_auroc(score, labels, problems, n_boot=n_boot) for name, score in scores.items()}
     for name, score in scores.items():
         limit = (limits or {}).get(name, np.nan)
         by_rule, by_limit = pure.keep(score, lam, rule, pools=pools), score <= limit
         left = [(kept.mean(), share((kept & genuine).sum(), genuine.sum()), share((kept & genuine).sum(), kept.sum()))
                 for kept in (by_rule, by_limit)]
         left[1] = left[1] if np.isfinite(limit) else (np.nan,) * 3
-        values = (name, *bootstrap_auroc(score, labels, problems, n_boot=n_boot),
-                  stats.average_precision(score, labels), *left[0], limit, *left[1], genuine.mean(), len(genuine),
-                  len(set(problems)))
+        minus = difference(drawn[name], drawn[NLL]) if NLL in drawn else (np.nan,) * 3
+        values = (name, *interval(drawn[name]), *minus, stats.average_precision(score, labels), *left[0],
+                  limit, *left[1], genuine.mean(), len(genuine), len(set(problems)))
         table.append(dict(zip(DETECTION, values, strict=True)))
     return table
 

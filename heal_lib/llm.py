@@ -180,13 +180,18 @@ def said_cuts(table: pd.DataFrame) -> list[str]:
 
 
 def said_filters(table: pd.DataFrame) -> list[str]:
-    """How well PURE's ratio and mean NLL tell spurious rows from genuine ones."""
+    """How well PURE's ratio and mean NLL tell spurious rows from genuine ones, and, where the table has it (older ones
+    do not), the difference of the two."""
     if table.empty or table["auroc"].isna().all():
         return ["**PURE** could not be judged: the accepted rows are not of both kinds, genuine and spurious."]
     pure, nll = table.iloc[0], table[table["reading"] == "mean NLL"].iloc[0]
     lies = tables.verdict(pure["ci_low"] - 0.5, pure["ci_high"] - 0.5).replace("zero", "chance (0.5)")
+    minus = ""
+    if "minus_nll" in table:
+        ends = "minus_nll_low", "minus_nll_high"
+        minus = f", the ratio minus this {analysis.said(pure, 'minus_nll', *ends)}: {tables.verdict(*pure[[*ends]])}"
     return [f"**PURE**: AUROC {analysis.said(pure, 'auroc')} over {pure['n']} rows of {pure['n_problems']} problems "
-            f"({100 * pure['genuine_before']:.0f} % genuine): {lies}; mean NLL {analysis.said(nll, 'auroc')}."]
+            f"({100 * pure['genuine_before']:.0f} % genuine): {lies}; mean NLL {analysis.said(nll, 'auroc')}{minus}."]
 
 
 def said_students(gains: pd.DataFrame) -> list[str]:

@@ -34,6 +34,60 @@ def test_bootstrap_auroc_of_one_class_is_nan():
     assert np.isnan(detection.bootstrap_auroc([1, 2], [1, 1], ["a", "b"])).all()
 
 
+def _minus_nll(scores, nll, labels, problems, **more):
+    """(value, low, high) of a score beside mean NLL."""
+    both, problems = {"s": np.array(scores, float), "mean NLL": np.array(nll, float)}, list(problems)
+    line, itself = detection.detection_table(both, labels, problems, problems, **more)
+    assert itself["minus_nll"] == itself["minus_nll_low"] == itself["minus_nll_high"] == 0 or np.isnan(itself["auroc"])
+    return tuple(line[f"minus_nll{end}"] for end in ("", "_low", "_high"))
+
+
+def test_the_difference_to_mean_nll_by_hand():
+    """Mean NLL is right within both problems and ties once between them; the other score is right within a alone."""
+    labels, nll, score = [1, 0, 1, 0], [2, 1, 3, 2], [2, 1, 1, 2]
+    value, low, high = _minus_nll(score, nll, labels, "aabb", n_boot=500)
+    assert value == 0.5 - 0.875  # resamples aa, ab and bb: 1 - 1, 0.5 - 0.875 and 0 - 1
+    assert (low, high) == (-1, 0)
+
+
+def test_the_difference_is_of_the_same_resamples():
+    rng = np.random.default_rng(3)
+    labels, problems, nll = rng.integers(0, 2, 60), rng.integers(0, 4, 60), rng.random(60)
+    score = nll + rng.random(60)
+    value, low, high = _minus_nll(score, nll, labels, problems, n_boot=300)
+    drawn, rows = [], [np.flatnonzero(problems == g) for g in range(4)]
+    for w in np.random.default_rng(0).multinomial(4, [1 / 4] * 4, 300):
+        i = np.concatenate([np.repeat(rows[g], w[g]) for g in range(4)])
+        drawn.append(stats.auroc(score[i], labels[i]) - stats.auroc(nll[i], labels[i]))
+    assert value == stats.auroc(score, labels) - stats.auroc(nll, labels)
+    assert np.allclose([low, high], np.quantile(drawn, [0.025, 0.975]))
+
+
+def test_scores_in_one_order_differ_by_nothing_however_wide_their_own_intervals():
+    labels, nll = [1, 0, 1, 0], np.array([2, 1, 2, 3])
+    assert detection.bootstrap_auroc(nll, labels, list("aabb"))[1:] == (0, 1)
+    for same in (nll, 2 * nll):
+        assert _minus_nll(same, nll, labels, "aabb") == (0, 0, 0)
+    assert _minus_nll([4, 3, 2, 1], [4, 3, 2, 1], [1, 1, 0, 0], "aabb") == (0, 0, 0)
+
+
+def test_the_difference_to_or_of_a_perfect_score_has_the_width_of_the_exact_intervals():
+    reach, problems, labels = 1 - 0.025 ** (1 / 3), "abbc", [0, 0, 1, 1]  # of three problems
+    best, worst, other = [1, 2, 3, 4], [4, 3, 2, 1], [1, 2, 3, 9]
+    assert _minus_nll(best, other, labels, problems) == pytest.approx((0, -reach, reach))
+    assert _minus_nll(best, worst, labels, problems) == pytest.approx((1, 1 - np.hypot(reach, reach), 1))
+    assert _minus_nll(worst, best, labels, problems) == pytest.approx((-1, -1, np.hypot(reach, reach) - 1))
+    value, low, high = detection.bootstrap_auroc([1, 4, 3, 5], labels, list(problems))
+    assert _minus_nll(best, [1, 4, 3, 5], labels, problems) == pytest.approx(
+        (1 - value, 1 - value - np.hypot(reach, high - value), 1 - low))
+
+
+def test_without_two_classes_or_without_mean_nll_there_is_no_difference():
+    assert np.isnan(_minus_nll([1, 2, 3], [1, 3, 2], [1, 1, 1], "abc")).all()
+    (line,) = detection.detection_table({"s": np.array([1.0, 2])}, [0, 1], ["a", "b"], ["a", "b"], n_boot=20)
+    assert line["auroc"] == 1 and np.isnan([line[f"minus_nll{end}"] for end in ("", "_low", "_high")]).all()
+
+
 def _reading(ppl, u, nll=(0.5,)):
     return {"ppl": list(ppl), "uncertainty": list(u), "nll": list(nll), "n_steps": len(ppl), "entropy": 0.5,
             "self_certainty": 2.0}
