@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from heal_lib import analysis, evaluation, report, stats, tables
+from heal_lib import analysis, detection, evaluation, report, stats, tables
 from heal_lib.cuts import tokens_per
 from heal_lib.files import read_json
 from heal_lib.progress import clock
@@ -110,7 +110,7 @@ def _totals(table):
 
 def filters(run: Experiment) -> pd.DataFrame:
     """One row per reading of PURE and its rivals: AUROC (spurious above genuine) with interval, what dropping lambda of
-    each problem's pool keeps; see `analysis.detection_table`. Empty where the oracle judges no accepted row."""
+    each problem's pool keeps; see `detection.detection_table`. Empty where the oracle judges no accepted row."""
     rows, reads = [], []
     for which in ("hinted", "repairs entropy"):
         for row, reading in zip(run.accepted(which), run.readings(which), strict=True):
@@ -118,12 +118,12 @@ def filters(run: Experiment) -> pd.DataFrame:
                 rows.append(row)
                 reads.append(reading)
     if not rows:
-        return pd.DataFrame(columns=analysis.DETECTION)
+        return pd.DataFrame(columns=detection.DETECTION)
     cfg = run.cfg
     mine = f"ratio {cfg.pure_aggregate}, U {cfg.pure_uncertainty}"
-    every = analysis.anomaly_scores(rows, reads, cfg.pure_eps)
+    every = detection.anomaly_scores(rows, reads, cfg.pure_eps)
     scores = {name: every[name] for name in (mine, *READINGS)}
-    return pd.DataFrame(analysis.detection_table(
+    return pd.DataFrame(detection.detection_table(
         scores, [int(row["genuine"] == 0) for row in rows], [row["problem_id"] for row in rows],
         [f"{row['source']} {row['problem_id']}" for row in rows], lam=cfg.pure_lambda, rule=cfg.pure_rule,
         n_boot=cfg.n_boot))
@@ -180,13 +180,18 @@ def said_cuts(table: pd.DataFrame) -> list[str]:
 
 
 def said_filters(table: pd.DataFrame) -> list[str]:
-    """How well PURE's ratio and mean NLL tell spurious rows from genuine ones."""
+    """How well PURE's ratio and mean NLL tell spurious rows from genuine ones, and, where the table has it (older ones
+    do not), the difference of the two."""
     if table.empty or table["auroc"].isna().all():
         return ["**PURE** could not be judged: the accepted rows are not of both kinds, genuine and spurious."]
     pure, nll = table.iloc[0], table[table["reading"] == "mean NLL"].iloc[0]
     lies = tables.verdict(pure["ci_low"] - 0.5, pure["ci_high"] - 0.5).replace("zero", "chance (0.5)")
+    minus = ""
+    if "minus_nll" in table:
+        ends = "minus_nll_low", "minus_nll_high"
+        minus = f", the ratio minus this {analysis.said(pure, 'minus_nll', *ends)}: {tables.verdict(*pure[[*ends]])}"
     return [f"**PURE**: AUROC {analysis.said(pure, 'auroc')} over {pure['n']} rows of {pure['n_problems']} problems "
-            f"({100 * pure['genuine_before']:.0f} % genuine): {lies}; mean NLL {analysis.said(nll, 'auroc')}."]
+            f"({100 * pure['genuine_before']:.0f} % genuine): {lies}; mean NLL {analysis.said(nll, 'auroc')}{minus}."]
 
 
 def said_students(gains: pd.DataFrame) -> list[str]:

@@ -43,11 +43,13 @@ def _minus(column: str, prefix: str) -> tuple[str, str, str]:
 
 
 GENUINE = {"world": [WORLD], "metric": ["genuine_rate"]}
+RATIO = {"world": [WORLD], "reading": ["ratio {pure_aggregate}, U {pure_uncertainty}"]}
 CUT = _minus("entropy_minus_this", "diff")
 PREMISES = (
     Premise("a teacher keeps failing more than a tenth of the hard problems", "teacher_ceiling", "01",
             {"world": [WORLD], "difficulty": [HARD]}, _minus("unsolved", "unsolved"), "share unsolved", above=0.1),
-    Premise("a failed text broke where its entropy surges", "gear_breakpoints", "02", {"world": [WORLD], "slack": [0]},
+    Premise("the surge is where a failed text broke, more often than by position", "gear_breakpoints", "02",
+            {"world": [WORLD], "slack": [0]},
             ("gain_permuted", "gain_low_permuted", "gain_high_permuted"), "hits, minus another text's breakpoint",
             or_else={"hits, minus a fixed step": ("gain_fixed", "gain_low_fixed", "gain_high_fixed")}),
     Premise("the answer given there lets the teacher repair it", "gear_hints", "02",
@@ -61,10 +63,11 @@ PREMISES = (
             {"world": [WORLD], "metric": ["tokens_per_genuine"], "cut": ["start"]},
             ("entropy_over_this", "over_low", "over_high"), "genuine per token, GEAR's over that of cut start",
             above=1.0, name="cut", beside={"cut": ["fixed", "permuted"]}),
-    Premise("perplexity against uncertainty tells derivations from shortcuts", "pure_auroc", "03",
-            {"world": [WORLD], "reading": ["ratio {pure_aggregate}, U {pure_uncertainty}"]},
-            ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
+    Premise("perplexity against uncertainty tells derivations from shortcuts better than chance", "pure_auroc", "03",
+            RATIO, ("auroc", "ci_low", "ci_high"), "AUROC, chance .5", above=0.5, name="reading",
             beside={"reading": ["mean NLL"]}),
+    Premise("perplexity against uncertainty tells derivations from shortcuts better than mean NLL alone", "pure_auroc",
+            "03", RATIO, _minus("minus_nll", "minus_nll"), "AUROC minus that of mean NLL"),
 )
 CORNERS = Premise("HEAL beats rejection sampling, the best of its kinds, on the problems that the teacher never solves",
                   "learned_corners", "05",

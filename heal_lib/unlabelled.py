@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from heal_lib import analysis, sampling
+from heal_lib import detection, sampling
 
 JUDGED = ("reading", "auroc", "ci_low", "ci_high", "bare_auroc", "bare_low", "bare_high", "n_hinted", "n_bare",
           "bare_genuine", "u_first", "u_most", "u_last")
@@ -20,7 +20,7 @@ JUDGED = ("reading", "auroc", "ci_low", "ci_high", "bare_auroc", "bare_low", "ba
 
 def judged(rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]], names: Iterable[str], eps: float = 0.01,
            *, n_boot: int = 2000) -> list[dict[str, Any]]:
-    """One dict of JUDGED per reading of `names` (of `analysis.anomaly_scores`), from hinted rows and unprompted right
+    """One dict of JUDGED per reading of `names` (of `detection.anomaly_scores`), from hinted rows and unprompted right
     ones. Mean U of genuine hinted rows, in nats: `u_first` before any step, `u_most` at its largest, `u_last` before
     the answer. NaN where there is nothing to compare."""
     hinted = np.array([row["source"] in sampling.HINTED for row in rows], dtype=bool)
@@ -31,10 +31,10 @@ def judged(rows: Sequence[dict[str, Any]], readings: Sequence[dict[str, Any]], n
     curves = [r["uncertainty"] for r, of in zip(readings, hinted & ~spurious, strict=True) if of] or [[np.nan]]
     u = np.mean([(curve[0], np.max(curve), curve[-1]) for curve in curves], axis=0)
     counted = hinted.sum(), bare.sum(), (~spurious[bare]).mean() if bare.any() else np.nan
-    scores, lines = analysis.anomaly_scores(rows, readings, eps), []
+    scores, lines = detection.anomaly_scores(rows, readings, eps), []
     for name in names:
         parts = ((hinted, spurious), (shared, hinted))
-        found = [analysis.bootstrap_auroc(scores[name][some], labels[some], problems[some], n_boot=n_boot)
+        found = [detection.bootstrap_auroc(scores[name][some], labels[some], problems[some], n_boot=n_boot)
                  if some.any() else (np.nan,) * 3 for some, labels in parts]
         lines.append(dict(zip(JUDGED, (name, *found[0], *found[1], *counted, *u), strict=True)))
     return lines

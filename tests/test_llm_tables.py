@@ -111,6 +111,19 @@ def test_what_could_not_be_measured_is_said():
     assert llm.said_students(gains) == ["No student was trained: no verified sample in any source."]
 
 
+def test_the_ratio_minus_mean_nll_is_said_where_the_table_has_it():
+    rows = [{"reading": name, "auroc": auroc, "ci_low": auroc - 0.1, "ci_high": auroc + 0.1, "n": 9, "n_problems": 7,
+             "genuine_before": 0.5, "minus_nll": auroc - 0.7, "minus_nll_low": auroc - 0.8,
+             "minus_nll_high": auroc - 0.6}
+            for name, auroc in (("ratio", 0.25), ("mean NLL", 0.7))]
+    (said,) = llm.said_filters(pd.DataFrame(rows))
+    assert said.endswith("below chance (0.5); mean NLL 0.70 [0.60, 0.80], the ratio minus this -0.45 [-0.55, -0.35]: "
+                         "below zero.")
+    (said,) = llm.said_filters(pd.DataFrame(rows)[["reading", "auroc", "ci_low", "ci_high", "n", "n_problems",
+                                                   "genuine_before"]])
+    assert said.endswith("mean NLL 0.70 [0.60, 0.80].")
+
+
 def hits(slack=1, permuted=(0.2, 0.1, 0.3), fixed=(0.25, 0.125, 0.375)):
     gains = {"window": (0.5, 0.5, 0.5), "permuted": permuted, "fixed": fixed}
     ends = {f"{end}_{name}": value for name, gain in gains.items()

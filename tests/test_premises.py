@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from heal_lib import premises
+from heal_lib import detection, premises
 from heal_lib.files import write_json, write_table
 from heal_lib.places import ROOT
 
@@ -25,7 +25,7 @@ def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_p
           ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "pure+", 0.4, 0.3, 0.5])
     found = premises.table(tmp_path).set_index("table")
     assert list(found["verdict"]) == [*["not measured"] * 3, "contradicted", "not shown", "not measured",
-                                      "shown"]
+                                      "shown", "not measured"]
     cuts = found.loc["gear_cut_rules"].query("verdict != 'not measured'")
     assert list(cuts["measured"]) == ["genuine repairs, minus cut random", "genuine repairs, minus cut start"]
     assert list(cuts["value [95 %]"]) == ["-0.04 [-0.06, -0.02]", "0.01 [-0.10, 0.10]"]
@@ -64,7 +64,27 @@ def test_tokens_per_repair_are_held_against_one_and_other_cuts_stand_beside(tmp_
 def test_an_auroc_is_held_against_chance_and_not_against_zero(tmp_path):
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
           ["registers", "ratio mean, U before", 0.55, 0.45, 0.65])
-    assert premises.table(tmp_path).set_index("table").loc["pure_auroc", "verdict"] == "not shown"
+    assert verdicts(tmp_path) == ["not shown", "not measured"]
+
+
+def verdicts(folder):
+    """Of PURE against chance, and against mean NLL."""
+    return list(premises.table(folder).set_index("table").loc["pure_auroc", "verdict"])
+
+
+@pytest.mark.parametrize(("minus", "verdict", "said"), [
+    ((-0.16, -0.18, -0.14), "contradicted", "-0.16 [-0.18, -0.14]"), ((0.1, 0.05, 0.15), "shown", "0.10 [0.05, 0.15]"),
+    ((0.1, -0.05, 0.25), "not shown", "0.10 [-0.05, 0.25]"), ((0.0, 0.0, 0.0), "not shown", "0.00 [0.00, 0.00]"),
+    ((None,) * 3, "not measured", "")])
+def test_perplexity_against_uncertainty_is_held_against_mean_nll_as_well(tmp_path, minus, verdict, said):
+    """By the paired difference, in the world that judges, of the reading in use."""
+    ends = ["minus_nll", "minus_nll_low", "minus_nll_high"]
+    write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high", *ends],
+          ["registers", "ratio mean, U before", 0.8, 0.7, 0.9, *minus], ["registers", "mean NLL", 0.9, 0.8, 1, 0, 0, 0],
+          ["registers", "pure+", 0.8, 0.7, 0.9, 0.5, 0.4, 0.6], ["paths", "ratio mean, U before", 1, 1, 1, 0.5, 0.4, 1])
+    assert verdicts(tmp_path) == ["shown", verdict]
+    row = premises.table(tmp_path).iloc[-1]
+    assert (row["measured"], row["value [95 %]"]) == ("AUROC minus that of mean NLL", said)
 
 
 def test_the_reading_of_pure_is_the_one_that_the_run_used(tmp_path):
@@ -72,11 +92,16 @@ def test_the_reading_of_pure_is_the_one_that_the_run_used(tmp_path):
           ["registers", "ratio mean, U before", 0.3, 0.2, 0.4], ["registers", "ratio max, U after", 0.8, 0.7, 0.9])
     for config, verdict in (({}, "contradicted"), ({"pure_aggregate": "max", "pure_uncertainty": "after"}, "shown")):
         write_json({"notebooks": {}, "config": config}, tmp_path / "run.json")
-        assert premises.table(tmp_path).set_index("table").loc["pure_auroc", "verdict"] == verdict
+        assert verdicts(tmp_path) == [verdict, "not measured"]
 
 
 def test_the_premises_ask_for_columns_that_the_notebooks_write():
-    assert (premises.table(ROOT / "results" / "demo")["verdict"] != "not measured").all()
+    """But where the table is older than the column."""
+    older = "minus_nll" not in pd.read_csv(ROOT / "results" / "demo" / "tables" / "pure_auroc.csv")
+    lacking = premises.table(ROOT / "results" / "demo").query("verdict == 'not measured'")
+    assert list(lacking["measured"]) == ["AUROC minus that of mean NLL"] * older
+    asked = [set(premise.columns) for premise in premises.PREMISES if premise.table == "pure_auroc"]
+    assert all(columns <= set(detection.DETECTION) for columns in asked) and len(asked) == 2
 
 
 def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
@@ -85,7 +110,7 @@ def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
           ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "mean NLL", 0.95, 0.9, 1.0])
     assert premises.sentence(tmp_path) == (
         "**The teacher's texts** (in registers). *shown*: perplexity against uncertainty tells derivations from "
-        "shortcuts (AUROC, chance .5: 0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]).")
+        "shortcuts better than chance (AUROC, chance .5: 0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]).")
 
 
 @pytest.mark.parametrize(("folder", "option"), [("demo", ""), ("demo+window=0.5", ""), ("full", "SCALE=full ")])

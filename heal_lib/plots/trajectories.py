@@ -280,7 +280,7 @@ def roc_curve(ax: Axes, scores: np.ndarray, labels: np.ndarray, label: str, **lo
 
 
 def kind_style(kind: str) -> dict[str, Any]:
-    """Colour and marker of a kind of spuriousness, one of `analysis.KINDS`."""
+    """Colour and marker of a kind of spuriousness, one of `detection.KINDS`."""
     colour, marker = {"asserted": (4, "D"), "false step": (3, "X"), "uncalled step": (0, "^")}[kind]
     return {"color": _PALETTE[colour], "marker": marker}
 
