@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from heal_lib import claims, given, premises
+from heal_lib.files import read_json
 from heal_lib.report import interval
 
 MADE_BY = {"main_pairs": "05", "ablations": "06"}  # tables of `tables.differences`, and their notebooks
@@ -92,9 +93,13 @@ def parts(folder: Path) -> str:
     found = claims.verdicts(_pairs(folder, "ablations"))
     floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
     said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
-    said["PURE"] += f" {given.sentence(Path(folder))}".rstrip()
+    config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
+    draws = config.get("teacher_draws", 1)
+    one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
+    asked, moved = premises.sentence(folder), given.sentence(Path(folder))
+    said["PURE"] += f" {moved}{one * bool(moved)}".rstrip()
     said["PACE"] += f" {exposure(Path(folder))}".rstrip()
-    lines = (whole(folder), premises.sentence(folder), floor, *said.values())
+    lines = (whole(folder), asked + one * bool(asked), floor, *said.values())
     return "\n".join(f"- {line}" for line in lines if line)
 
 
@@ -111,8 +116,8 @@ def whole(folder: Path) -> str:
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
     if best:
         lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of "
-                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (all after "
-                     "correction)")
+                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (after "
+                     "correction, though not for picking the best)")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 

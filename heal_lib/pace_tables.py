@@ -12,7 +12,7 @@ import pandas as pd
 
 from heal_lib import baselines, pace, students
 from heal_lib.evaluation import score_matrix
-from heal_lib.stats import bootstrap_mean
+from heal_lib.stats import bootstrap_mean, paired_bootstrap
 from heal_lib.tables import differences
 
 if TYPE_CHECKING:
@@ -84,17 +84,21 @@ def _exposure(sources, order, cfg):
 
 def stage_steps(staged: pd.DataFrame, names: Sequence[str], *, n_boot: int) -> pd.DataFrame:
     """Each stage minus the one before it: paired differences, by the names of the stages. And of all (problem, seed)
-    the share `solved_before`, that is in any of its samples, and those that the stage `lost` and `gained`."""
+    the share `solved_before`, that is in any of its samples, those that the stage `lost` and `gained`, and their `net`.
+    `lost_between_seeds`: what the student before the stage itself loses from one seed to another, for comparison."""
     named = staged.assign(method=staged["stage"].map(dict(enumerate(names))))
     table = differences(named, list(zip(names[1:], names, strict=False)), n_boot=n_boot)
     rows = []
     for row in table.itertuples():
         before, after = (score_matrix(named, name, row.benchmark, reduce=lambda draws: draws.max(-1))
                          for name in (row.against, row.method))
-        rows.append([before.mean(), *bootstrap_mean(before > after, n_boot=n_boot),
-                     *bootstrap_mean(before < after, n_boot=n_boot)])
+        n = before.shape[1]
+        again = (before[:, :, None] > before[:, None, :]).mean() * n / (n - 1) if n > 1 else np.nan
+        rows.append([before.mean(), *bootstrap_mean(before > after, n_boot=n_boot), again,
+                     *bootstrap_mean(before < after, n_boot=n_boot), *paired_bootstrap(after, before, n_boot=n_boot)])
     return table.join(pd.DataFrame(rows, table.index, [
-        "solved_before", "lost", "lost_low", "lost_high", "gained", "gained_low", "gained_high"], dtype=float))
+        "solved_before", "lost", "lost_low", "lost_high", "lost_between_seeds", "gained", "gained_low", "gained_high",
+        "net", "net_low", "net_high"], dtype=float))
 
 
 def training_logs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:

@@ -191,7 +191,9 @@ def setting(results: pd.DataFrame, folder: Path) -> str:
     row, file = results[results["metric"].str.startswith("avg@")].iloc[0], folder / "tables" / "ablations.csv"
     fewer = f", for HEAL's variants {pd.read_csv(file)['n_seeds'].min()} of them" if file.is_file() else ""
     config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
-    drawn = "; all learn from one draw of the teacher's texts" if config.get("teacher_draws") == 1 else ""
+    draws = config.get("teacher_draws", 0)
+    drawn = "; all learn from one draw of the teacher's texts" if draws == 1 else (
+        f"; seeds learn from {draws} draws of the teacher's texts in turn" if draws else "")
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
             f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds{fewer}{drawn}.")
 

@@ -45,7 +45,7 @@ class Scale:
     n_development: int = setting(30, 1, MANY, unit="problems")  # on which PURE's reading was chosen
     seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)  # student seeds
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
-    n_boot: int = setting(2000, 1, MANY, unit="bootstrap draws")
+    n_boot: int = setting(10_000, 1, MANY, unit="bootstrap draws")
     all_methods: bool = setting(False)  # every rival and ablation, rather than `baselines.CORE`
     budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the problems (07)
     # --- the sweep over teachers (notebook 09); without values it is left out
@@ -141,7 +141,7 @@ SCALES = {
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,
-                  learning_rates=(2.5e-3, 5e-3, 1e-2), n_boot=10_000, all_methods=True, budgets=(1 / 3, 2 / 3),
+                  learning_rates=(2.5e-3, 5e-3, 1e-2), all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of

@@ -66,6 +66,8 @@ def test_what_is_forgotten_shows_where_as_much_is_learned():
     (step,) = pace_tables.stage_steps(staged(solved), ["untrained", "+ base"],
                                       n_boot=50).to_dict("records")
     assert [step[name] for name in ("difference", "solved_before", "lost", "gained")] == [0, 0.5, 0.25, 0.25]
+    assert step["net"] == 0 and step["net_low"] <= 0 <= step["net_high"]
+    assert step["lost_between_seeds"] == 0.5  # of four ordered pairs p and q lose one each
     assert step["lost_low"] <= 0.25 <= step["lost_high"] and step["gained_low"] <= 0.25 <= step["gained_high"]
     assert {"lost", "gained_high"} < set(pace_tables.stage_steps(staged(solved), ["untrained"],
                                                                  n_boot=5))  # of no stage: no row, all columns

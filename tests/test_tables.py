@@ -44,15 +44,18 @@ def test_hard_benchmarks_are_pooled_beside_the_rest():
 
 
 def test_differences_are_paired_and_named():
-    table = tables.differences(TWO, [("heal", "star")], n_boot=200).set_index("benchmark")
-    assert table.loc["a-hard", "difference"] == pytest.approx(0.6)
+    few = tables.differences(TWO, [("heal", "star")], n_boot=200).set_index("benchmark")
+    assert few.loc["a-hard", "difference"] == pytest.approx(0.6) and few.loc["a-hard", "interval"] == "includes zero"
+    more = samples({(row.method, row.benchmark): row.correct for row in TWO.groupby(["method", "benchmark"])[
+        "correct"].mean().reset_index().itertuples()}, n_problems=20)
+    table = tables.differences(more, [("heal", "star")], n_boot=200).set_index("benchmark")
     assert table.loc["a-hard", "interval"] == "above zero" and table.loc["a-hard", "detectable"] > 0
     assert table.loc["a-easy", "interval"] == "includes zero" and np.isnan(table.loc["a-easy", "detectable"])
-    flipped = tables.differences(TWO, [("star", "heal")], n_boot=200).set_index("benchmark")
+    flipped = tables.differences(more, [("star", "heal")], n_boot=200).set_index("benchmark")
     assert flipped.loc["a-hard", "interval"] == "below zero"
-    # By hand: differences 1, 1, 1, 0, 0 under each seed, none between seeds; 1.96 + 0.84 standard errors.
-    by_hand = (1.959964 + 0.841621) * np.sqrt(np.var([1, 1, 1, 0, 0], ddof=1) / 5)
-    assert table.loc["a-hard", "detectable"] == pytest.approx(by_hand, rel=1e-5)
+    # By hand: differences 1, 1, 1, 0, 0 under each seed, none between seeds; t(4) has 2.776 and .941 standard errors.
+    by_hand = (2.776445 + 0.940965) * np.sqrt(np.var([1, 1, 1, 0, 0], ddof=1) / 5)
+    assert few.loc["a-hard", "detectable"] == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [
