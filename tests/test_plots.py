@@ -154,6 +154,17 @@ def test_losses_of_two_families_are_no_single_line():
     assert [ax.get_ylabel() for ax in axes] == ["a\nb", "c"]
 
 
+def test_losses_have_no_panel_where_a_method_has_no_students_and_a_scale_for_each_family():
+    """At scale full most orders are trained on one family alone, whose loss is a tenth of the other's."""
+    logs = pd.DataFrame([[method, family, 0, 1, tokens, loss / (1 + tokens)]
+                         for method, family, loss in (("heal", "a+b", 2.0), ("heal", "c", 0.2), ("heal-reversed", "c", 0.1))
+                         for tokens in (0, 900)], columns=["method", "family", "seed", "stage", "tokens", "loss"])
+    axes = results.loss_curves(logs, ["heal", "heal-reversed"]).axes
+    assert [ax.get_visible() for ax in axes] == [True, False, True, True]
+    assert [ax.get_title() for ax in axes] == ["HEAL", "", "", "reversed stages"]
+    assert axes[2].get_ylim() == axes[3].get_ylim() and axes[2].get_ylim()[1] < 0.3 < axes[0].get_ylim()[1]
+
+
 def grey(colour):
     return float(np.dot(colour, (0.2126, 0.7152, 0.0722)))
 

@@ -142,19 +142,20 @@ def stage_accuracy(table: pd.DataFrame, stages: Sequence[str], columns: int = 3)
 
 def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
     """Training loss against tokens seen, one panel per family of worlds (each has students of its own) and method, one
-    line per seed; stages are set apart."""
-    families = list(logs["family"].unique())
+    line per seed; stages are set apart. A family has a scale of its own, and no panel for a method that it lacks."""
+    families, first = list(logs["family"].unique()), logs.groupby("method")["family"].first()
     fig, axes = plt.subplots(len(families), len(methods), figsize=(DOUBLE, 0.5 + 1.9 * len(families)), sharex="row",
-                             sharey=True, squeeze=False)
+                             sharey="row", squeeze=False)
     for ax, (family, method) in zip(axes.flat, itertools.product(families, methods), strict=True):
         part = logs[(logs["method"] == method) & (logs["family"] == family)]
+        ax.set_visible(len(part) > 0)
         for seed, line in part.groupby("seed"):
             ax.plot(line["tokens"] / 1000, line["loss"], color=COLOURS[method], linewidth=1,
                     linestyle=("-", "--", ":", "-.")[list(part["seed"].unique()).index(seed) % 4], alpha=0.8)
         ends = part.groupby("stage")["tokens"].max().sort_index().iloc[:-1]
         for end in ends:
             ax.axvline(end / 1000, color="0.5", linewidth=0.8, linestyle=":")
-        if family == families[0]:
+        if family == first[method]:
             ax.set_title(textwrap.fill(label(method).removeprefix("PACE: "), 75 // len(methods)), fontsize="medium")
     fig.supxlabel("training tokens (thousands)", fontsize="medium")
     fig.supylabel("loss (nats per token)", fontsize="medium")
