@@ -124,13 +124,18 @@ def whole(folder: Path) -> str:
 def exposure(folder: Path) -> str:
     """How much more often one mixed stage shows repairs than PACE does, so that order alone is not compared; "" where
     it was not measured."""
-    file = folder / "tables" / "pace_exposure.csv"
-    seen = pd.read_csv(file).set_index("method") if file.is_file() else pd.DataFrame()
-    if "repair" not in seen or not {"heal", "heal-no-pace"} <= set(seen.index):
+    file, said = folder / "tables" / "pace_exposure.csv", []
+    seen = pd.read_csv(file) if file.is_file() else pd.DataFrame()
+    if not {"method", "repair"} <= set(seen):
         return ""
-    staged, mixed = (100 * seen.loc[name, "repair"] for name in ("heal", "heal-no-pace"))
-    return (f"Of the training tokens repairs get {staged:.1f} % in stages and {mixed:.1f} % mixed: order is not all "
-            "that differs (`04_pace`).")
+    seen = seen if "family" in seen else seen.assign(family="")  # an older table has means over the families
+    for family, part in seen.groupby("family", sort=False):
+        repair = 100 * part.set_index("method")["repair"]
+        if {"heal", "heal-no-pace"} <= set(repair.index):
+            said.append(f"{repair['heal']:.1f} % in stages and {repair['heal-no-pace']:.1f} % mixed"
+                        + f" ({family})" * bool(family))
+    return (f"Of the training tokens repairs get {'; '.join(said)}: order is not all that differs (`04_pace`)." if said
+            else "")
 
 
 CORRECTED = (

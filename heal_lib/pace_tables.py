@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from heal_lib import baselines, pace, students
+from heal_lib import baselines, pace, students, teacher
 from heal_lib.evaluation import score_matrix
 from heal_lib.stats import bootstrap_mean, paired_bootstrap
 from heal_lib.tables import differences
@@ -53,21 +53,18 @@ def stage_samples(run: Experiment, method: str = "heal") -> pd.DataFrame:
 
 
 def exposure(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """One row per method: share of its training tokens that come from each source, and of the last third of them;
-    families of worlds together. From the data and the order alone: a stage goes through its rows evenly."""
-    rows = []
-    for method in methods:
-        found: dict = {"method": method}
-        families = students.families(run.cfg, method)
-        for cfg in families:
-            sources = {name: [(name, pace.length(row)) for row in part if row["world"] in cfg.worlds]
-                       for name, part in run.training_sources(method).items()}
-            if any(sources.values()):
-                shares = _exposure(sources, baselines.get(method).order, cfg)
-                for key, share in shares.items():
-                    found[key] = found.get(key, 0) + share / len(families)
-        rows.append(found)
-    return pd.DataFrame(rows).fillna(0)
+    """One row per family of worlds and method that has students there: share of its training tokens that come from each
+    source, and of the last third of them. Families are never averaged, for not every method has students of each. From
+    the data and the order alone: a stage goes through its rows evenly."""
+    rows, every = [], [cfg.worlds for cfg in teacher.families(run.cfg)]
+    pairs = [(cfg, method) for method in methods for cfg in students.families(run.cfg, method)]
+    for cfg, method in sorted(pairs, key=lambda pair: every.index(pair[0].worlds)):
+        sources = {name: [(name, pace.length(row)) for row in part if row["world"] in cfg.worlds]
+                   for name, part in run.training_sources(method).items()}
+        if any(sources.values()):
+            shares = _exposure(sources, baselines.get(method).order, cfg)
+            rows.append({"family": "+".join(cfg.worlds), "method": method, **shares})
+    return pd.DataFrame(rows, columns=None if rows else ["family", "method"]).fillna(0)
 
 
 def _exposure(sources, order, cfg):

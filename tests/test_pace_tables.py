@@ -27,23 +27,29 @@ def test_exposure_is_the_share_of_the_budget_by_source():
             row = {"world": "equations", "input_ids": [1, 2, 3]}
             return {"base": [row] * 10, "repair": [row] * 10}
 
-    found = pace_tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"]).set_index("method")
+    found = pace_tables.exposure(Plain(), ["heal", "heal-no-pace", "heal-reversed"])
+    found = found.set_index("method").drop(columns="family")
     # Staged: 30 tokens of base, then 60 of both: a third of the budget and two thirds.
     assert found.loc["heal"].tolist() == pytest.approx([1 / 3 + 1 / 3, 0.5, 1 / 3, 0.5])
     assert found.loc["heal-no-pace"].tolist() == pytest.approx([0.5] * 4)
     assert found.loc["heal-reversed", "repair"] == pytest.approx(2 / 3)
 
 
-def test_two_families_count_alike_in_exposure():
+def test_families_of_worlds_stand_apart_in_exposure():
+    """A variant that is trained on one family alone is compared there: a mean over families would say that the pair
+    of equal exposure differs."""
     class Two:
         cfg = scales.get("smoke", worlds=["equations", "paths", "registers"], train_tokens=900)
 
         def training_sources(self, method):
             base, repair = ({"world": world, "input_ids": [1, 2, 3]} for world in ("equations", "registers"))
-            return {"base": [base] * 5, "repair": [repair] * 70}
+            return {"base": [base] * 5 + [repair] * 10, "repair": [repair] * 70}
 
-    (found,) = pace_tables.exposure(Two(), ["heal"]).to_dict("records")
-    assert [found["base"], found["repair"]] == pytest.approx([1 / 2, 1 / 2])
+    found = pace_tables.exposure(Two(), ["heal-no-pace", "heal-separate"])
+    assert found[["family", "method"]].to_numpy().tolist() == [
+        ["equations+paths", "heal-no-pace"], ["registers", "heal-no-pace"], ["registers", "heal-separate"]]
+    assert found["base"].tolist() == pytest.approx([1, 1 / 8, 1 / 8], abs=1e-3)  # budgets are whole tokens
+    assert found["repair"].tolist() == pytest.approx([0, 7 / 8, 7 / 8], abs=1e-3)
 
 
 def staged(solved):

@@ -156,9 +156,9 @@ def test_losses_of_two_families_are_no_single_line():
 
 def test_losses_have_no_panel_where_a_method_has_no_students_and_a_scale_for_each_family():
     """At scale full most orders are trained on one family alone, whose loss is a tenth of the other's."""
-    logs = pd.DataFrame([[method, family, 0, 1, tokens, loss / (1 + tokens)]
-                         for method, family, loss in (("heal", "a+b", 2.0), ("heal", "c", 0.2), ("heal-reversed", "c", 0.1))
-                         for tokens in (0, 900)], columns=["method", "family", "seed", "stage", "tokens", "loss"])
+    there = (("heal", "a+b", 2.0), ("heal", "c", 0.2), ("heal-reversed", "c", 0.1))
+    logs = pd.DataFrame([[*where, 0, 1, tokens, loss / (1 + tokens)] for *where, loss in there for tokens in (0, 900)],
+                        columns=["method", "family", "seed", "stage", "tokens", "loss"])
     axes = results.loss_curves(logs, ["heal", "heal-reversed"]).axes
     assert [ax.get_visible() for ax in axes] == [True, False, True, True]
     assert [ax.get_title() for ax in axes] == ["HEAL", "", "", "reversed stages"]
