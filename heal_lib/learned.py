@@ -58,6 +58,12 @@ def strategy(samples: pd.DataFrame, problems: Iterable[Problem], *, n_boot: int)
     return pd.DataFrame(rows)
 
 
+def beside(table: pd.DataFrame) -> pd.DataFrame:
+    """`strategy` with one row per benchmark and method, ways of decoding side by side: as many as a page shows."""
+    wide = table.pivot_table([*SHARES], ["benchmark", "method"], "decoding", sort=False)
+    return wide[[name for name in SHARES if name in wide]]
+
+
 def _unbroken(report):
     """The share of a text's steps before its first false or fruitless one, 1 where none is."""
     at, n = report.first_break(), len(report.steps)

@@ -94,6 +94,13 @@ def accuracy_table(results: pd.DataFrame, methods: Sequence[str] = baselines.HEA
     return pd.DataFrame(out)
 
 
+def rates(table: pd.DataFrame) -> pd.DataFrame:
+    """`tables.tuning` as a notebook shows it: accuracy in per cent, and the chosen rate as it stands in the grid."""
+    shown = table.set_index("method")
+    chosen = shown.pop("chosen").map("{:g}".format)
+    return (100 * shown).round(1).assign(chosen=chosen)
+
+
 # --- README
 def committed() -> Path:
     """The results that README shows: those of scale full if it was run, else of demo."""

@@ -95,6 +95,11 @@ def differences(samples: pd.DataFrame, pairs: Iterable[tuple[str, str]], *, n_bo
     return table[np.array(asked, dtype=bool)]
 
 
+def least(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `differences` against several the row of least difference on each benchmark: what is hardest to beat."""
+    return table.loc[table.groupby("benchmark", sort=False)["difference"].idxmin()]
+
+
 def beside_default(samples: pd.DataFrame, names: list[str], *, n_boot: int) -> pd.DataFrame:
     """`accuracies` of several settings, with their paired differences to the first of `names`, the default."""
     gains = differences(samples, [(name, names[0]) for name in names[1:]], n_boot=n_boot)

@@ -66,6 +66,10 @@ def test_greedy_samples_are_rows_of_their_own():
     both = frame(rows).assign(decoding=["greedy", "sampled"] * 3)
     found = learned.strategy(both, WORLD.problems("test", 3, 0, "hard"), n_boot=50).set_index("decoding")
     assert found["right"].to_dict() == {"greedy": 1, "sampled": 0}
+    wide = learned.beside(found.reset_index())
+    assert list(wide.index) == [("equations-hard", "heal")] and list(wide["right"].columns) == ["greedy", "sampled"]
+    assert list(dict.fromkeys(wide.columns.get_level_values(0))) == [
+        name for name in learned.SHARES if found[name].notna().any()]
 
 
 def test_a_greedy_evaluation_asks_each_hard_problem_once_and_leaves_the_usual_one_alone(says, tmp_path):

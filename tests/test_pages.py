@@ -12,6 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image, ImageChops
 
 from heal_lib import pages, report
+from heal_lib.notebooks import FOLDER
 
 
 def png():
@@ -71,6 +72,12 @@ def test_every_figure_is_described_by_its_caption_or_its_heading(tmp_path):
     nbformat.validate(made)
     page = Seen(pages.html(made, "05_main_results"))
     assert [image["alt"] for image in page.all("img")] == ["What <it> shows.", "Figure: Look"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("[0-9]*.ipynb")), ids=lambda path: path.stem)
+def test_every_figure_that_a_notebook_saves_is_described_by_its_caption(path):
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    assert [source.count("plots.save(") for source in cells] == [len(pages._SAVED.findall(source)) for source in cells]
 
 
 def test_figures_get_a_palette_once_and_look_the_same(tmp_path):

@@ -188,13 +188,43 @@ def drawn(ax):
             for bar in ax.containers}
 
 
-def test_methods_of_one_cost_stand_at_it_and_all_but_one_are_hollow():
-    cost = {"student": 0, "sft-rs": 2e6, "sft-rs-passes": 2e6, "sft-rs-early": 2e6, "heal": 3e6, "star": 3.01e6}
-    table = pd.DataFrame([[name, "a-hard", tokens, 0.2, 0.1, 0.3] for name, tokens in cost.items()],
+def test_methods_of_one_cost_stand_side_by_side_and_those_that_draw_nothing_are_lines_across():
+    """At scale full ten methods cost two to three million tokens: beside one of no cost they would be one heap."""
+    cost = {"student": 0, "answers": 0, "sft-rs": 2.25e6, "logits": 2.25e6, "paced": 2.25e6, "star": 2.76e6,
+            "sft-rs-early": 2.85e6, "limo": 2.85e6, "heal": 3.03e6}
+    table = pd.DataFrame([[name, place, tokens, 0.2, 0.1, 0.3] for name, tokens in cost.items()
+                          for place in ("a-hard", "b-hard", "c-hard")],
                          columns=["method", "benchmark", "teacher_tokens", "mean", "ci_low", "ci_high"])
-    found = drawn(results.accuracy_per_token(table, ["a-hard"]).axes[0])
-    assert {name: x * 1e6 for name, (x, _) in found.items()} == pytest.approx(cost)
-    assert [name for name, (_, hollow) in found.items() if hollow] == ["sft-rs-passes", "sft-rs-early", "star"]
+    figure = results.accuracy_per_token(table, ["a-hard", "b-hard", "c-hard"])
+    found = {name: x * 1e6 for name, (x, _) in drawn(figure.axes[0]).items()}
+    assert found == {name: pytest.approx(tokens, abs=3e4) for name, tokens in cost.items() if tokens}
+    figure.canvas.draw()  # what stands apart on paper: nearly a marker's width, 5.5 points
+    at = np.sort(figure.axes[0].transData.transform([(x / 1e6, 0) for x in found.values()])[:, 0])
+    assert np.diff(at).min() > 4 * figure.dpi / 72
+    lines = {line.get_label(): line for line in figure.axes[0].lines if line.get_label() in ("student", "answers")}
+    assert len({line.get_linestyle() for line in lines.values()}) == 2
+    assert all(line.get_ydata() == pytest.approx([20, 20]) for line in lines.values())
+    assert [ax.get_xlabel() != "" for ax in figure.axes if ax.get_visible()] == [False, True, True]
+
+
+def by_benchmark(methods, benchmarks):
+    rows = [[name, place, "avg@4", *(0.1 * (i + 1) * np.array([2, 1, 3])), 0.0, 0.0, 0.0]
+            for name in methods for i, place in enumerate(benchmarks)]
+    return pd.DataFrame(rows, columns=["method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs",
+                                       "diff_low", "diff_high"])
+
+
+def test_many_methods_on_many_benchmarks_have_two_rows_of_panels():
+    benchmarks = list("abc")
+    few = results.main_results(by_benchmark(baselines.HEADLINE, benchmarks), baselines.HEADLINE).axes
+    assert len(few) == 2 and [tick.get_text() for tick in few[1].get_xticklabels()] == benchmarks
+    many = list("abcdefghi")
+    figure = results.main_results(by_benchmark(baselines.MAIN, many), baselines.MAIN)
+    assert [len(drawn(ax)) for ax in figure.axes] == [13, 12, 13, 12]
+    shown = [[tick.get_text() for tick in ax.get_xticklabels()] for ax in figure.axes[1::2]]
+    assert sum(shown, []) == many and [len(each) for each in shown] == [5, 4]
+    assert figure.axes[0].get_ylim()[1] < figure.axes[2].get_ylim()[1]
+    assert figure.axes[0].get_legend() and not figure.axes[2].get_legend()
 
 
 def test_every_seed_is_a_dot_between_its_interval_and_the_next():
@@ -218,6 +248,7 @@ def test_methods_of_one_cost_stand_side_by_side_at_their_budget():
     ax = results.at_budgets(table, ["a-hard"]).axes[0]
     at = [bar.lines[0].get_xdata().tolist() for bar in ax.containers]
     assert at[0] == pytest.approx([2 / 3, 2]) and at[3] == pytest.approx([1, 3])  # alone, in their place
+    assert ax.get_ylim()[0] < 0  # so that a marker at zero is whole
     assert at[1][0] == pytest.approx(0.8) and at[1][1] < 2.4 < at[2][0] and at[2][0] - at[1][1] == pytest.approx(0.06)
 
 

@@ -242,6 +242,11 @@ def test_a_brief_table_is_rounded_has_no_minus_zero_and_says_where_the_rest_is(c
     assert report.number(float("nan")) == "n/a" and report.number(-0.04) == "0.0"
 
 
+def test_a_chosen_learning_rate_is_shown_as_it_stands_in_the_grid():
+    shown = report.rates(pd.DataFrame([["heal", 0.12345, 0.1, 0.0025]], columns=["method", "0.0025", "0.01", "chosen"]))
+    assert report.brief(shown, digits=1).loc["heal"].tolist() == [12.3, 10.0, "0.0025"]
+
+
 def test_links_are_those_of_a_page_of_the_results_folder(results):
     assert "](../figures/main_results.png)" in report.beside(report.block(results), results)
     assert "](results/" not in report.beside(report.block(results), results)

@@ -58,6 +58,12 @@ def test_differences_are_paired_and_named():
     assert few.loc["a-hard", "detectable"] == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_the_hardest_to_beat_is_named_on_each_benchmark_in_their_order():
+    rows = [["x", "b", 0.2], ["x", "a", 0.1], ["y", "b", 0.1], ["y", "a", 0.3]]
+    found = tables.least(pd.DataFrame(rows, columns=["against", "benchmark", "difference"]))
+    assert found[["benchmark", "against"]].to_numpy().tolist() == [["b", "y"], ["a", "x"]]
+
+
 @pytest.mark.parametrize(("low", "high", "words"), [
     (0.1, 0.2, "above zero"), (-0.2, -0.1, "below zero"), (-0.1, 0.1, "includes zero"), (0.0, 0.2, "includes zero")])
 def test_where_an_interval_lies(low, high, words):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+CROWDED = 80  # methods times benchmarks that one row of panels holds
 _SHORT = {"heal-fixed-cut": "GEAR: cut at the median breakpoint"}
 
 
@@ -41,31 +42,39 @@ def _dodge(n, width=0.72):
 
 def main_results(table: pd.DataFrame, methods: Sequence[str], baseline: str = "sft-rs",
                  seeds: pd.DataFrame | None = None) -> Figure:
-    """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names.
+    """Accuracy per benchmark (above) and its paired difference to the baseline (below), methods by their short names;
+    where these are too many for one row of benchmarks, in two such pairs of panels, each on a scale of its own.
 
     `table`: avg@k rows of `evaluation.results_table`; `seeds`: `tables.by_seed`, drawn as dots beside the intervals."""
-    benchmarks = list(table["benchmark"].unique())
-    fig, (top, bottom) = plt.subplots(2, 1, figsize=(DOUBLE, 5.8), sharex=True, height_ratios=(2, 1))
-    n = len(methods)
-    look = {"markersize": np.clip(34 / n, 3.6, 5.5), "markeredgewidth": 0.3, "capsize": 1, "elinewidth": 1}
-    for shift, method in zip(_dodge(n, 0.9), methods, strict=True):
-        rows = table[table["method"] == method].set_index("benchmark").reindex(benchmarks)
-        x = np.arange(len(benchmarks)) + shift
-        _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method, **look)
-        if seeds is not None:
-            of = seeds[(seeds["method"] == method) & seeds["benchmark"].isin(benchmarks)]
-            top.plot([x[benchmarks.index(name)] + 0.45 / n for name in of["benchmark"]], 100 * of["mean"], "o",
-                     color=COLOURS[method], markersize=1.5, markeredgewidth=0)
-        if method != baseline:
-            _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method, **look)
-    _stripes((top, bottom), len(benchmarks))
-    top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, table["ci_high"].max())))
-    bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
-    bottom.set(ylabel=f"minus {label(baseline)}\n(percentage points)", xlim=(-0.5, len(benchmarks) - 0.5))
-    bottom.set_xticks(range(len(benchmarks)), benchmarks, fontsize="small", rotation=30, ha="right",
-                      rotation_mode="anchor")
-    top.legend(ncols=min(4, len(methods)), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
-               fontsize="small")
+    benchmarks, n = list(table["benchmark"].unique()), len(methods)
+    n_rows = 2 if n * len(benchmarks) > CROWDED else 1
+    fig, axes = plt.subplots(2 * n_rows, 1, figsize=(DOUBLE, 3.6 + 2.2 * n_rows), height_ratios=(2, 1) * n_rows)
+    look = {"markersize": np.clip(34 * n_rows / n, 3.6, 5.5), "markeredgewidth": 0.3, "capsize": 1, "elinewidth": 1}
+    most = -(-len(benchmarks) // n_rows)
+    for i, (top, bottom) in enumerate(axes.reshape(-1, 2)):
+        here = benchmarks[i * most : (i + 1) * most]
+        part = table[table["benchmark"].isin(here)]
+        for shift, method in zip(_dodge(n, 0.9), methods, strict=True):
+            rows = part[part["method"] == method].set_index("benchmark").reindex(here)
+            x = np.arange(len(here)) + shift
+            _points(top, x, rows["mean"], rows["ci_low"], rows["ci_high"], method, label=method, **look)
+            if seeds is not None:
+                of = seeds[(seeds["method"] == method) & seeds["benchmark"].isin(here)]
+                top.plot([x[here.index(name)] + 0.45 / n for name in of["benchmark"]], 100 * of["mean"], "o",
+                         color=COLOURS[method], markersize=1.5, markeredgewidth=0)
+            if method != baseline:
+                _points(bottom, x, rows["diff_vs_sft_rs"], rows["diff_low"], rows["diff_high"], method, **look)
+        _stripes((top, bottom), len(here))
+        top.set(ylabel=f"accuracy, {table['metric'].iloc[0]} (%)", ylim=(-2, 105 * max(0.1, part["ci_high"].max())))
+        bottom.axhline(0, color=COLOURS[baseline], linewidth=1.2)
+        bottom.set(ylabel=f"minus {baseline}\n(points)")
+        top.tick_params(labelbottom=False)
+        turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(here) > 6 else {}
+        for ax in (top, bottom):
+            ax.set_xlim(-0.5, len(here) - 0.5)
+            ax.set_xticks(range(len(here)), here, fontsize="small", **turned)
+    axes[0].legend(ncols=min(4 if n < 9 else 5, n), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+                   fontsize="small")
     return fig
 
 
@@ -165,27 +174,32 @@ def loss_curves(logs: pd.DataFrame, methods: Sequence[str]) -> Figure:
 
 
 def accuracy_per_token(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
-    """Accuracy against teacher tokens drawn. `table`: accuracies joined with `teacher_tokens` per method.
-
-    Of methods that cost nearly the same, all but the first are drawn over it, hollow and with ever wider caps."""
-    cost = (table.groupby("method", sort=False)["teacher_tokens"].first() / 1e6).sort_values(kind="stable")
-    over = dict.fromkeys(cost.index, 0)
-    for before, after in zip(cost.index, cost.index[1:], strict=False):
-        over[after] = over[before] + 1 if cost[after] - cost[before] < 0.025 * cost.max() else 0
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(DOUBLE, 3.2), sharex=True, squeeze=False)
-    for ax, benchmark in zip(axes.flat, benchmarks, strict=True):
+    """Accuracy against teacher tokens drawn, a panel per benchmark: methods that cost nearly the same side by side,
+    those that draw nothing as lines across, with their intervals as bands. `table`: accuracies joined with
+    `teacher_tokens` per method."""
+    cost = table.groupby("method", sort=False)["teacher_tokens"].first()
+    paid, free = cost[cost > 0], list(cost.index[cost == 0])
+    at = (paid + _beside(paid, 1.5 * (paid.max() - paid.min()) or paid.max())) / 1e6
+    columns = min(2, len(benchmarks))
+    n_rows = -(-len(benchmarks) // columns)
+    fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 0.9 + 2.1 * n_rows), sharex=True, squeeze=False)
+    for ax, benchmark in zip(axes.flat, benchmarks, strict=False):
         for _, row in table[table["benchmark"] == benchmark].iterrows():
-            name, colour = row["method"], COLOURS[row["method"]]
-            look = {"ecolor": (*colour, 0.35), "elinewidth": 4, "capsize": 0}
-            if over[name]:
-                look = {"markerfacecolor": "none", "markeredgecolor": colour, "markeredgewidth": 1.3, "markersize": 7,
-                        "capsize": 2 + 2 * over[name], "zorder": 4}
-            _points(ax, cost[name], [row["mean"]], [row["ci_low"]], [row["ci_high"]], name, label=name, **look)
+            name = row["method"]
+            if name in free:
+                ax.axhspan(100 * row["ci_low"], 100 * row["ci_high"], color=COLOURS[name], alpha=0.15, linewidth=0)
+                ax.axhline(100 * row["mean"], color=COLOURS[name], linestyle=("--", ":", "-.")[free.index(name) % 3],
+                           label=name)
+            else:
+                _points(ax, at[name], [row["mean"]], [row["ci_low"]], [row["ci_high"]], name, label=name)
         ax.set_title(benchmark, fontsize="medium")
-        ax.set_xlabel("teacher tokens\ndrawn (millions)")
-        ax.margins(x=0.12)
+        ax.margins(x=0.06)
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-    axes[0, 0].set_ylabel("accuracy, avg@k (%)")
+    hide(axes, len(benchmarks))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy, avg@k (%)")
+    for ax in axes.flat[max(0, len(benchmarks) - columns) : len(benchmarks)]:
+        ax.set_xlabel("teacher tokens drawn (millions)")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=4, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
@@ -206,7 +220,7 @@ def at_budgets(table: pd.DataFrame, benchmarks: Sequence[str]) -> Figure:
         ax.set(title=benchmark, xlabel="teacher tokens drawn (millions)")
         ax.margins(x=0.1)
     axes[0, 0].set_ylabel("accuracy, avg@k (%)")
-    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylim(bottom=-0.03 * axes[0, 0].get_ylim()[1])  # a marker at zero is seen whole
     fig.legend(*axes[0, 0].get_legend_handles_labels(), ncols=2, loc="outside lower center", frameon=False,
                fontsize="small")
     return fig
