@@ -12,6 +12,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import seaborn as sns
 
 from heal_lib import embedded, knobs, plots, scales, sweep
 from heal_lib.embedded import card, corpus
@@ -186,6 +187,19 @@ def test_each_question_has_a_panel_and_its_blank_cells_are_hatched():
     assert [sum(not patch.get_fill() for patch in ax.patches) for ax in panels] == [6, 0, 6]  # shown or contradicted
     assert panels[1].texts[0].get_text() == "+0.0\n[-10.0, +10.0]"
     assert len({ax.collections[0].get_clim() for ax in panels}) == 1
+    plt.close(figure)
+
+
+def test_numbers_stand_out_from_the_colour_of_their_cell_and_large_ones_have_commas():
+    lows = dict(zip(GRID_OF, (0.0, 0.1, 0.25, 0.4, -0.5, 0.65), strict=True))
+    table = asked([(*at, low) for at, low in lows.items()], "HEAL", p=0.001)
+    table["parameters"] = table["derive_unprompted"].rank(method="dense").astype(int) * 1_270_144
+    figure = maps.claim_maps(sweep.judged(table), "parameters", "size")
+    (ax,) = (each for each in figure.axes if each.texts)
+    back = [sns.utils.relative_luminance(colour) + 0.05 for colour in ax.collections[0].get_facecolors()]
+    ink = [sns.utils.relative_luminance(text.get_color()) + 0.05 for text in ax.texts]
+    assert min(max(a, b) / min(a, b) for a, b in zip(back, ink, strict=True)) > 4  # 4.5 is WCAG's for small text
+    assert ax.get_xticklabels()[0].get_text() == "1,270,144"
     plt.close(figure)
 
 

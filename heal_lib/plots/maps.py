@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 
 from heal_lib import claims
@@ -17,9 +18,9 @@ from heal_lib.plots.results import label
 from heal_lib.plots.trajectories import band, source_style
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
+DARK = 0.18  # luminance below which white text stands out more than black
 # name: (title, value that says "no difference", factor, format of it, of its interval)
 PANELS = {"gain": ("breakpoint is the break:\nminus chance, points", 0, 100, "{:+.0f}", "{:+.0f}, {:+.0f}"),
           "over_start": ("genuine per token:\nentropy / start", 1, 1, "{:.2f}", "{:.2f}–{:.2f}"),
@@ -81,6 +82,12 @@ def _cells(ax, parts, none, reach, forms):
     for i, j in zip(*np.nonzero(blank), strict=True):
         ax.add_patch(plt.Rectangle((j + 0.01, i + 0.01), 0.98, 0.98, facecolor="0.94", edgecolor="0.85", hatch="////",
                                    lw=0, zorder=1.5))
+    colours = ax.collections[0].get_facecolors().reshape(*grid.shape, 4)
+    for text in ax.texts:
+        x, y = (int(at) for at in text.get_position())
+        text.set_color("white" if sns.utils.relative_luminance(colours[y, x]) < DARK else "0.1")
+    if pd.api.types.is_integer_dtype(grid.columns):  # millions of parameters
+        ax.set_xticklabels([f"{value:,}" for value in grid.columns])
     ax.tick_params(axis="y", rotation=0)
 
 
