@@ -39,8 +39,8 @@ def sources(results: Path, folder: Path) -> None:
         raise HealError(f"results/{results.name} lacks {', '.join(lacking)}; {console.again(results.name)}")
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
     for page in folder.glob("*.md"):  # in the repository they show what is committed, here what this site has
-        page.write_text(SHOWN.sub(lambda found: _shown(results, *found.groups()), page.read_text(encoding="utf-8")),
-                        encoding="utf-8")
+        text = SHOWN.sub(lambda found: _shown(results, *found.groups()), page.read_text(encoding="utf-8"))
+        page.write_text(text.replace("](../README.md", "](index.md"), encoding="utf-8")  # its first page stands for it
     shutil.copy(ROOT / "CONTRIBUTING.md", folder / "contributing.md")
     for kind in ("figures", "tables"):
         shutil.copytree(results / kind, folder / kind, ignore=shutil.ignore_patterns(".*"))

@@ -37,7 +37,8 @@ def test_a_site_of_scale_llm_links_only_to_what_it_has(tmp_path):
     assert "![" not in minutes and "More in 01." in minutes and "notebooks/" not in minutes and "demo/" not in minutes
     assert "stands in [the notebook](notebooks/08_llm_single_gpu.ipynb)" in first and "No results" not in first
     site.sources(DEMO, tmp_path / "demo")
-    assert (tmp_path / "demo" / "ten_minutes.md").read_text().count("](figures/") == 4
+    assert (text := (tmp_path / "demo" / "ten_minutes.md").read_text()).count("](figures/") == 4
+    assert "](index.md#results)" in text and "README.md" not in text + minutes and "\n## Results\n" in first
 
 
 def test_a_figure_that_was_deleted_is_named_before_anything_is_built(tmp_path, monkeypatch):
