@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import baselines, console, provenance, report
+from heal_lib import baselines, claims, console, provenance, report
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic
 from heal_lib.plots.captions import sentences
@@ -42,15 +42,22 @@ def _points(table):
     return [report.interval(*row, "+") for row in table[["difference", "ci_low", "ci_high"]].to_numpy()]
 
 
+def _told(table):
+    """The rows on the hard benchmarks together and on the one made to judge, where variants are; all, if neither is."""
+    told = table[table["benchmark"].isin([POOLED, claims.JUDGE])]
+    return told if len(told) else table
+
+
 def _ablations(table):
-    table = table[table["benchmark"] == POOLED]
-    return pd.DataFrame({"HEAL minus": table["against"].map(_label), "points": _points(table),
+    table = _told(table).sort_values("benchmark", key=lambda of: of != POOLED, kind="stable")
+    return pd.DataFrame({"on": table["benchmark"], "HEAL minus": table["against"].map(_label), "points": _points(table),
                          "p (Holm)": [MISSING if pd.isna(p) else f"{p:.3f}" for p in table["p_holm"]]})
 
 
 def _orders(table):
-    named = table.assign(words=_points(table), against=table["against"].map(_label))
-    return _spread(named, "benchmark", "against")
+    told = _told(table)
+    return _spread(told.assign(words=_points(told), **{"HEAL minus": told["against"].map(_label)}), "HEAL minus",
+                   "benchmark")
 
 
 def _spread(table, index, columns):
@@ -87,8 +94,8 @@ def _cost(table):
 TABLES: dict[str, tuple[str, Callable[..., pd.DataFrame], str]] = {  # name: (the table it is made of, how, caption)
     "main": ("main_results", _main, "Accuracy in per cent with 95 % intervals, and HEAL's paired difference to "
              "rejection sampling in points."),
-    "ablations": ("ablations", _ablations, "HEAL minus HEAL with one part removed or swapped, hard benchmarks "
-                  "together: paired differences, 95 % intervals."),
+    "ablations": ("ablations", _ablations, "HEAL minus HEAL with one part removed or swapped, on the hard benchmarks "
+                  "together (whole parts only) and on the one made to judge them: paired differences, 95 % intervals."),
     "gear": ("gear_breakpoints", _breakpoints, "GEAR: share of failed trajectories whose breakpoint is the first real "
              "error, by the oracle, and its gain over another text's breakpoint and over their median."),
     "gear_cuts": ("gear_cut_rules", lambda t: _wide(t[t["metric"] == "genuine_rate"], "cut", "world"), "GEAR: share "

@@ -158,7 +158,8 @@ def test_every_figure_of_a_notebook_has_a_caption_and_says_where_it_is_from(path
         assert not re.search(r"\d", re.sub(r"95 %|0\.5 is chance|step 0", "", typed)), f"{name}: a number typed by hand"
         assert {"data", "seeds"} & set(given), f"{name} names neither its table nor its seeds"
         if "data" in given:
-            data = getattr(given["data"], "elt", given["data"])  # several tables are named by one expression, or listed
+            data = getattr(given["data"], "body", given["data"])  # of a choice, all that may be drawn
+            data = getattr(data, "elt", data)  # several tables are named by one expression, or listed
             for one in getattr(data, "elts", [data]):
                 told = one.value if isinstance(one, ast.Constant) else ast.unparse(one)[2:-1]
                 assert f"{told}.csv" in path.read_text(), f"{name}: {path.stem} writes no such table"
@@ -177,6 +178,26 @@ def test_latex_escapes_shows_intervals_and_leaves_missing_cells_missing(folder):
     assert "without PURE & +10.0 [+5.0, +15.0] & n/a" in text and "p (Holm)" in text
     assert paper.latex(pd.DataFrame({"a&b": ["50 %", None, NONE]})).count("n/a") == 2
     assert paper.escape(r"\input{x}$-3 sft-rs") == r"/input\{x\}\$$-$3 sft-rs"
+
+
+def test_variants_are_in_the_tables_where_they_were_compared_and_orders_have_a_row_each(tmp_path):
+    rows = [[name, place, 0.1, 0.0, 0.2, 0.5] for name, places in (
+        ("heal-no-pace", ("a-hard", "registers-hard", "hard, pooled")), ("heal-reversed", ("registers-hard",)))
+        for place in places]
+    table = pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high", "p_holm"])
+    for name in ("ablations", "pace_orders"):
+        write_table(table, tmp_path / "tables" / f"{name}.csv")
+    assert paper.write_tables(tmp_path, tmp_path) == ["ablations", "pace"]
+    lines = (tmp_path / "tables" / "ablations.tex").read_text().splitlines()[4:-2]
+    assert [line.split(" & ")[:2] for line in lines] == [
+        ["hard, pooled", "without PACE (one mixed stage)"], ["registers-hard", "without PACE (one mixed stage)"],
+        ["registers-hard", "PACE: reversed stages"]]
+    text = (tmp_path / "tables" / "pace.tex").read_text()
+    assert r"HEAL minus & registers-hard & hard, pooled \\" in text and "a-hard &" not in text
+    assert r"PACE: reversed stages & +10.0 [+0.0, +20.0] & n/a \\" in text
+    write_table(table[:1], tmp_path / "tables" / "pace_orders.csv")  # worlds without the one made to judge
+    paper.write_tables(tmp_path, tmp_path)
+    assert "HEAL minus & a-hard" in (tmp_path / "tables" / "pace.tex").read_text()
 
 
 def test_the_summary_refers_only_to_what_is_there(folder):
