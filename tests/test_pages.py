@@ -88,6 +88,17 @@ def test_figures_get_a_palette_once_and_look_the_same(tmp_path):
     assert max(high for _, high in ImageChops.difference(a, b).getextrema()) <= 16
 
 
+def test_pale_stripes_of_a_figure_of_many_colours_stay_apart_from_white():
+    """Main results have a dozen colours, whose edges filled the palette: white and the stripes became one grey."""
+    many = Image.new("RGB", (300, 200), "white")
+    many.paste((242, 242, 242), (0, 0, 100, 200))
+    for i in range(1200):  # as many shades as edges of letters and markers have
+        many.putpixel((i % 300, i // 300), (i * 37 % 256, i * 91 % 256, i * 53 % 256))
+    many.save(made := io.BytesIO(), "PNG")
+    seen = Image.open(io.BytesIO(pages.with_palette(made.getvalue()))).convert("RGB")
+    assert seen.getpixel((50, 150)) == (242, 242, 242) and seen.getpixel((250, 150)) == (255, 255, 255)
+
+
 def test_a_page_has_the_notebooks_title_and_links_to_its_neighbours(tmp_path):
     names = ["04_pace", "05_main_results", "06_ablations"]
     page = Seen(pages.html(notebook(), "05_main_results", names))
