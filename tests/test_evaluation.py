@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heal_lib import evaluation
+from heal_lib import evaluation, scales
 from heal_lib.errors import HealError
 from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
 from heal_lib.files import ROOT, write_json
@@ -202,5 +202,5 @@ def test_the_committed_samples_give_the_committed_table():
     files = [pd.read_parquet(demo / "per_sample" / f"{method}.parquet") for method in ("heal", "sft-rs")]
     means = [file[file["benchmark"] == row["benchmark"]].pivot_table("correct", "problem_id", "seed").to_numpy()
              for file in files]
-    found = [means[0].mean(), *paired_bootstrap(*means, n_boot=2000)]
+    found = [means[0].mean(), *paired_bootstrap(*means, n_boot=scales.get("demo").n_boot)]
     assert found == pytest.approx(row[["mean", "diff_vs_sft_rs", "diff_low", "diff_high"]].tolist(), abs=1e-5)
