@@ -26,9 +26,9 @@ $(READY): pyproject.toml
 	$(PY) -m pip install -q --no-compile $(PIP_ARGS) $(TORCH) -e '.[dev$(if $(GPU),$(,)gpu)]'
 	@touch .venv/.ready $@
 
-# A worker takes a file at a time, in the order of tests/conftest.py: what a file's tests share is made once. Four, for a
+# A worker takes a file at a time, in the order of tests/conftest.py: what a file's tests share is made once. Three, for a
 # test often waits for a process that it has started.
-PYTEST := $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(READY)  ## the test suite (ARGS=... goes to pytest)
 	$(PYTEST) -m 'not slow' $(ARGS)
 

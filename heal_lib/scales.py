@@ -136,14 +136,15 @@ SCALES = {
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
     # A teacher draw for each seed: what varies between seeds is all that would vary in another run. Of easy equations
-    # there are 208 to test on. The sweep (09) trains 252 students: 12 teachers x 5 methods x 3 seeds with the shipped
-    # student, 3 sizes x 4 teachers x 2 methods x 3 seeds; before them 12 teachers and 3 bases.
+    # there are 208 to test on. The sweep (09) trains 420 students: 12 teachers x 5 methods x 5 seeds with the shipped
+    # student, 3 sizes x 4 teachers x 2 methods x 5 seeds (three could show next to nothing after a correction over the
+    # cells); before them 12 teachers and 3 bases.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
                   n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), all_methods=True, budgets=(1 / 3, 2 / 3),
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
-                  sweep_sizes=("small", "student", "teacher")),
+                  sweep_sizes=("small", "student", "teacher"), sweep_seeds=tuple(range(5))),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
     # them. With more time: -p n_test 50 -p k_eval 4 -p seeds '[0,1,2]' -p train_tokens 60000. For larger models,
     # `plan.preset` replaces most of it.

@@ -102,13 +102,13 @@ def test_bootstrap_is_deterministic_whatever_the_chunks(monkeypatch):
 @pytest.mark.parametrize("between", [0.0, 0.3])  # seeds that do not matter, and that matter most
 def test_intervals_cover_and_p_values_are_small_as_seldom_as_they_say(n_seeds, between):
     hits, p = 0, []
-    for trial in range(200):
+    for trial in range(100):
         rng = np.random.default_rng(trial)
         x = rng.normal(0, 0.3, (30, 1)) + rng.normal(0, between, n_seeds) + rng.normal(0, 0.2, (30, n_seeds))
         _, low, high = bootstrap_mean(x, n_boot=200, seed=trial)
         hits += low <= 0 <= high
         p.append(stats.paired_p(x, 0 * x))
-    assert hits / 200 > 0.92 and np.mean(np.array(p) < 0.05) < 0.08 and np.mean(np.array(p) < 0.01) < 0.03
+    assert hits > 91 and np.sum(np.array(p) < 0.05) < 9 and np.sum(np.array(p) < 0.01) < 4
 
 
 def test_paired_bootstrap_resamples_both_alike():
