@@ -88,8 +88,7 @@ def _merged(model):
     with tempfile.TemporaryDirectory() as adapters:
         model.save_pretrained(adapters)
         base = model.get_base_model().name_or_path
-        whole = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True,
-                                                     trust_remote_code=False)
+        whole = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True)
         return PeftModel.from_pretrained(whole, adapters).merge_and_unload()
 
 
@@ -99,7 +98,7 @@ def _hf(base: str, how: Finetune, seed: int):
 
     from heal_lib.engines import cache
 
-    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(base, local_files_only=True)
     cache.check(config)  # or its student could never be read
     set_seed(seed)  # of the adapters' first weights
     options: dict = {"local_files_only": True, "use_safetensors": True}
@@ -108,7 +107,7 @@ def _hf(base: str, how: Finetune, seed: int):
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
     if how.method == "full":
         options["dtype"] = torch.float32  # 16 bits would round most of an update away
-    model = AutoModelForCausalLM.from_pretrained(base, **options, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(base, **options)
     if how.method == "full":
         model.stored_dtype = config.dtype or torch.float32
     else:
@@ -118,7 +117,7 @@ def _hf(base: str, how: Finetune, seed: int):
         model = get_peft_model(model, LoraConfig(
             r=how.rank, lora_alpha=how.rank, task_type="CAUSAL_LM",
             target_modules=list(TARGETS) if there.issuperset(TARGETS) else "all-linear"))
-    return model.train(), AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    return model.train(), AutoTokenizer.from_pretrained(base, local_files_only=True)
 
 
 def _unsloth(base: str, how: Finetune, seed: int):
@@ -128,16 +127,14 @@ def _unsloth(base: str, how: Finetune, seed: int):
 
     # A longer text than the model was made for would make Unsloth stretch its positions, for shorter ones, too; one
     # longer than it is told here, it would cut.
-    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    if how.max_length > (most := config.max_position_embeddings):
+    most = AutoConfig.from_pretrained(base, local_files_only=True).max_position_embeddings
+    if how.max_length > most:
         raise HealError(f"a row of {how.max_length} tokens, and the student reads {most}; lower max_new_tokens")
     model, tokenizer = FastLanguageModel.from_pretrained(
         base, max_seq_length=how.max_length, load_in_4bit=how.method == "qlora", load_in_16bit=how.method == "lora",
         full_finetuning=how.method == "full", float32_mixed_precision=how.method == "full" or None,
         use_exact_model_name=True, trust_remote_code=False, random_state=seed)
-    if how.method == "full":
-        model.stored_dtype = config.dtype or model.dtype
-    else:
+    if how.method != "full":
         model = FastLanguageModel.get_peft_model(
             model, r=how.rank, lora_alpha=how.rank, target_modules=list(TARGETS), random_state=seed,
             use_gradient_checkpointing="unsloth")

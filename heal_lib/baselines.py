@@ -236,7 +236,7 @@ def _answer(row: dict, writer) -> dict:
             "entropy": [], "text": text, "finished": True, "correct": True, "genuine": 0, "n_generated": 0}
 
 
-def filtered(rows: Sequence[dict[str, Any]], readings: Mapping[tuple[str, str, int], Any], which: str, how: str,
+def filtered(rows: Sequence[dict[str, Any]], readings: Mapping[tuple, Any], which: str, how: str,
              settings: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
     """The rows that pass the filter; the share lambda is dropped within each problem's rows [R]. The oracle drops what
     is spurious, a regular expression what it finds, however many; "oracle-share" drops that share, spurious rows first.

@@ -4,7 +4,7 @@
 
 Each process takes its share of every batch, so an update is that of one process with the whole batch. ACCELERATE_CONFIG
 names a file that `accelerate config` writes, for several machines or for FSDP (`fsdp.yaml` here is one for students
-that a card does not hold; not run yet). Full fine-tuning only: adapters fit on one card."""
+beyond 14 B parameters; not run yet). Full fine-tuning only: adapters fit on one card."""
 
 from __future__ import annotations
 
@@ -19,30 +19,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heal_lib import backends, files, training
-from heal_lib.errors import HealError, out_of_memory
+from heal_lib.errors import HealError
 
 if TYPE_CHECKING:
     from heal_lib.training import TrainConfig
 
-FULL = "memory is full"  # a file of a job: one of its processes had too little
-
 
 def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConfig], folder: str,
-          how: backends.Finetune, checkpoints: Any = None, heldout: Sequence[dict[str, Any]] = (),
-          parts: int = 1) -> list[list[dict[str, Any]]]:
-    """`training.train` on `how.processes` processes, each batch read in `parts`; `checkpoints` are not used. Raises
-    MemoryError where one has too little memory, and HealError where one fails, which has then said why."""
+          how: backends.Finetune, heldout: Sequence[dict[str, Any]] = ()) -> list[list[dict[str, Any]]]:
+    """`training.train` on `how.processes` processes. Raises HealError where one fails, which has then said why."""
     for config in configs:
         if config.batch_size % how.processes:
             raise HealError(f"batch_size is {config.batch_size}; {how.processes} processes cannot share it evenly")
     with tempfile.TemporaryDirectory() as job:
         facts = {"base": os.path.abspath(base), "folder": os.path.abspath(folder), "how": asdict(how),
-                 "configs": [asdict(config) for config in configs], "stages": stages, "heldout": list(heldout),
-                 "parts": parts}
+                 "configs": [asdict(config) for config in configs], "stages": stages, "heldout": list(heldout)}
         files.write_json(facts, Path(job, "job.json"))
         if subprocess.run([*_launch(how.processes), "-m", "heal_lib.distributed", job]).returncode:
-            if Path(job, FULL).exists():
-                raise MemoryError(f"one of {how.processes} processes")
             raise HealError(f"accelerate launch: one of {how.processes} processes failed; mend what it says above")
         return files.read_json(Path(job, "logs.json"))
 
@@ -68,17 +61,7 @@ def _launch(processes: int) -> list[str]:
 
 
 def work(job: str) -> None:
-    """One of the processes: every stage goes on from the files of the one before, as sharded weights ask for. One that
-    has too little memory leaves word: all that accelerate tells of it is an exit code."""
-    try:
-        _work(job)
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            Path(job, FULL).touch()
-        raise
-
-
-def _work(job):
+    """One of the processes: every stage goes on from the files of the one before, as sharded weights ask for."""
     facts = json.loads(Path(job, "job.json").read_text())
     how, base, logs = backends.Finetune(**facts["how"]), facts["base"], []
     for i, (rows, config) in enumerate(zip(facts["stages"], facts["configs"], strict=True), 1):
@@ -86,7 +69,7 @@ def _work(job):
         base = str(Path(facts["folder"], f"stage-{i}"))
         best = str(Path(job, f"best-{i}")) if facts["heldout"] else None  # where all find the best weights
         logs.append(training.fit(model, tokenizer, rows, training.TrainConfig(**config), folder=base, checkpoints=best,
-                                 heldout=facts["heldout"], parts=facts["parts"]))
+                                 heldout=facts["heldout"]))
     if os.environ.get("RANK", "0") == "0":
         files.write_json(logs, Path(job, "logs.json"))
 

@@ -76,7 +76,7 @@ def parameters(name: str) -> tuple[int, int]:
 
     config = _config(name)
     with _readable(name), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(config)
         shared = {id(p): p.numel() for p in model.parameters()}
         ends = {id(p): p.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings())
                 for p in m.parameters()}

@@ -55,10 +55,14 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
 
     Returns the log of each stage. With Unsloth all of it happens in a process of its own; more than one process share
     every batch (`heal_lib.distributed`), and these start anew when killed. Otherwise a killed run goes on from what it
-    left in the folder `checkpoints`, and ends with the same weights. Where memory is short, batches are halved."""
+    left in the folder `checkpoints`, and ends with the same weights."""
     backends.check(how)
     longest = max((len(row["input_ids"]) for rows in (*stages, heldout) for row in rows), default=0)
     how = replace(how, max_length=longest)
+    if how.processes > 1:
+        from heal_lib import distributed
+
+        return distributed.train(base, stages, configs, str(folder), how, heldout)
     parts = 1
     while True:
         try:
@@ -67,12 +71,10 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
             if not out_of_memory(error):
                 raise
             parts *= 2
-            shares = parts * how.processes
-            if size := next((c.batch_size for c in configs if c.batch_size % shares), 0):
-                less = ("ACCELERATE_CONFIG=heal_lib/fsdp.yaml" if how.processes > 1 else
-                        "finetune='lora'" if how.method == "full" else
-                        "backend='unsloth'" if how.backend == "hf" else "fewer max_new_tokens")
-                raise HealError(f"training: {2 * size // shares} rows at a time do not fit into memory; use {less}, or "
+            if size := next((c.batch_size for c in configs if c.batch_size % parts), 0):
+                less = ("finetune='lora'" if how.method == "full" else "backend='unsloth'" if how.backend == "hf"
+                        else "fewer max_new_tokens")
+                raise HealError(f"training: {2 * size // parts} rows at a time do not fit into memory; use {less}, or "
                                 "a smaller student") from None
         # The same updates, each from more and smaller batches; from the start, for the weights may be half updated.
         warnings.warn(f"memory is full: training starts again with each batch in {parts} parts", stacklevel=2)
@@ -80,10 +82,6 @@ def train(base: str, stages: list[list[dict[str, Any]]], configs: list[TrainConf
 
 def _attempt(*given):
     how = given[4]
-    if how.processes > 1:
-        from heal_lib import distributed
-
-        return distributed.train(*given)
     if how.backend != "unsloth":
         return _train(*given)
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:

@@ -135,12 +135,12 @@ def load(name: str = "teacher") -> tuple[Any, Any]:
     check(name)
     path, where = str(folder(name)), device()
     try:
-        cache.check(transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False))
+        cache.check(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
     except (OSError, ValueError, KeyError) as error:  # as transformers says that it does not know a model
         why = str(error).strip().partition("\n")[0][:160]
         raise HealError(f"{name}: transformers cannot read its config.json ({why}); use a model that it knows"
                         ) from error
     options = {"local_files_only": True, "use_safetensors": True, **({} if where == "cpu" else {"device_map": where})}
-    model = transformers.AutoModelForCausalLM.from_pretrained(path, **options, trust_remote_code=False)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path, **options)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
     return (model.to(getattr(torch, dtype())) if where == "cpu" else model).eval(), tokenizer

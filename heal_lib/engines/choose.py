@@ -83,8 +83,7 @@ def words(name: str) -> Words:
     from transformers import AutoTokenizer
 
     embedded.check(name)
-    home = str(embedded.folder(name))
-    return Words(AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False))
+    return Words(AutoTokenizer.from_pretrained(str(embedded.folder(name)), local_files_only=True))
 
 
 def _module(kind: str) -> ModuleType:

@@ -75,7 +75,7 @@ class HFEngine(Reader):
     @functools.cached_property
     def _weights(self) -> list[float]:
         """The first of each matrix: enough to tell models of one stage apart."""
-        return [float(weight.detach().flatten()[0]) for weight in self.model.parameters()]
+        return [float(weight.flatten()[0]) for weight in self.model.parameters()]
 
     def _in_room(self, prompts, n: int, noise: np.ndarray, params: SamplingParams) -> list[Sample]:
         """`_decode`, in halves where these are more rows than fit into the memory."""
