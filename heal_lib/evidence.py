@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from heal_lib import claims, given, premises
@@ -92,7 +93,7 @@ def parts(folder: Path) -> str:
     """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
     found = claims.verdicts(_pairs(folder, "ablations"))
     floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
-    said = {part: claims.part_sentences(part, found) for part in claims.PARTS}
+    said = {part: f"{claims.part_sentences(part, found)} {power(Path(folder), part)}".rstrip() for part in claims.PARTS}
     config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
     draws = config.get("teacher_draws", 1)
     one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
@@ -119,6 +120,17 @@ def whole(folder: Path) -> str:
                      f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (after "
                      "correction, though not for picking the best)")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
+
+
+def power(folder: Path, part: str) -> str:
+    """Which difference from HEAL without the part would have been found on `claims.JUDGE`, where none was; else ""."""
+    (without, name), *_ = claims.PARTS[part]
+    for row in _pairs(folder, "ablations").itertuples():
+        asked = (row.method, row.against, row.benchmark) == ("heal", without, claims.JUDGE)
+        if asked and row.ci_low <= 0 <= row.ci_high and pd.notna(getattr(row, "detectable", np.nan)):
+            return (f"On {claims.JUDGE} only a difference of {100 * row.detectable:.0f} points or more from {name} would "
+                    "have been found (80 % power, before correction).")
+    return ""
 
 
 def exposure(folder: Path) -> str:

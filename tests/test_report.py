@@ -120,6 +120,16 @@ def test_a_claim_against_several_names_the_strongest_of_them(results):
     assert "worse than another trajectory's cut" in evidence.parts(results)
 
 
+@pytest.mark.parametrize(("low", "says"), [(-0.1, True), (0.05, False)])
+def test_where_nothing_was_found_a_part_s_sentence_says_what_could_have_been(results, low, says):
+    pairs(results, "ablations", [["heal-no-pure", claims.JUDGE, 0.1, low, 0.3, 0.1]])
+    table = pd.read_csv(results / "tables" / "ablations.csv").assign(detectable=0.274)
+    assert "would have been found" not in evidence.parts(results)  # an older table lacks the column
+    write_table(table, results / "tables" / "ablations.csv")
+    said = "On registers-hard only a difference of 27 points or more from no filter would have been found (80 % power"
+    assert (said in evidence.parts(results)) == says
+
+
 def test_the_best_other_method_is_that_of_the_benchmark(results):
     others = [["star", "a-hard", 0.1, 0.05, 0.2, 0.001], ["teacher", "a-hard", 0.3, 0.2, 0.4, 0.001]]
     pairs(results, "main_pairs", others)
