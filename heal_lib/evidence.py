@@ -128,8 +128,8 @@ def power(folder: Path, part: str) -> str:
     for row in _pairs(folder, "ablations").itertuples():
         asked = (row.method, row.against, row.benchmark) == ("heal", without, claims.JUDGE)
         if asked and row.ci_low <= 0 <= row.ci_high and pd.notna(getattr(row, "detectable", np.nan)):
-            return (f"On {claims.JUDGE} only a difference of {100 * row.detectable:.0f} points or more from {name} would "
-                    "have been found (80 % power, before correction).")
+            return (f"On {claims.JUDGE} only a difference of {100 * row.detectable:.0f} points or more from {name} "
+                    "would have been found (80 % power, before correction).")
     return ""
 
 
