@@ -208,12 +208,22 @@ def bullets(*groups: list[str]) -> str:
     return "\n".join(f"- {line}" for group in groups for line in group)
 
 
+def gains(folder: Path) -> pd.DataFrame:
+    """HEAL minus rejection sampling by today's rule, from every sample of a run, which may be older than the rule; as
+    its table has it where no samples are kept."""
+    files = sorted((folder / "per_sample").glob("*.parquet"))
+    if not files:
+        return pd.read_csv(folder / "tables" / "llm_differences.csv")
+    samples = pd.concat(map(pd.read_parquet, files), ignore_index=True)
+    return tables.differences(tables.with_pooled(samples, "", POOLED), [("heal", "sft-rs")], n_boot=10_000)
+
+
 def first_page(folder: Path) -> list[str]:
     """A paragraph for README on a run of notebook 08; nothing where there is none."""
     if not (folder / "run.json").is_file():
         return []
-    ceilings, cut, breaks, filters, gains = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
-        "ceiling", "cuts", "breakpoints", "filters", "differences"))
+    ceilings, cut, breaks, filters = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
+        "ceiling", "cuts", "breakpoints", "filters"))
     record, told = read_json(folder / "run.json"), cut[cut["cut"] == "entropy"].set_index("told").to_dict("index")
     stages = [stage for facts in record["notebooks"].values() for stage in facts["stages"].values()]
     unsolved = ", ".join(f"{_said(row, 'unsolved')} % of `{row['benchmark']}`" for row in ceilings.to_dict("records"))
@@ -227,4 +237,4 @@ def first_page(folder: Path) -> list[str]:
         f"{record['config']['n_samples']} samples are {unsolved}. Of GEAR's candidates {verified['answer']} % verify, "
         f"{verified['none']} % without a hint, {verified['wrong']} % with a wrong one; genuine are "
         f"{_said(told['answer'], 'genuine')} %.", said_cuts(cut)[1].replace("genuine,", "Genuine,"),
-        *said_breaks(breaks)[:1], *said_filters(filters), *said_students(gains)[:1]])]
+        *said_breaks(breaks)[:1], *said_filters(filters), *said_students(gains(folder))[:1]])]

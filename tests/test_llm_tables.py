@@ -245,6 +245,14 @@ def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_
                                                           "temperature": 0.7, "train_tokens": 30_000},
                                                "notebooks": {"08_llm_single_gpu": {"stages": stages}}}))
     (said,) = llm.first_page(home)
+    samples = pd.DataFrame([{"method": method, "seed": seed, "benchmark": "stories-one", "problem_id": str(p),
+                             "sample": 0, "correct": p % 2 if method == "heal" else seed}
+                            for method in ("heal", "sft-rs") for seed in (0, 1) for p in range(8)])
+    assert llm.gains(home)["difference"].tolist() == [-0.25]
+    (home / "per_sample").mkdir()
+    samples.to_parquet(home / "per_sample" / "both.parquet")
+    anew = llm.gains(home).set_index("benchmark").loc[llm.POOLED]
+    assert anew["difference"] == 0 and anew["ci_low"] < -0.4 < 0.4 < anew["ci_high"]  # two seeds that part say nothing
     for part in ("some-model as teacher", "at temperature 0.7, 30,000 training tokens a student",
                  "7 word problems", "1:01:05 of a core", "50.0 [25.0, 75.0] % of `stor",
                  "candidates 75.0 [0.0, 100.0] % verify, 25.0", "0.0 [0.0, 100.0] % with a wrong one",
