@@ -29,7 +29,7 @@ from heal_lib.store import Store
 METHODS = ("teacher", "student", "sft-rs", "heal")
 PAIRS = (("heal", "student"), ("heal", "sft-rs"), ("heal", "teacher"))
 SIZES = {"n_distil": 1000, "n_test": 200, "k_eval": 4, "n_hinted": 10, "n_failed": 2, "n_candidates": 5,
-         "train_tokens": 200_000, "max_new_tokens": 1024}
+         "train_tokens": 200_000, "max_new_tokens": 1024, "seeds": (0, 1)}
 
 
 def experiment(data: str, teacher_model: str, student_model: str, out: str | Path, **overrides: Any) -> Experiment:

@@ -146,11 +146,11 @@ SCALES = {
                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                   sweep_sizes=("small", "student", "teacher"), sweep_seeds=tuple(range(5))),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
-    # them. With more time: -p n_test 50 -p k_eval 4 -p seeds '[0,1,2]' -p train_tokens 60000. For larger models,
-    # `plan.preset` replaces most of it.
+    # them. Of two seeds students say next to nothing. With more time: -p n_test 50 -p k_eval 4 -p train_tokens 60000.
+    # For larger models, `plan.preset` replaces most of it.
     "llm": Scale("llm", teacher="smollm2-135m-instruct", student="smollm2-135m-instruct", worlds=("stories",),
                  difficulties=("one", "two", "three"), benchmarks=("one", "two", "three"), n_distil=34, n_hinted=10,
-                 n_failed=2, n_candidates=5, n_test=20, k_eval=2, n_development=10, seeds=(0, 1), temperature=0.7,
+                 n_failed=2, n_candidates=5, n_test=20, k_eval=2, n_development=10, seeds=(0, 1, 2, 3), temperature=0.7,
                  max_new_tokens=192, train_tokens=30_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
 
