@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from heal_lib import claims, given, premises
-from heal_lib.files import read_json
+from heal_lib import claims, given, premises, provenance
 from heal_lib.report import interval
 
 MADE_BY = {"main_pairs": "05", "ablations": "06"}  # tables of `tables.differences`, and their notebooks
@@ -91,15 +89,14 @@ def _said(claim, row, table):
 
 def parts(folder: Path) -> str:
     """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
-    found = claims.verdicts(_pairs(folder, "ablations"))
-    floor = claims.floor_sentence(_pairs(folder, "main_pairs"))
-    said = {part: f"{claims.part_sentences(part, found)} {power(Path(folder), part)}".rstrip() for part in claims.PARTS}
-    config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
-    draws = config.get("teacher_draws", 1)
+    table = _pairs(folder, "ablations")
+    found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folder, "main_pairs"))
+    said = {part: f"{claims.part_sentences(part, found)} {power(table, part)}".rstrip() for part in claims.PARTS}
+    draws = provenance.record(folder).get("config", {}).get("teacher_draws", 1)
     one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
-    asked, moved = premises.sentence(folder), given.sentence(Path(folder))
+    asked, moved = premises.sentence(folder), given.sentence(folder)
     said["PURE"] += f" {moved}{one * bool(moved)}".rstrip()
-    said["PACE"] += f" {exposure(Path(folder))}".rstrip()
+    said["PACE"] += f" {exposure(folder)}".rstrip()
     lines = (whole(folder), asked + one * bool(asked), floor, *said.values())
     return "\n".join(f"- {line}" for line in lines if line)
 
@@ -122,12 +119,12 @@ def whole(folder: Path) -> str:
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
-def power(folder: Path, part: str) -> str:
+def power(ablations: pd.DataFrame, part: str) -> str:
     """Which difference from HEAL without the part would have been found on `claims.JUDGE`, where none was; else ""."""
     (without, name), *_ = claims.PARTS[part]
-    for row in _pairs(folder, "ablations").itertuples():
+    for row in ablations.itertuples():
         asked = (row.method, row.against, row.benchmark) == ("heal", without, claims.JUDGE)
-        if asked and row.ci_low <= 0 <= row.ci_high and pd.notna(getattr(row, "detectable", np.nan)):
+        if asked and row.ci_low <= 0 <= row.ci_high and pd.notna(getattr(row, "detectable", None)):
             return (f"On {claims.JUDGE} only a difference of {100 * row.detectable:.0f} points or more from {name} "
                     "would have been found (80 % power, before correction).")
     return ""
@@ -138,14 +135,12 @@ def exposure(folder: Path) -> str:
     it was not measured."""
     file, said = folder / "tables" / "pace_exposure.csv", []
     seen = pd.read_csv(file) if file.is_file() else pd.DataFrame()
-    if not {"method", "repair"} <= set(seen):
+    if not {"family", "repair"} <= set(seen):
         return ""
-    seen = seen if "family" in seen else seen.assign(family="")  # an older table has means over the families
     for family, part in seen.groupby("family", sort=False):
         repair = 100 * part.set_index("method")["repair"]
         if {"heal", "heal-no-pace"} <= set(repair.index):
-            said.append(f"{repair['heal']:.1f} % in stages and {repair['heal-no-pace']:.1f} % mixed"
-                        + f" ({family})" * bool(family))
+            said.append(f"{repair['heal']:.1f} % in stages and {repair['heal-no-pace']:.1f} % mixed ({family})")
     return (f"Of the training tokens repairs get {'; '.join(said)}: order is not all that differs (`04_pace`)." if said
             else "")
 

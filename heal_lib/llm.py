@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from heal_lib import analysis, detection, evaluation, report, stats, tables
+from heal_lib import analysis, detection, evaluation, provenance, report, scales, stats, tables
 from heal_lib.cuts import tokens_per
-from heal_lib.files import read_json
 from heal_lib.progress import clock
 
 if TYPE_CHECKING:
@@ -215,16 +214,17 @@ def gains(folder: Path) -> pd.DataFrame:
     if not files:
         return pd.read_csv(folder / "tables" / "llm_differences.csv")
     samples = pd.concat(map(pd.read_parquet, files), ignore_index=True)
-    return tables.differences(tables.with_pooled(samples, "", POOLED), [("heal", "sft-rs")], n_boot=10_000)
+    return tables.differences(tables.with_pooled(samples, "", POOLED), [("heal", "sft-rs")],
+                              n_boot=scales.SCALES["llm"].n_boot)
 
 
 def first_page(folder: Path) -> list[str]:
     """A paragraph for README on a run of notebook 08; nothing where there is none."""
-    if not (folder / "run.json").is_file():
+    if not (record := provenance.record(folder)):
         return []
     ceilings, cut, breaks, filters = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
         "ceiling", "cuts", "breakpoints", "filters"))
-    record, told = read_json(folder / "run.json"), cut[cut["cut"] == "entropy"].set_index("told").to_dict("index")
+    told = cut[cut["cut"] == "entropy"].set_index("told").to_dict("index")
     stages = [stage for facts in record["notebooks"].values() for stage in facts["stages"].values()]
     unsolved = ", ".join(f"{_said(row, 'unsolved')} % of `{row['benchmark']}`" for row in ceilings.to_dict("records"))
     verified, where = {name: _said(row, "verified") for name, row in told.items()}, f"results/{folder.name}"

@@ -96,8 +96,8 @@ TABLES: dict[str, tuple[str, Callable[..., pd.DataFrame], str]] = {  # name: (th
              "rejection sampling in points."),
     "ablations": ("ablations", _ablations, "HEAL minus HEAL with one part removed or swapped, on the hard benchmarks "
                   "together (whole parts only) and on the one made to judge them: paired differences, 95 % intervals."),
-    "gear": ("gear_breakpoints", _breakpoints, "GEAR: share of failed trajectories whose breakpoint is the first real "
-             "error, by the oracle, and its gain over another text's breakpoint and over their median."),
+    "gear": ("gear_breakpoints", _breakpoints, "GEAR: share of failed trajectories whose breakpoint is the first wrong "
+             "or fruitless step, by the oracle, and its gain over another text's breakpoint and over their median."),
     "gear_cuts": ("gear_cut_rules", lambda t: _wide(t[t["metric"] == "genuine_rate"], "cut", "world"), "GEAR: share "
                   "of candidates that are accepted and genuine, by the rule for the cut."),
     "pace": ("pace_orders", _orders, "PACE: HEAL staged minus HEAL in other orders, in points, paired."),

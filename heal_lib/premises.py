@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from heal_lib import claims, scales, stats
-from heal_lib.files import read_json
+from heal_lib import claims, provenance, scales, stats
 
 WORLD, HARD = claims.JUDGE.rpartition("-")[::2]
 
@@ -143,8 +142,7 @@ def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) ->
 def _asked(folder: Path, premise: Premise) -> dict[str, list[Any]]:
     """`where` of a premise with what the run's record says of its scale, or, without one, the defaults."""
     usual = {name: default for name, (_, _, default) in scales.kinds().items()}
-    record = folder / "run.json"
-    used = usual | (read_json(record).get("config", {}) if record.is_file() else {})
+    used = usual | provenance.record(folder).get("config", {})
     return {column: [value.format(**used) if isinstance(value, str) else value for value in values]
             for column, values in premise.where.items()}
 

@@ -104,6 +104,12 @@ def data(cfg: Scale) -> list[Any]:
     return [*(teacher.where(name).by for name in cfg.worlds), *hashes]
 
 
+def record(folder: Path) -> dict[str, Any]:
+    """What a results folder's run.json says of its run; {} where there is none."""
+    file = folder / "run.json"
+    return read_json(file) if file.is_file() else {}
+
+
 def notebooks_of(folder: Path) -> dict[str, dict[str, Any]]:
     """{notebook: its facts} of a results folder's run.json; HealError if there is none, or none that can be read."""
     file, mend = f"{folder.name}/run.json", "run make reproduce for its scale"

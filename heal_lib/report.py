@@ -12,7 +12,7 @@ import pandas as pd
 
 from heal_lib import baselines, provenance, scales
 from heal_lib.errors import HealError
-from heal_lib.files import ROOT, atomic, read_json
+from heal_lib.files import ROOT, atomic
 from heal_lib.progress import clock
 from heal_lib.tables import verdict
 
@@ -134,8 +134,7 @@ def named(methods: Iterable[str]) -> str:
 
 def origin(folder: Path, where: str, notebook: str) -> str:
     """Which executed notebook drew a figure, and at which commit, in one line."""
-    record = folder / "run.json"
-    facts = read_json(record)["notebooks"].get(notebook, {}) if record.is_file() else {}
+    facts = provenance.record(folder).get("notebooks", {}).get(notebook, {})
     made = f" at commit `{facts['commit'][:7]}`" if facts.get("commit") else ""
     return f"*Drawn by [{notebook}]({where}/notebooks/{notebook}.ipynb){made}.*"
 
@@ -148,9 +147,8 @@ def beside(text: str, folder: Path) -> str:
 def took(folder: Path, where: str) -> list[str]:
     """On what the results were made and in what time, and a table of the executed notebooks; nothing without run.json.
     Notebook 99 writes README before its own time is known, so it is listed without one."""
-    if not (folder / "run.json").is_file():
+    if not (record := provenance.record(folder)):
         return []
-    record = read_json(folder / "run.json")
     made = {name: facts for name, facts in record["notebooks"].items() if not name.startswith("99_")}
     elsewhere = ", some on another machine" * any("elsewhere" in facts for facts in made.values())
     spent, found = clock(sum(facts["seconds"] for facts in made.values())) + elsewhere, provenance.work_found(made)
@@ -176,8 +174,7 @@ def sizes(shown: str) -> pd.DataFrame:
     rows = []
     for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
-        record = RESULTS / name / "run.json"
-        whole = read_json(record).get("from_nothing") if record.is_file() else None
+        whole = provenance.record(RESULTS / name).get("from_nothing")
         use = "the results above" if name == shown else use
         use += f"; from nothing in {clock(whole['seconds'])} here" if whole else ""
         rows.append([f"`{name}`", f"`make reproduce{option}`", use,
@@ -197,8 +194,7 @@ def setting(results: pd.DataFrame, folder: Path) -> str:
     """How accuracy was measured, in one sentence."""
     row, file = results[results["metric"].str.startswith("avg@")].iloc[0], folder / "tables" / "ablations.csv"
     fewer = f", for HEAL's variants {pd.read_csv(file)['n_seeds'].min()} of them" if file.is_file() else ""
-    config = read_json(folder / "run.json").get("config", {}) if (folder / "run.json").is_file() else {}
-    draws = config.get("teacher_draws", 0)
+    draws = provenance.record(folder).get("config", {}).get("teacher_draws", 0)
     drawn = "; all learn from one draw of the teacher's texts" if draws == 1 else (
         f"; seeds learn from {draws} draws of the teacher's texts in turn" if draws else "")
     return (f"Accuracy in per cent ({row['metric']}, temperature {row['temperature']:g}), mean and 95 % interval over "
@@ -274,7 +270,7 @@ def maker(name: str, notebooks: Path = ROOT / "notebooks") -> str:
 
 def made_by(folder: Path, notebooks: Path = ROOT / "notebooks") -> pd.DataFrame:
     """One row per table and figure: kind, name, file, and the notebook that wrote it by run.json, else names it."""
-    ran = read_json(record)["notebooks"] if (record := Path(folder) / "run.json").is_file() else {}
+    ran = provenance.record(Path(folder)).get("notebooks", {})
     wrote = {output: name for name, facts in ran.items() for output in facts.get("outputs", ())}
     rows = [[wrote.get(f"{kind}s/{file.name}") or maker(file.stem, notebooks), kind, file.stem, file]
             for kind, end in (("figure", "png"), ("table", "csv")) for file in Path(folder).glob(f"{kind}s/*.{end}")]

@@ -148,8 +148,9 @@ def paired_p(a: ArrayLike, b: ArrayLike) -> float:
 
 def _errors(table):
     """[(standard error, degrees of freedom)] of a table's mean, over its problems and over its seeds; of one of them
-    none."""
-    return [(table.mean(1 - axis).std(ddof=1) / np.sqrt(n), n - 1) for axis, n in enumerate(table.shape) if n > 1]
+    none. What only rounding spreads does not: equal tenths have means that differ in their last bit."""
+    found = [(table.mean(1 - axis).std(ddof=1) / np.sqrt(n), n - 1) for axis, n in enumerate(table.shape) if n > 1]
+    return [(se if se > 1e-12 * np.abs(table).max() else 0.0, df) for se, df in found]
 
 
 def _paired(a, b):
@@ -173,7 +174,7 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
     return float(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
 
 
-def stratified_bootstrap(measure: Callable[..., float], *scores: ArrayLike, n_boot: int = 2000, seed: int = 0,
+def bootstrap_runs(measure: Callable[..., float], *scores: ArrayLike, n_boot: int = 2000, seed: int = 0,
                          level: float = 0.95) -> tuple[float, float, float]:
     """(value, low, high) of measure(*scores), 0 to 1, each [n_runs, n_tasks]; whole runs are drawn again, for a run's
     tasks share a student, and the interval is stretched for their number as that of a mean is (`_stretch`).

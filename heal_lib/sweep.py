@@ -92,7 +92,6 @@ class Sweep(Experiment):
                   for method in asked for seed in run.cfg.seeds)
         return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
 
-
     def samples(self) -> pd.DataFrame:
         """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`."""
         return pd.concat([self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))

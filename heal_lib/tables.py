@@ -118,8 +118,8 @@ def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
             for m, part in hard.groupby("method", sort=False)}
     rows = []
     for method, x in runs.items():
-        iqm = stats.stratified_bootstrap(stats.interquartile_mean, x, n_boot=n_boot)
-        better = (np.nan,) * 3 if against not in runs or method == against else stats.stratified_bootstrap(
+        iqm = stats.bootstrap_runs(stats.interquartile_mean, x, n_boot=n_boot)
+        better = (np.nan,) * 3 if against not in runs or method == against else stats.bootstrap_runs(
             stats.probability_of_improvement, x, runs[against], n_boot=n_boot)
         rows.append([method, *iqm, *better, *x.shape])
     return pd.DataFrame(rows, columns=["method", "iqm", "iqm_low", "iqm_high", "p_better", "p_better_low",

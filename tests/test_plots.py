@@ -69,6 +69,7 @@ def test_every_figure_survives_having_nothing_to_draw():
     figures.entropy_curve(ax, np.arange(2), *np.full((3, 2), np.nan), "failed")
     for figure in map(plt.figure, plt.get_fignums()):
         figure.canvas.draw()
+        assert all(np.isfinite([*ax.get_xlim(), *ax.get_ylim()]).all() for ax in figure.axes)
 
 
 def test_verdicts_are_drawn_apart_on_the_same_limits():

@@ -55,12 +55,12 @@ def test_the_block_holds_the_tables_numbers(results):
 def test_the_block_opens_with_what_was_found_and_says_what_names_mean(results):
     pairs(results, "main_pairs", [["sft-rs-matched", claims.POOLED, -0.01, -0.05, 0.03, 0.5],
                                   ["star", claims.POOLED, -0.1, -0.2, -0.05, 0.001]])
-    write_table(pd.DataFrame({"method": ["heal", "heal-no-pace"], "repair": [0.1, 0.25]}),
+    write_table(pd.DataFrame({"family": "paths", "method": ["heal", "heal-no-pace"], "repair": [0.1, 0.25]}),
                 results / "tables" / "pace_exposure.csv")
     block = report.block(results)
     assert block.startswith("In short:\n\n- **HEAL**: on the hard benchmarks together minus `sft-rs-matched` -1.0 "
                             "[-5.0, +3.0] points (not shown), minus `star` -10.0 [-20.0, -5.0] points (contradicted)")
-    assert "repairs get 10.0 % in stages and 25.0 % mixed" in block
+    assert "repairs get 10.0 % in stages and 25.0 % mixed (paths)" in block
     assert "`sft-rs-matched`: rejection sampling, as many teacher tokens as HEAL;" in block
     assert report.named(["sft-rs", "none such", "sft-rs"]) == "`sft-rs`: rejection sampling."
 
