@@ -88,8 +88,8 @@ class Sweep(Experiment):
         self.have([*(self.teacher(*pair) for pair in dict.fromkeys(cell[:2] for cell in cells)),
                    *(self.base(size) for size in self.cfg.sweep_sizes)])
         runs = [(self.around(*cell), methods(cell[2])) for cell in cells]
-        self.have(students.evaluation(cfg, method, seed) for run, asked in runs for cfg in teacher.families(run.cfg)
-                  for method in asked for seed in run.cfg.seeds)
+        self.have(students.evaluation(cfg, method, seed) for seed in self.cfg.sweep_seeds for run, asked in runs
+                  for cfg in teacher.families(run.cfg) for method in asked)  # stopped, it leaves whole seeds
         return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
 
     def samples(self) -> pd.DataFrame:
