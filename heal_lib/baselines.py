@@ -89,7 +89,7 @@ METHODS = {
 }
 SAMPLING = ("sft-rs", "sft-rs-matched", "sft-rs-passes", "sft-rs-early")  # all that rejection sampling can be
 MAIN = ("teacher", "student", "answers", "logits", *SAMPLING, "limo", "paced", "star", "star-pure", "heal")
-# What a scale without all_methods compares.
+# What a scale compares by default.
 CORE = ("teacher", "student", *SAMPLING[:3], "star", "star-pure", "heal", "heal-no-gear", "heal-no-pure",
         "heal-no-pace", "heal-random-cut", "heal-fixed-cut", "heal-permuted-cut", "heal-start-cut", "heal-oracle-cut",
         "heal-first-step", "heal-nll", "heal-pure-plus", "heal-regex", "heal-oracle", "heal-oracle-share")
@@ -103,6 +103,8 @@ FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy
            "heal-oracle", "heal-oracle-share", "heal-drop-more")
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
+COMPARED = {"core": CORE, "rivals": tuple(name for name in MAIN if name != "sft-rs-early"),
+            "parts": (*HEADLINE, *ABLATIONS), "all": tuple(METHODS)}
 # Variants of a part, which say something only where cut, hint and filter can be told apart.
 CONTROLS = tuple(name for name in ABLATIONS if name not in MODULES)
 LIMO_SHARE = 0.25  # of the solved problems, the hardest
@@ -111,7 +113,7 @@ SOURCES = 3  # of a problem's rows in HEAL: base, hint, repair
 
 def chosen(names: Iterable[str], cfg: Scale) -> tuple[str, ...]:
     """Those of the methods that the scale compares."""
-    return tuple(name for name in names if cfg.all_methods or name in CORE)
+    return tuple(name for name in names if name in COMPARED[cfg.compared])
 
 
 def get(name: str) -> Method:

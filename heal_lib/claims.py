@@ -141,7 +141,6 @@ WORDS = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after 
 
 def verdicts(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     """(against, benchmark) -> `strength`, of the rows of `tables.differences` in which HEAL is compared."""
-    table = table.assign(p_holm=corrected(table))
     return {(row.against, row.benchmark): strength(row.ci_low, row.ci_high, row.p_holm)
             for row in table[table["method"] == "heal"].itertuples()}
 

@@ -1,8 +1,12 @@
 """What is claimed, each sentence beside the number that decides it: the claims, the premises, and both in the order of
-the paper's abstract, phrase by phrase."""
+the paper's abstract, phrase by phrase.
+
+`folders`: a results folder, or several: of what more than one has compared the first speaks, and what is no comparison
+of students is that of the last."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,7 +43,7 @@ def opening(folder: Path) -> pd.DataFrame:
     rows = [[row[4], row[0], row[3], row[1], row[2], *row[4:]] for row in [*asked.to_numpy(), *alone.to_numpy()]]
     about = [claim.against[0] for claim in claims.CLAIMS]
     about += [BEST_OTHER] * (len(claimed) - len(about))
-    for name, (text, minus, points, _, verdict, *shown) in zip(about, claimed.to_numpy(), strict=True):
+    for name, (text, minus, points, _, verdict, *shown, _) in zip(about, claimed.to_numpy(), strict=True):
         rows.append([name, text, verdict, f"points, minus {minus}", points, *shown])
     out = []
     for phrase, speak in PHRASES.items():
@@ -51,67 +55,85 @@ def opening(folder: Path) -> pd.DataFrame:
     return table
 
 
-CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command"]
+CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
 
 
-def claims_table(folder: Path) -> pd.DataFrame:
+def claims_table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     """One row per claim and per best other method: what HEAL is set against, the difference in points with its
-    interval, the corrected p-value, the verdict, and the table and command that show it. What a folder lacks is "not
-    measured"."""
-    tables, rows = {name: _pairs(folder, name) for name in MADE_BY}, []
+    interval, the corrected p-value, the verdict, and the table, command and folder that show it. What no folder has is
+    "not measured"."""
+    tables, rows = {name: _pairs(folders, name) for name in MADE_BY}, []
+    last = _listed(folders)[-1]
     for claim in claims.CLAIMS:
         found = claims.strongest(claim, tables[claim.table])
         where = "" if claim.benchmark == claims.POOLED else f" ({claim.benchmark})"
         rows += [_said(claim.text + where, row, claim.table) for row in found.itertuples()] or [
-            [claim.text + where, ", ".join(claim.against), "", "", claims.UNMEASURED, claim.table]]
-    for row in _best_others(folder).itertuples():
+            [claim.text + where, ", ".join(claim.against), "", "", claims.UNMEASURED, claim.table, last]]
+    for row in _best_others(folders).itertuples():
         rows.append(_said(f"HEAL beats {BEST_OTHER} on {row.benchmark}", row, "main_pairs"))
-    commands = [premises.command(folder, MADE_BY[row[-1]]) for row in rows]
-    return pd.DataFrame([[*row, command] for row, command in zip(rows, commands, strict=True)], columns=CLAIM)
+    return pd.DataFrame([[*row, table, premises.command(folder, MADE_BY[table]), folder.name]
+                         for *row, table, folder in rows], columns=CLAIM)
 
 
-def _pairs(folder, name):
-    """A table of `tables.differences`, p-values corrected as `claims` has it; empty if it is missing."""
-    file = Path(folder) / "tables" / f"{name}.csv"
-    table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["method", "against", "benchmark", "p"])
-    return table.assign(p_holm=claims.corrected(table))
+def _listed(folders):
+    return [Path(folders)] if isinstance(folders, str | Path) else [*map(Path, folders)]
 
 
-def _best_others(folder):
-    results, pairs = Path(folder) / "tables" / "main_results.csv", _pairs(folder, "main_pairs")
-    return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results.is_file() else pairs
+def _pairs(folders, name):
+    """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` of each row: of every
+    benchmark those of the first that has any, and of one alone there is no "together". Empty if it is missing."""
+    found = [pd.DataFrame(columns=["method", "against", "benchmark", "p", "p_holm", "folder"])]
+    for folder in _listed(folders):
+        file = folder / "tables" / f"{name}.csv"
+        table = pd.read_csv(file) if file.is_file() else found[0]
+        known, hard = {*pd.concat(found)["benchmark"]}, [of for of in set(table["benchmark"]) if of.endswith("-hard")]
+        if len(_listed(folders)) > 1 and len(hard) == 1:
+            known |= {claims.POOLED}
+        found.append(table.assign(p_holm=claims.corrected(table), folder=folder)[~table["benchmark"].isin(known)])
+    return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+
+
+def _best_others(folders):
+    results, pairs = first(folders, "main_results"), _pairs(folders, "main_pairs")
+    return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results else pairs
+
+
+def first(folders: Path | Sequence[Path], table: str) -> Path | None:
+    """The file of a table in the first folder that has it."""
+    files = [folder / "tables" / f"{table}.csv" for folder in _listed(folders)]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _said(claim, row, table):
     return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
-            claims.strength(row.ci_low, row.ci_high, row.p_holm), table]
+            claims.strength(row.ci_low, row.ci_high, row.p_holm), table, row.folder]
 
 
-def parts(folder: Path) -> str:
-    """A list: what the run says of GEAR, PURE and PACE, and of HEAL against the best other method."""
-    table = _pairs(folder, "ablations")
-    found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folder, "main_pairs"))
+def parts(folders: Path | Sequence[Path]) -> str:
+    """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
+    table, folder = _pairs(folders, "ablations"), _listed(folders)[-1]
+    found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folders, "main_pairs"))
     said = {part: f"{claims.part_sentences(part, found)} {power(table, part)}".rstrip() for part in claims.PARTS}
     draws = provenance.record(folder).get("config", {}).get("teacher_draws", 1)
     one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
     asked, moved = premises.sentence(folder), given.sentence(folder)
     said["PURE"] += f" {moved}{one * bool(moved)}".rstrip()
     said["PACE"] += f" {exposure(folder)}".rstrip()
-    lines = (whole(folder), asked + one * bool(asked), floor, *said.values())
+    lines = (whole(folders), asked + one * bool(asked), floor, *said.values())
     return "\n".join(f"- {line}" for line in lines if line)
 
 
-def whole(folder: Path) -> str:
+def whole(folders: Path | Sequence[Path]) -> str:
     """What HEAL as a whole is worth: minus the best rejection sampling and STaR on the hard benchmarks together, and
     minus the best other method on each benchmark."""
-    pairs, said = _pairs(folder, "main_pairs"), []
+    pairs, said = _pairs(folders, "main_pairs"), []
     for claim in (each for each in claims.CLAIMS if each.against in (claims.SAMPLING, ("star",))):
         if claim.benchmark == claims.POOLED:
             said += [f"minus `{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')} points "
                      f"({claims.strength(row.ci_low, row.ci_high, row.p_holm)})"
                      for row in claims.strongest(claim, pairs).itertuples()]
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
-    best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folder).itertuples()]
+    best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folders).itertuples()]
     if best:
         lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of "
                      f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (after "

@@ -31,8 +31,9 @@ from heal_lib.files import atomic, disk_error
 from heal_lib.places import PACKAGE, ROOT
 
 FOLDER, SHIPPED = ROOT / "notebooks", PACKAGE / "story"
-NEEDS_GPU = "08_"  # runs only with the scale `llm` or by name
-BENCH = "10_"  # runs only after `make bench` or by name
+# What a scale runs; what is of none of these runs all but APART. By name every scale runs every notebook.
+STUDIES = {"llm": ("08_",), "full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",)}
+APART = ("08_", "10_")  # of `llm`, and of `make bench`
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
          "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
          "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}  # what a stopped run's workers leave is swept anyway
@@ -59,8 +60,8 @@ def select(only: list[str] | None, scale: str) -> list[Path]:
     if not paths:
         raise HealError(f"no notebooks found in {FOLDER.name}/; restore them with git checkout, or run this elsewhere")
     if only is None:
-        return [path for path in paths
-                if path.name.startswith(NEEDS_GPU) == (scale == "llm") and not path.name.startswith(BENCH)]
+        study = STUDIES.get(scale)
+        return [path for path in paths if (path.name.startswith(study) if study else not path.name.startswith(APART))]
     asked = [Path(name).stem for name in only]
     for name, stem in zip(only, asked, strict=True):
         if not stem or not any(path.stem.startswith(stem) for path in paths):
@@ -253,7 +254,7 @@ def execute(path: Path, folder: Path, parameters: dict[str, Any], environment: d
     failed.unlink(missing_ok=True)
     notebook = pages.tidy(notebook, folder)
     names = [other.stem for other in sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))
-             if not other.name.startswith((NEEDS_GPU, BENCH))]
+             if not other.name.startswith(APART)]
     with atomic(done) as temporary:
         nbformat.write(notebook, temporary)
     with atomic(folder / "html" / f"{path.stem}.html") as temporary:

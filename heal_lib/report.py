@@ -1,5 +1,5 @@
 """Words and numbers for readers: what notebooks say they found, and README's block of results.
-No number is typed by hand: the block comes from the tables of `committed()`, and CI fails where the two differ."""
+No number is typed by hand: the block comes from the tables of `shown()`, and CI fails where the two differ."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from heal_lib.tables import verdict
 README, RESULTS = ROOT / "README.md", ROOT / "results"
 MOST = 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+LARGER = ("full", "parts")  # scales whose students README prefers to those of demo
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
 
@@ -102,28 +103,31 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 # --- README
-def committed() -> Path:
-    """The results that README shows: those of scale full if it was run, else of demo."""
-    full = RESULTS / "full"
-    return full if (full / "run.json").is_file() else RESULTS / "demo"
+def shown() -> list[Path]:
+    """The results that README shows: those of `demo`, and before them of the larger studies of students, if made."""
+    return [RESULTS / name for name in LARGER if (RESULTS / name / "run.json").is_file()] + [RESULTS / "demo"]
 
 
 def block(folder: Path | None = None) -> str:
-    """README's generated text for a results folder, by default `committed()`; says so if there is nothing yet."""
-    from heal_lib import evidence, llm  # which word their findings with this module
-    folder = Path(folder or committed())
-    if not (folder / "tables" / "main_results.csv").is_file():
+    """README's generated text for a results folder, by default for those of `shown()` and what stands beside them; says
+    so if there is nothing yet."""
+    from heal_lib import evidence, llm, sweep  # which word their findings with this module
+    folders = [Path(folder)] if folder else shown()
+    main = evidence.first(folders, "main_results")
+    if main is None:
         return EMPTY
-    results, where = pd.read_csv(folder / "tables" / "main_results.csv"), f"results/{folder.name}"
-    claimed = evidence.claims_table(folder)
-    claimed["table"] = [f"[{name}]({where}/tables/{name}.csv)" for name in claimed["table"]]
+    results, home = pd.read_csv(main), main.parent.parent
+    where, claimed = f"results/{home.name}", evidence.claims_table(folders)
+    claimed["table"] = [f"[{name}](results/{of}/tables/{name}.csv)"
+                        for name, of in claimed[["table", "folder"]].itertuples(index=False)]
+    beside = (*sweep.first_page(RESULTS / "sweep"), *llm.first_page(RESULTS / "llm")) if folder is None else ()
     return "\n\n".join([
-        "In short:\n\n" + evidence.parts(folder),
+        "In short:\n\n" + evidence.parts(folders),
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
-        origin(folder, where, "05_main_results"), setting(results, folder), markdown(accuracy_table(results)),
-        named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED, markdown(claimed),
-        *(llm.first_page(RESULTS / "llm") if folder == committed() else ()),
-        *took(folder, where), markdown(sizes(folder.name))])
+        origin(home, where, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
+        named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,
+        markdown(claimed.drop(columns="folder")), *beside,
+        *(line for each in folders for line in took(each, f"results/{each.name}")), markdown(sizes(folders[-1].name))])
 
 
 def named(methods: Iterable[str]) -> str:
@@ -160,23 +164,27 @@ def took(folder: Path, where: str) -> list[str]:
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]
-    return [f"Made on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
+    return [f"Scale `{folder.name}` was made on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
             f"{' at commit ' + ', '.join(commits) if commits else ''} in {spent}:",
             markdown(pd.DataFrame(rows, columns=["executed notebook", "as HTML", "shows", "time"]))]
 
 
-def sizes(shown: str) -> pd.DataFrame:
-    """The scales that need no GPU: command, use, student seeds, and how much of everything. `shown`: the one above."""
+def sizes(above: str) -> pd.DataFrame:
+    """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
     uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
-            "demo": "fewer rivals, seeds and problems, in an hour or two",
-            "full": "every rival and control, learning rates tuned "
-                    f"({'`results/full`' if committed().name == 'full' else 'not run yet; hours'})"}
+            "demo": "fewer rivals and seeds, in an hour or two",
+            "full": "every rival, each at its best learning rate",
+            "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
+            "sweep": "when HEAL helps: other teachers, other sizes of students"}
     rows = []
     for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
-        whole = provenance.record(RESULTS / name).get("from_nothing")
-        use = "the results above" if name == shown else use
-        use += f"; from nothing in {clock(whole['seconds'])} here" if whole else ""
+        record = provenance.record(RESULTS / name)
+        use = "the results above" if name == above else use
+        if name in (*LARGER, "sweep"):
+            use += f" ({f'`results/{name}`' if record else 'not run yet; hours'})"
+        if whole := record.get("from_nothing"):
+            use += f"; from nothing in {clock(whole['seconds'])} here"
         rows.append([f"`{name}`", f"`make reproduce{option}`", use,
                      len(cfg.seeds), cfg.n_test, cfg.n_samples, f"{cfg.n_failed} × {cfg.n_candidates}",
                      f"{cfg.train_tokens:,}"])
@@ -228,21 +236,21 @@ def _parts(text):
 
 
 def readme_is_current(readme: Path = README, folder: Path | None = None) -> bool:
-    """Whether README's block is what `folder` gives, by default `committed()`."""
+    """Whether README's block is what `folder` gives, by default `shown()`."""
     return _parts(Path(readme).read_text())[1].strip() == block(folder)
 
 
 def write_readme(readme: Path = README, folder: Path | None = None) -> None:
-    """Puts the block of `folder` into README, atomically, and leaves the rest alone."""
+    """Puts the block of `folder`, by default of `shown()`, into README, atomically, and leaves the rest alone."""
     before, _, after = _parts(Path(readme).read_text())
     with atomic(readme) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n{block(folder)}\n{END}{after}")
 
 
 def fills_readme(cfg: scales.Scale) -> bool:
-    """Whether a run may write README: it is the one that README shows, and no switch was changed."""
-    shown = committed()
-    return README.is_file() and cfg == scales.SCALES[shown.name] and Path(cfg.results_dir).resolve() == shown.resolve()
+    """Whether a run may write README: it is `demo`, and no switch was changed."""
+    home = RESULTS / "demo"
+    return README.is_file() and cfg == scales.SCALES[home.name] and Path(cfg.results_dir).resolve() == home.resolve()
 
 
 # --- notebook 99

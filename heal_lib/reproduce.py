@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     flags = {
         "--force": "run notebooks that are up to date as well",
         "--from-scratch": "train teacher and student first, and use them",
+        "--write-readme": "only put what is committed into README",
         "--check-readme": "only check that committed results are of a clean commit each, and that README shows them",
         "--list": "only list the notebooks and their parameters",
     }
@@ -85,12 +86,16 @@ def parser() -> argparse.ArgumentParser:
 
 def command(args: argparse.Namespace) -> int:
     """Does what the parsed command line asks for; returns the exit code."""
-    if args.check_readme:
-        for folder in ["demo", *(name for name in ("full", "llm") if (ROOT / "results" / name).is_dir())]:
-            provenance.check_committed(ROOT / "results" / folder)
-        current = importlib.import_module("heal_lib.report").readme_is_current()
+    if args.check_readme or args.write_readme:
+        report = importlib.import_module("heal_lib.report")
+        for name in ("demo", *report.LARGER, "sweep", "llm"):
+            if name == "demo" or (ROOT / "results" / name).is_dir():
+                provenance.check_committed(ROOT / "results" / name)
+        if args.write_readme:
+            report.write_readme()
+        current = report.readme_is_current()
         if not current:
-            print("heal: README.md does not show the committed results; run 99_report", file=sys.stderr)
+            print("heal: README.md does not show the committed results; add --write-readme", file=sys.stderr)
         return 0 if current else 1
     if args.gpu_preset is not None:
         if args.scale != "llm":

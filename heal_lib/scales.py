@@ -46,17 +46,14 @@ class Scale:
     seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)  # student seeds
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
     n_boot: int = setting(10_000, 1, MANY, unit="bootstrap draws")
-    all_methods: bool = setting(False)  # every rival and ablation, rather than `baselines.CORE`
+    compared: str = one_of("core", "rivals", "parts", "all")  # which methods, see `baselines.COMPARED`
     budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the problems (07)
-    # --- the sweep over teachers (notebook 09); without values it is left out
+    # --- the sweep over teachers of the first world (notebook 09); without values it is left out
     sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
     sweep_unprompted: tuple[float, ...] = setting((), 0, 1, empty=True)  # and in unhinted text, of a teacher
     sweep_sizes: tuple[str, ...] = setting((), empty=True, choices=("small", "student", "teacher"))  # of students
-    sweep_world: str = one_of("equations", "paths", "countdown")
     sweep_base_texts: int = setting(30_000, 1, 10**9, unit="texts")  # that a student base reads, of that world alone
     sweep_texts: int = setting(6_000, 1, 10**9, unit="texts")  # on which a teacher goes on from the shipped one
-    sweep_tokens: int = setting(350_000, 1, TOKENS, unit="training tokens")  # of a student
-    sweep_seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)
     # --- sampling and training
     engine: str = setting("hf", unit="the name of an engine")  # what draws samples (`heal_lib.engines.choose`)
     temperature: float = setting(1.0, 0, 10, above=True)
@@ -135,16 +132,22 @@ SCALES = {
                    learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
-    # A teacher draw for each seed: what varies between seeds is all that would vary in another run. Of easy equations
-    # there are 208 to test on. The sweep (09) trains 420 students: 12 teachers x 5 methods x 5 seeds with the shipped
-    # student, 3 sizes x 4 teachers x 2 methods x 5 seeds (three could show next to nothing after a correction over the
-    # cells); before them 12 teachers and 3 bases.
+    # Three studies of some two hours each, as two cores count them. Whatever a machine has made of one, it has made of
+    # whole seeds. Every rival, each at the best of three rates. Of easy equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
-                  seeds=tuple(range(10)), teacher_draws=10, n_ablation_seeds=5, train_tokens=1_200_000,
-                  n_development=40,
-                  learning_rates=(2.5e-3, 5e-3, 1e-2), all_methods=True, budgets=(1 / 3, 2 / 3),
-                  sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
-                  sweep_sizes=("small", "student", "teacher"), sweep_seeds=tuple(range(5))),
+                  seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
+                  learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),
+    # Every switch and control of GEAR, PURE and PACE, in the world where they can be told apart.
+    "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
+                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
+                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="parts", budgets=(1 / 3, 2 / 3)),
+    # When does HEAL help? 420 students: 12 teachers x 5 methods x 5 seeds with the shipped student, 3 sizes x 4
+    # teachers x 2 methods x 5 seeds (three could show next to nothing after a correction over the cells); before them
+    # 12 teachers and 3 bases.
+    "sweep": Scale("sweep", worlds=("equations",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
+                   seeds=(0, 1, 2, 3, 4), train_tokens=350_000, learning_rates=(5e-3,),
+                   sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
+                   sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
     # them. Of two seeds students say next to nothing. With more time: -p n_test 50 -p k_eval 4 -p train_tokens 60000.
     # For larger models, `plan.preset` replaces most of it.

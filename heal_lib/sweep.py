@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from heal_lib import claims, embedded, evaluation, knobs, stats, students, tables, teacher
+from heal_lib import claims, embedded, evaluation, knobs, provenance, report, stats, students, tables, teacher
 from heal_lib.embedded import corpus, variants
+from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
 from heal_lib.store import Keyed, Stage
@@ -37,6 +39,15 @@ WORDS = {"derive_hinted": "{} of the hinted texts read derive",
 class Sweep(Experiment):
     """The experiment of a scale, and cells of its grid: each an experiment of its own around another teacher."""
 
+    @property
+    def world(self) -> str:
+        """The world whose teacher is varied: the scale's first that the shipped teacher knows."""
+        known = [cfg.worlds[0] for cfg in teacher.families(self.cfg) if cfg.teacher == self.cfg.teacher]
+        if not known:
+            raise HealError(f"the sweep goes on from '{self.cfg.teacher}', which knows none of "
+                            f"{', '.join(self.cfg.worlds)}; add equations to the worlds")
+        return known[0]
+
     def cells(self) -> list[tuple[float, float, str]]:
         """(derive_hinted, derive_unprompted, student): every teacher with the shipped student, then students of every
         size with the teachers that write as many derivations unprompted as the shipped one."""
@@ -46,32 +57,31 @@ class Sweep(Experiment):
 
     def base(self, size: str) -> Stage:
         """A student base of that size that has read one world's text only, the same for every size."""
-        return Stage(f"base {size}", variants.base, {"world": self.cfg.sweep_world, "size": size,
+        return Stage(f"base {size}", variants.base, {"world": self.world, "size": size,
                                                      "n_texts": self.cfg.sweep_base_texts})
 
     def teacher(self, hinted: float, bare: float) -> Stage:
         """The teacher that has read on with these shares of derivations."""
         recipe = replace(corpus.TEACHER, derive_hinted=hinted, derive_unprompted=bare)
         return Stage(f"teacher {hinted} {bare}", variants.teacher, {
-            "model": Keyed(self.cfg.teacher, embedded.model_hash(self.cfg.teacher)), "world": self.cfg.sweep_world,
+            "model": Keyed(self.cfg.teacher, embedded.model_hash(self.cfg.teacher)), "world": self.world,
             "recipe": vars(recipe), "n_texts": self.cfg.sweep_texts})
 
     def around(self, hinted: float, bare: float, student: str = SHIPPED) -> Experiment:
         """The experiment around that teacher and student: one world, one draw of its texts, of which the columns on the
-        teacher are as well, fewer tokens and seeds, no tuning."""
+        teacher are as well, no tuning."""
         base = self.cfg.student if student == SHIPPED else str(
             self.store.get(self.base(student.removeprefix("base-"))).folder)
         drawer = "hf" if self.cfg.engine == "openai" else self.cfg.engine  # a server serves none of these teachers
         cfg = replace(self.cfg, teacher=str(self.store.get(self.teacher(hinted, bare)).folder), student=base,
-                      worlds=(self.cfg.sweep_world,), engine=drawer, train_tokens=self.cfg.sweep_tokens,
-                      seeds=self.cfg.sweep_seeds, teacher_draws=1,
+                      worlds=(self.world,), engine=drawer, teacher_draws=1,
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
         return Experiment(cfg, self.store)
 
     def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> list[dict[str, Any]]:
         """Rows of the table, one per question: what this teacher and this student are like, and HEAL's gain on hard
         problems over what answers the question."""
-        run, world = self.around(hinted, bare, student), self.cfg.sweep_world
+        run, world = self.around(hinted, bare, student), self.world
         home = embedded.folder(run.cfg.student)
         known = read_json(home / ("card.json" if student == SHIPPED else "known_facts.json"))
         facts = known["known_facts"] if student == SHIPPED else known
@@ -85,10 +95,10 @@ class Sweep(Experiment):
     def table(self) -> pd.DataFrame:
         """All cells, a row for each of their questions; what they need is made side by side."""
         cells = self.cells()
-        self.have([*(self.teacher(*pair) for pair in dict.fromkeys(cell[:2] for cell in cells)),
-                   *(self.base(size) for size in self.cfg.sweep_sizes)])
+        self.have([*(self.base(size) for size in reversed(self.cfg.sweep_sizes)),  # the largest takes longest
+                   *(self.teacher(*pair) for pair in dict.fromkeys(cell[:2] for cell in cells))])
         runs = [(self.around(*cell), methods(cell[2])) for cell in cells]
-        self.have(students.evaluation(cfg, method, seed) for seed in self.cfg.sweep_seeds for run, asked in runs
+        self.have(students.evaluation(cfg, method, seed) for seed in self.cfg.seeds for run, asked in runs
                   for cfg in teacher.families(run.cfg) for method in asked)  # stopped, it leaves whole seeds
         return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
 
@@ -138,6 +148,19 @@ def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
     same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
     nothing = f"; in {same} both are given the same rows" * bool(same)
     return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
+
+
+def first_page(folder: Path) -> list[str]:
+    """Paragraphs for README on a sweep: its map, and what it says; none where there is none."""
+    if not (record := provenance.record(folder)):
+        return []
+    table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
+    sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
+    return [f"**When does HEAL help?** Other teachers and sizes of students, in `{record['config']['worlds'][0]}` "
+            f"({sizes}, {record['config']['train_tokens']:,} training tokens each; HEAL minus what a panel names):\n\n"
+            + "\n".join(f"- {sentence}" for sentence in sentences(table)),
+            f"![HEAL and its parts by what the teacher has read]({where}/figures/when_map.png)",
+            report.origin(folder, where, "09_when"), *report.took(folder, where)]
 
 
 def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:

@@ -110,7 +110,7 @@ MATTERS = {
     "pure_aggregate": ("max", {"rows"}), "pure_uncertainty": ("after", {"rows"}), "pure_eps": (9.0, {"rows"}),
     "pure_answers": ("candidates", {"readings hinted", "readings repairs entropy"}),
 }
-ELSEWHERE = {"name", "teacher", "student", "entropy", "seeds", "n_ablation_seeds", "n_boot", "all_methods", "engine",
+ELSEWHERE = {"name", "teacher", "student", "entropy", "seeds", "n_ablation_seeds", "n_boot", "compared", "engine",
              "teacher_draws", "budgets", "n_development", "backend", "processes"}  # models by hash; counts of stages
 AFTER = {"pool": {"hinted", "repairs", "readings hinted", "readings repairs entropy", "rows", "student"},
          "hinted": {"readings hinted", "rows", "student"}, "rows": {"student"}, "student": set(), "evaluation": set(),

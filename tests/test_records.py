@@ -174,10 +174,19 @@ def test_every_folder_that_readme_shows_is_checked(project, monkeypatch):
     checked = []
     monkeypatch.setattr(provenance, "check_committed", lambda folder: checked.append(folder.name))
     monkeypatch.setattr("heal_lib.report.readme_is_current", lambda: True)
-    for name in ("full", "llm"):
+    for name in ("llm", "full"):
         (project / "results" / name).mkdir()
         assert drive("--check-readme") == 0
-    assert checked == ["demo", "full", "demo", "full", "llm"]
+    assert checked == ["demo", "llm", "demo", "full", "llm"]
+
+
+def test_readme_is_written_on_demand_from_what_may_be_shown(project, monkeypatch):
+    done = []
+    monkeypatch.setattr(provenance, "check_committed", lambda folder: done.append(folder.name))
+    monkeypatch.setattr("heal_lib.report.write_readme", lambda: done.append("written"))
+    monkeypatch.setattr("heal_lib.report.readme_is_current", lambda: "written" in done)
+    assert drive("--check-readme") == 1 and drive("--write-readme") == 0 == drive("--check-readme")
+    assert done == ["demo", "demo", "written", "demo"]
 
 
 def test_results_from_no_checkout_are_nobody_s_commit(project, executed):

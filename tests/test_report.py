@@ -69,7 +69,8 @@ def test_a_scale_s_time_from_nothing_stands_in_the_table(results, monkeypatch):
     monkeypatch.setattr(report, "RESULTS", results.parent)
     assert not report.sizes("demo")["for"].str.contains("from nothing").any()
     write_json({"notebooks": {}, "from_nothing": {"seconds": 3661.0}}, results / "run.json")
-    assert report.sizes("demo")["for"].str.contains("from nothing in 1:01:01 here").tolist() == [False, True, False]
+    found = report.sizes("demo").set_index("scale")["for"].str.contains("from nothing in 1:01:01 here")
+    assert found[found].index.tolist() == ["`demo`"]
 
 
 def test_the_figure_says_who_drew_it_at_which_commit(results):
@@ -83,7 +84,7 @@ def test_the_figure_says_who_drew_it_at_which_commit(results):
 def pairs(folder, name, rows):
     """Writes a table of `tables.differences` with rows (against, benchmark, difference, low, high, p)."""
     table = pd.DataFrame(rows, columns=["against", "benchmark", "difference", "ci_low", "ci_high", "p"])
-    write_table(table.assign(method="heal", p_holm=1.0), folder / "tables" / f"{name}.csv")
+    write_table(table.assign(method="heal", p_holm=1.0, n_seeds=3), folder / "tables" / f"{name}.csv")
 
 
 def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results):
@@ -189,39 +190,39 @@ def test_a_readme_without_markers_is_named(results, tmp_path):
 
 def test_only_an_unchanged_demo_in_its_own_folder_fills_the_readme(monkeypatch, tmp_path):
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
-    monkeypatch.setattr(report, "committed", lambda: report.RESULTS / "demo")
     assert report.fills_readme(scales.get("demo")) and not report.fills_readme(scales.get("smoke"))
     assert not report.fills_readme(scales.get("demo", window=0.5))
     monkeypatch.setenv("HEAL_RESULTS", str(tmp_path))
     assert not report.fills_readme(scales.get("demo"))
 
 
-def test_the_first_page_shows_full_once_it_was_run_and_else_demo(monkeypatch, results, readme):
-    """Which folder there is decides what README holds, which run fills it, and the commands beside the claims."""
+def test_the_first_page_shows_what_the_larger_studies_compare_and_else_demo(monkeypatch, results, readme):
+    """Of every comparison the first of full, parts and demo speaks, with its own table and command."""
     folder = results.parent
     monkeypatch.setattr(report, "RESULTS", folder)
-    monkeypatch.setenv("HEAL_RESULTS", str(folder / "demo"))
+    both = [["heal-no-pure", claims.JUDGE, -0.2, -0.3, -0.1, 0.001], ["heal-no-pure", claims.POOLED, 0.0, -0.1, 0.1, 1.0],
+            ["heal-no-pure", "b-hard", 0.0, -0.1, 0.1, 1.0]]
+    pairs(results, "main_pairs", [["star", claims.POOLED, -0.1, -0.2, -0.05, 0.001]])
+    pairs(results, "ablations", both)
+    before = report.block()
+    assert before == report.block(results) and "(not run yet; hours)" in before
     shutil.copytree(results, folder / "full")  # stopped before it had a record
-    for shown, other in (("demo", "full"), ("full", "demo")):
-        if shown == "full":
-            machine = {"cores": 2, "cpu": "CPU", "memory_gib": 8}
-            write_json({"notebooks": {}, "environment": machine}, folder / "full" / "run.json")
-            assert not report.readme_is_current(readme)
-        monkeypatch.setenv("HEAL_RESULTS", str(folder / shown))
-        assert report.committed() == folder / shown and report.fills_readme(scales.get(shown))
-        assert not report.fills_readme(scales.get(other))
-        report.write_readme(readme)
-        block = readme.read_text()
-        assert report.readme_is_current(readme) and f"](results/{shown}/tables/main_pairs.csv)" in block
-        assert f"results/{other}/" not in block and block.count("the results above") == 1
-        assert re.search(rf"\| `{shown}` \| `make[^|]*\| the results above", block)
-        assert ('`make reproduce SCALE=full ARGS="--only 05"`' in block) == (shown == "full")
-        assert ('`make reproduce ARGS="--only 05"`' in block) == ("(not run yet; hours)" in block) == (shown == "demo")
-
-
-def test_the_other_run_is_named_where_it_was_made(monkeypatch, results):
-    monkeypatch.setattr(report, "RESULTS", results.parent)
-    write_json({"notebooks": {}}, results.parent / "full" / "run.json")
+    assert report.block() == before
+    pairs(folder / "full", "main_pairs", [["star", claims.POOLED, 0.1, 0.05, 0.2, 0.001]])
+    (folder / "full" / "tables" / "ablations.csv").unlink()
+    pairs(folder / "parts", "ablations", [["heal-no-pure", claims.JUDGE, 0.2, 0.1, 0.3, 0.001],
+                                          ["heal-no-pure", claims.POOLED, 0.2, 0.1, 0.3, 0.001]])  # one world alone
+    for name in ("full", "parts"):
+        write_json({"notebooks": {}, "environment": {"cores": 2, "cpu": "CPU", "memory_gib": 8}},
+                   folder / name / "run.json")
+    report.write_readme(readme)
+    block = readme.read_text()
+    assert report.readme_is_current(readme) and "results/full/figures/main_results.png" in block
+    assert '| shown | [main_pairs](results/full/tables/main_pairs.csv) | `make reproduce SCALE=full ARGS="--only 05"`' in block
+    found = evidence.claims_table(report.shown()).set_index("claim")
+    assert found.loc["PURE: the filter beats none (registers-hard)", ["verdict", "folder"]].tolist() == ["shown", "parts"]
+    assert found.loc["PURE: the filter beats none", ["verdict", "folder"]].tolist() == ["not shown", "demo"]
+    assert "**PURE** helps against what was compared on registers-hard: better than no filter; not compared" in block
     uses = report.sizes("demo").set_index("scale")["for"]
     assert "(`results/full`)" in uses["`full`"] and uses["`demo`"] == "the results above"
 
@@ -274,7 +275,7 @@ def test_a_file_whose_name_no_notebook_spells_out_is_of_the_one_that_wrote_it(re
     write_json({"notebooks": wrote}, results / "run.json")
     made = report.made_by(results).set_index("name")["notebook"]
     assert made["when_a_b"] == "09_when" and made["main_results"] == "05_main_results"
-    assert report.made_by(report.committed())["notebook"].all()
+    assert report.made_by(report.RESULTS / "demo")["notebook"].all()
 
 
 def test_a_notebook_is_seen_by_its_best_figure_and_names_the_others(tmp_path):
@@ -316,10 +317,10 @@ def test_readme_links_every_notebook_and_findings():
     assert "](FINDINGS.md)" in text
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "full"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "full", "parts", "sweep"])
 def test_readme_has_the_seeds_of_each_scale(name):
     assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", report.README.read_text())
 
 
 def test_readme_is_current():
-    assert report.readme_is_current(), f"README.md does not show {report.committed()}: run 99_report"
+    assert report.readme_is_current(), "README.md does not show what is committed: run heal reproduce --write-readme"

@@ -16,6 +16,7 @@ import seaborn as sns
 
 from heal_lib import embedded, knobs, plots, scales, sweep
 from heal_lib.embedded import card, corpus
+from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 from heal_lib.plots import maps
 from heal_lib.store import Store
@@ -57,7 +58,7 @@ def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run, monk
 
 def test_a_cell_asks_for_the_students_that_were_made_for_it_and_no_others(run, monkeypatch):
     """Whatever the scale's draws of the teacher: a cell has one, and so have its columns on the teacher."""
-    many = sweep.Sweep(scales.get("smoke", **GRID, sweep_seeds=[0, 1], teacher_draws=10), run.store)
+    many = sweep.Sweep(scales.get("smoke", **GRID, seeds=[0, 1], teacher_draws=10), run.store)
     monkeypatch.setattr(many, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED)])
     made, asked = set(), set()
     monkeypatch.setattr(many, "have", lambda stages: made.update(stage.name for stage in stages))
@@ -75,6 +76,14 @@ def test_a_corpus_can_be_of_one_world():
 
 def test_a_scale_without_a_sweep_has_no_cells(run):
     assert len(sweep.Sweep(scales.get("demo"), run.store).table()) == 0
+
+
+def test_the_sweep_is_of_the_first_world_that_the_shipped_teacher_knows(run):
+    worlds = (["registers", "paths", "equations"], ["registers"])
+    some, none = (sweep.Sweep(scales.get("smoke", **GRID, worlds=given), run.store) for given in worlds)
+    assert some.world == "paths"
+    with pytest.raises(HealError, match="knows none of registers; add equations"):
+        none.teacher(0.25, 0.003)
 
 
 def test_the_gain_stands_beside_what_the_teacher_is_like():
@@ -97,11 +106,11 @@ def test_the_gain_stands_beside_what_the_teacher_is_like():
 
 
 def test_parts_are_asked_about_at_one_size_and_the_docs_count_the_students():
-    full = scales.get("full")
-    asked = [sweep.methods(student) for _, _, student in sweep.Sweep.cells(types.SimpleNamespace(cfg=full))]
+    cfg = scales.get("sweep")
+    asked = [sweep.methods(student) for _, _, student in sweep.Sweep.cells(types.SimpleNamespace(cfg=cfg))]
     assert set(asked) == {("teacher", "sft-rs", "heal-no-gear", "heal-no-pure", "heal-no-pace", "heal"),
                           ("teacher", "sft-rs", "heal")}
-    trained = f"{sum(len(methods) - 1 for methods in asked) * len(full.sweep_seeds)} students"
+    trained = f"{sum(len(methods) - 1 for methods in asked) * len(cfg.seeds)} students"
     for file in ("heal_lib/scales.py", "docs/machines.md"):
         assert trained in (ROOT / file).read_text()
 
