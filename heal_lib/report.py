@@ -164,7 +164,8 @@ def took(folder: Path, where: str) -> list[str]:
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]
-    return [f"Scale `{folder.name}` was made on {machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
+    hardware = f"{machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
+    return [f"Scale `{folder.name}` was made on {hardware}"
             f"{' at commit ' + ', '.join(commits) if commits else ''} in {spent}:",
             markdown(pd.DataFrame(rows, columns=["executed notebook", "as HTML", "shows", "time"]))]
 
