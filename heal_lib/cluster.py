@@ -17,7 +17,8 @@ from heal_lib.codehash import code_hash
 from heal_lib.engines import device
 from heal_lib.engines import ray as spread
 from heal_lib.errors import HealError
-from heal_lib.store import Keyed, Stage, Store, Task, versions
+from heal_lib.stage import Keyed, Stage, versions
+from heal_lib.store import Store, Task
 
 
 def have(store: Store, stages: list[Stage], share: int = 1) -> None:

@@ -118,18 +118,26 @@ def results_table(samples: pd.DataFrame, *, temperature: float, n_boot: int = 20
         "n_problems", "n_seeds", "n_samples", "temperature"])
 
 
-SAMPLE = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "finished", "genuine", "n_generated"]
+SAMPLE = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "finished", "genuine", "n_generated",
+          "text", "recipe"]
 
 
-def save_samples(samples: pd.DataFrame, folder: Path) -> None:
-    """One parquet file per method with every sample's id, verdict and length (`n_generated`, tokens), no text: any cell
-    of any table can be computed again from `folder`/per_sample. What the last run wrote of methods that a notebook no
-    longer compares, the driver removes (`run.Run`), which knows whose it is."""
+def save_samples(samples: pd.DataFrame, folder: Path, file: str = "") -> None:
+    """One parquet file per method, or one `file`, with every sample's id, verdict and length (`n_generated`, tokens),
+    of hard problems its text, and what it was made with (`kept`): any cell of any table can be computed again from
+    `folder`/per_sample. What the last run wrote of methods that a notebook no longer compares, the driver removes
+    (`run.Run`), which knows whose it is."""
     from heal_lib.files import atomic
 
-    for method, part in samples.groupby("method", sort=False):
+    for method, part in [(file, samples)] if file else samples.groupby("method", sort=False):
         with atomic(folder / "per_sample" / f"{method}.parquet") as path:
-            part[SAMPLE].sort_values(SAMPLE[1:5]).to_parquet(path, index=False, compression="zstd")
+            sampled(part).sort_values(SAMPLE[:5]).to_parquet(path, index=False, compression="zstd")
+
+
+def sampled(samples: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns `more` and SAMPLE, with the texts of hard problems alone."""
+    hard = samples["benchmark"].str.endswith("-hard")
+    return samples[[*more, *SAMPLE]].assign(text=samples["text"].where(hard, ""))
 
 
 def write_trajectories(sources: Mapping[str, Sequence[dict[str, Any]]], folder: Path, n: int = 200,

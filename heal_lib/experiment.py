@@ -17,8 +17,10 @@ import numpy as np
 from heal_lib import baselines, embedded, gear, progress, provenance, sampling, students, teacher, training, workers
 from heal_lib.engines import choose, device
 from heal_lib.files import read_json
+from heal_lib.kept import Kept
 from heal_lib.scales import Scale
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Event, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,25 +37,27 @@ EVALUATED = ("problem_id", "world", "difficulty", "sample", "text", "finished", 
 class Experiment:
     """The stages of one scale, all families of its worlds together. Every method returns what it made or reused."""
 
-    def __init__(self, cfg: Scale, store: Store | None = None):
+    def __init__(self, cfg: Scale, store: Store | None = None, kept: Kept | None = None):
         self.cfg: Scale
         self.store: Store
-        self.cfg, self.store = cfg, store or Store()
+        self.kept: Kept
+        self.cfg, self.store, self.kept = cfg, store or Store(), kept or Kept(cfg.name)
         self._loaded: dict = {}
         if cfg.student not in embedded.SHIPPED and cfg.backend == "hf":  # before hours of sampling
             training.check_pad(choose.words(cfg.student).tokenizer)
 
     def variant(self, switches: Mapping[str, Any]) -> Self:
         """The same with some switches changed; what they do not touch is reused."""
-        return type(self)(replace(self.cfg, **switches), self.store) if switches else self
+        return type(self)(replace(self.cfg, **switches), self.store, self.kept) if switches else self
 
     def have(self, stages: Iterable[Stage]) -> None:
-        """Makes stages, and those before them, side by side; what follows finds them."""
+        """Makes stages, and those before them, side by side; what follows finds them. What is kept is not made."""
+        stages = [stage for stage in stages if self.kept.rows(stage) is None]
         if self.cfg.engine == "ray" and progress.IN_WORKER not in os.environ:
             from heal_lib import cluster
 
-            return cluster.have(self.store, list(stages), self.cfg.processes)
-        workers.have(self.store, list(stages), self._n_workers())
+            return cluster.have(self.store, stages, self.cfg.processes)
+        workers.have(self.store, stages, self._n_workers())
 
     def _n_workers(self) -> int:
         """One for each core; on a GPU eight if the models are small, which leave most of it idle; else one."""
@@ -156,7 +160,15 @@ class Experiment:
         """Mean accuracy on development problems of a student trained at this rate, with a seed of its own."""
         stages = self._tuning(method, rate)
         self.have(stages)
-        return float(np.mean([right for stage in stages for right in self.store.data(stage)["correct"]]))
+        return float(np.mean([right for stage in stages for right in self._rows(stage)["correct"]]))
+
+    def development(self, methods: Iterable[str]) -> pd.DataFrame:
+        """All samples that chose learning rates, a method of its own for each rate ("heal at 0.005")."""
+        import pandas as pd
+
+        grid = self.cfg.learning_rates
+        return pd.concat([self._samples(self._tuning(method, rate), f"{method} at {rate:g}", students.TUNING_SEED)
+                          for method in methods for rate in grid], ignore_index=True)
 
     def _tuning(self, method, rate):
         return [students.evaluation(cfg, method, students.TUNING_SEED, rate, split="development")
@@ -177,6 +189,10 @@ class Experiment:
         """Folder with stage-1 .. stage-n of a method's student (of the first family)."""
         return self.store.get(self.students(method, seed)[0]).folder
 
+    def trained(self, method: str, seeds: Iterable[int]) -> list[int]:
+        """Those of the seeds whose students are trained here, and not kept."""
+        return [s for s in seeds if any(self.kept.rows(stage) is None for stage in self._evaluation(method, s))]
+
     def training_logs(self, method: str, seed: int) -> list[dict[str, Any]]:
         """What training left beside the weights, one for each family: see `pace.train`."""
         return [read_json(self.store.get(stage).folder / "training.json") for stage in self.students(method, seed)]
@@ -189,9 +205,17 @@ class Experiment:
         import pandas as pd
 
         self.have(stages)
-        table = pd.concat([self.store.data(each).select_columns(list(EVALUATED)).to_pandas() for each in stages],
+        table = pd.concat([self._rows(each).assign(recipe=self.kept.recipe(each)) for each in stages],
                           ignore_index=True)
         return table.assign(method=method, seed=seed, benchmark=table["world"] + "-" + table["difficulty"])
+
+    def _rows(self, stage):
+        """The samples of an evaluation, with the columns EVALUATED."""
+        kept = self.kept.rows(stage)
+        if kept is None:
+            return self.store.data(stage).select_columns(list(EVALUATED)).to_pandas()
+        self.store.tell(Event("kept", stage.name, self.kept.recipe(stage), 0.0))
+        return kept[list(EVALUATED)]
 
     def _evaluation(self, method, seed, stage=None):
         rate = self.learning_rate(method) if baselines.get(method).trained else None
@@ -208,7 +232,7 @@ class Experiment:
         import pandas as pd
 
         seeds = seeds or self.cfg.seeds
-        self.prepare(methods, seeds)
+        self.prepare(methods)
         for method in [m for m in methods if baselines.get(m).trained and not any(self.training_sources(m).values())]:
             print(f"{method}: no verified sample in any source, nothing to train on; its cells are missing")
             methods = [m for m in methods if m != method]

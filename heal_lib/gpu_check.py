@@ -30,7 +30,7 @@ from heal_lib.backends import Finetune
 from heal_lib.engines.words import Words
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, write_json, write_table
-from heal_lib.store import versions
+from heal_lib.stage import versions
 from heal_lib.worlds.base import box
 
 if TYPE_CHECKING:

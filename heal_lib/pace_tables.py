@@ -100,10 +100,11 @@ def stage_steps(staged: pd.DataFrame, names: Sequence[str], *, n_boot: int) -> p
 
 def training_logs(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
     """One row per method, family of worlds, seed, stage and logged update: the stage's `rows`, how many of them are
-    `unique` texts, and `trained` tokens, `tokens` seen so far (prompts included), loss in nats per token."""
+    `unique` texts, and `trained` tokens, `tokens` seen so far (prompts included), loss in nats per token. Of students
+    that are kept (`kept`) none."""
     rows = []
     for method in methods:
-        for seed in run.cfg.ablation_seeds:
+        for seed in run.trained(method, run.cfg.ablation_seeds):
             for cfg, log in zip(students.families(run.cfg, method), run.training_logs(method, seed), strict=True):
                 family, seen = "+".join(cfg.worlds), 0
                 for part in log["stages"]:

@@ -16,7 +16,7 @@ from heal_lib import embedded, worlds
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, read_json
 from heal_lib.places import PACKAGE, ROOT
-from heal_lib.store import versions
+from heal_lib.stage import versions
 
 if TYPE_CHECKING:
     from heal_lib.scales import Scale
@@ -134,6 +134,12 @@ def work_found(made: Mapping[str, dict[str, Any]]) -> float:
         "keys", {name: ["made" if stage["made"] else "reused", stage["seconds_to_make"]]}).items()]
     cost = {key: seconds for key, _, seconds in used}
     return sum(cost[key] for key in cost.keys() - {key for key, what, _ in used if what == "made"})
+
+
+def kept(made: Mapping[str, dict[str, Any]]) -> int:
+    """How many evaluations these notebooks of a run.json took from an earlier sitting (`heal_lib.kept`)."""
+    return len({key for facts in made.values() for stage in facts["stages"].values()
+                for key, (what, _) in stage.get("keys", {}).items() if what == "kept"})
 
 
 def check_committed(folder: Path) -> None:

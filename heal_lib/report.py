@@ -159,6 +159,8 @@ def took(folder: Path, where: str) -> list[str]:
     spent += f", besides {clock(found)} of work, summed over workers, found in the cache" if found else ""
     if found and (whole := record.get("from_nothing")):
         spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
+    n = provenance.kept(made)
+    spent += f", and {n} evaluations kept from earlier sittings" * bool(n)
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
     times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}

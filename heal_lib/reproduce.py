@@ -20,12 +20,13 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from heal_lib import console, notebooks, provenance, scales, workers
+from heal_lib import console, kept, notebooks, provenance, scales, workers
 from heal_lib.errors import HealError
 from heal_lib.files import disk_error
 from heal_lib.places import ROOT, default_root
 from heal_lib.run import Run, alone
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
                     help="override a parameter that one of the notebooks declares")
     it.add_argument("--gpu-preset", type=int, metavar="GIB", help="scale llm's recipe for a card (see heal_lib.plan)")
     flags = {
+        "--keep": "train no student again whose answers results/<scale>/per_sample holds, made by the same code",
         "--force": "run notebooks that are up to date as well",
         "--from-scratch": "train teacher and student first, and use them",
         "--write-readme": "only put what is committed into README",
@@ -110,6 +112,8 @@ def command(args: argparse.Namespace) -> int:
         return 0
     if os.environ.get("DEVICE"):
         importlib.import_module("heal_lib.engines").device()  # a GPU that is not there is named before anything runs
+    if args.keep:
+        os.environ[kept.ASKED] = "1"
     os.environ["HEAL_CACHE"] = str(default_root())  # kernels run in another folder than this process
     if file := os.environ.get("ACCELERATE_CONFIG"):
         os.environ["ACCELERATE_CONFIG"] = os.path.abspath(file)

@@ -62,7 +62,7 @@ def _from_nothing(record, scale):
     made = {name: facts for name, facts in record.get("notebooks", {}).items() if not name.startswith(GATHERS)}
     whole = {path.stem for path in notebooks.select(None, scale) if not path.name.startswith(GATHERS)} == made.keys()
     strange = any("elsewhere" in facts for facts in made.values())
-    if not made or not whole or strange or provenance.work_found(made):
+    if not made or not whole or strange or provenance.work_found(made) or provenance.kept(made):
         return record.get("from_nothing")
     return {"seconds": sum(facts["seconds"] for facts in made.values()),
             "commit": next(iter(made.values())).get("commit")}
@@ -211,7 +211,7 @@ class Run:
         stages = {}
         for what, stage, key, cost in events:
             facts = stages.setdefault(stage, {"made": 0, "reused": 0, "keys": {}})
-            facts[what] += 1
+            facts[what] = facts.get(what, 0) + 1
             what = "made" if facts["keys"].get(key, [what])[0] == "made" else what
             facts["keys"][key] = [what, round(cost, 3)]
             facts["seconds_to_make"] = round(sum(seconds for _, seconds in facts["keys"].values()), 3)

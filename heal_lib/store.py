@@ -12,23 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
-import importlib.metadata
 import inspect
 import json
 import os
-import platform
 import re
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from heal_lib import progress
-from heal_lib.codehash import code_hash, imported, unchanged
+from heal_lib.codehash import imported, unchanged
 from heal_lib.errors import HealError
 from heal_lib.files import (
     default_root,
@@ -45,35 +41,10 @@ from heal_lib.files import (
     unfinished,
     write_json,
 )
+from heal_lib.stage import Keyed, Stage, determined, each
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "trl", "accelerate", "numpy", "datasets", "sympy")
 DATA = "data.parquet"  # what a function that returns rows leaves
 _MANIFEST = {"name", "function", "inputs", "versions", "code", "device", "seconds", "files"}
-
-
-class Keyed(NamedTuple):
-    """An input whose content counts and not its name: the function is given `value`, the key holds `by`."""
-
-    value: Any
-    by: Any
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """What `function` makes of `inputs`: plain data, `Keyed`, stages, and lists or dicts of these.
-
-    function: of a module; given its inputs by name, and `folder`, to write to, if it has such a parameter. A stage
-    among the inputs arrives as its data set if it returned one, else as its folder. What it returns is saved."""
-
-    name: str
-    function: Callable[..., Any]
-    inputs: dict[str, Any] = field(default_factory=dict)
-
-    def before(self) -> list[Stage]:
-        """The stages among the inputs."""
-        found: list[Stage] = []
-        _each(self.inputs, lambda value: found.append(value) if isinstance(value, Stage) else None)
-        return found
 
 
 class Made(NamedTuple):
@@ -100,24 +71,12 @@ class Task(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One use of the store: `what` is "made" or "reused"; `seconds` is what making it cost, whenever."""
+    """One use of a stage: `what` is "made", "reused" or "kept" (`kept`); `seconds` is what making it cost, whenever."""
 
     what: str
     name: str
     key: str
     seconds: float
-
-
-@functools.cache
-def versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str | None]:
-    """{library: installed version or None}, without importing any, and the Python's minor version."""
-    found: dict[str, str | None] = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for library in libraries:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            found[library] = None
-    return found
 
 
 class Store:
@@ -174,10 +133,14 @@ class Store:
         task = self.task(stage)
         made = Made(self.root / task.entry, hash_of(manifest["files"]), manifest["seconds"])
         self._made[stage] = self._keys[task.key] = made
-        self.events.append(Event(what, task.name, task.key, manifest["seconds"]))
+        self.tell(Event(what, task.name, task.key, manifest["seconds"]))
+
+    def tell(self, event: Event) -> None:
+        """Takes down an event."""
+        self.events.append(event)
         if log := os.environ.get("HEAL_EVENTS"):  # the driver collects the events of a notebook's kernel
             with open(log, "a") as handle:
-                handle.write(json.dumps(self.events[-1]) + "\n")
+                handle.write(json.dumps(event) + "\n")
 
     def task(self, stage: Stage) -> Task:
         """What there is to do for a stage whose inputs were noted, and its key: the same each time it is asked for."""
@@ -186,14 +149,9 @@ class Store:
             return value[of_key] if isinstance(value, Made | Keyed) else value  # both begin (given, what counts)
 
         if stage not in self._tasks:
-            function = stage.function
-            given = _each(stage.inputs, lambda value: part(value, False))
-            parts = {"name": stage.name, "function": f"{function.__module__}.{function.__qualname__}",
-                     "inputs": _each(stage.inputs, lambda value: part(value, True)), "versions": versions(),
-                     "code": code_hash(function.__module__),
-                     "device": [os.environ.get("DEVICE") or "cpu", os.environ.get("DTYPE") or "float32",
-                                *["no thinking"] * (os.environ.get("HEAL_THINKING") == "0")]}
-            self._tasks[stage] = Task(stage.name, function, given, parts, hash_of(parts)[:16])
+            given = each(stage.inputs, lambda value: part(value, False))
+            parts = determined(stage, lambda value: part(value, True))
+            self._tasks[stage] = Task(stage.name, stage.function, given, parts, hash_of(parts)[:16])
         return self._tasks[stage]
 
     def fill(self, task: Task) -> tuple[str, dict[str, Any]]:
@@ -280,19 +238,10 @@ class Store:
                     shutil.rmtree(left, ignore_errors=True)
 
 
-def _each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Inputs with what is no list and no dict changed; a tuple becomes a list."""
-    if isinstance(value, dict):
-        return {name: _each(one, change) for name, one in value.items()}
-    if isinstance(value, list | tuple) and not isinstance(value, Keyed):
-        return [_each(one, change) for one in value]
-    return change(value)
-
-
 def _call(task: Task, folder: Path) -> None:
     """Runs a task's function on its inputs, data sets in place of the folders that hold them, and saves its rows."""
-    given = _each(task.inputs, lambda value: load_dataset(value / DATA)
-                  if isinstance(value, Path) and (value / DATA).is_file() else value)
+    given = each(task.inputs, lambda value: load_dataset(value / DATA)
+                 if isinstance(value, Path) and (value / DATA).is_file() else value)
     if "folder" in inspect.signature(task.function).parameters:
         given["folder"] = folder
     rows = task.function(**given)

@@ -13,7 +13,7 @@ from heal_lib.backends import Finetune
 from heal_lib.codehash import code_hash
 from heal_lib.errors import HealError
 from heal_lib.scales import Scale
-from heal_lib.store import Keyed, Stage, versions
+from heal_lib.stage import Keyed, Stage, versions
 from heal_lib.trajectory import seed_of
 
 FILTER = ("pure_lambda", "pure_rule", "pure_pool", "pure_aggregate", "pure_uncertainty", "pure_eps",

@@ -24,7 +24,7 @@ from heal_lib.embedded import corpus, variants
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
-from heal_lib.store import Keyed, Stage
+from heal_lib.stage import Keyed, Stage
 
 SHIPPED = "student"
 MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
@@ -70,13 +70,18 @@ class Sweep(Experiment):
     def around(self, hinted: float, bare: float, student: str = SHIPPED) -> Experiment:
         """The experiment around that teacher and student: one world, one draw of its texts, of which the columns on the
         teacher are as well, no tuning."""
-        base = self.cfg.student if student == SHIPPED else str(
-            self.store.get(self.base(student.removeprefix("base-"))).folder)
+        base = self.cfg.student if student == SHIPPED else self._made(self.base(student.removeprefix("base-")))
         drawer = "hf" if self.cfg.engine == "openai" else self.cfg.engine  # a server serves none of these teachers
-        cfg = replace(self.cfg, teacher=str(self.store.get(self.teacher(hinted, bare)).folder), student=base,
+        cfg = replace(self.cfg, teacher=self._made(self.teacher(hinted, bare)), student=base,
                       worlds=(self.world,), engine=drawer, teacher_draws=1,
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
-        return Experiment(cfg, self.store)
+        return Experiment(cfg, self.store, self.kept)
+
+    def _made(self, model):
+        """The folder of a model that is a stage."""
+        folder = str(self.store.get(model).folder)
+        self.kept.models[folder] = model
+        return folder
 
     def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> list[dict[str, Any]]:
         """Rows of the table, one per question: what this teacher and this student are like, and HEAL's gain on hard
@@ -104,8 +109,9 @@ class Sweep(Experiment):
 
     def samples(self) -> pd.DataFrame:
         """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`."""
-        return pd.concat([self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))
-                          for cell in self.cells()], ignore_index=True)[[*CELL, *evaluation.SAMPLE]]
+        return evaluation.sampled(pd.concat([
+            self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))
+            for cell in self.cells()], ignore_index=True), CELL)
 
 
 def questions(student: str) -> dict[str, str]:

@@ -214,12 +214,13 @@ def at_budgets(samples: pd.DataFrame, *, n_boot: int) -> pd.DataFrame:
 def _training(run, name, spec):
     if not spec.trained:
         return {"rows": 0, "unique": 0, "trained_tokens": 0, "training_seconds": 0.0}
-    seeds = run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds
+    seeds = run.trained(name, run.cfg.seeds if name in baselines.MAIN else run.cfg.ablation_seeds)
     logs, rows = [run.training_logs(name, seed) for seed in seeds], sum(run.training_sources(name).values(), [])
     spent = [sum(run.store.get(stage).seconds for stage in run.students(name, seed)) for seed in seeds]
+    tokens = [sum(part["tokens"] for log in each for part in log["stages"]) for each in logs]
     return {"rows": len(rows), "unique": len({(row["problem_id"], row["text"]) for row in rows}),
-            "trained_tokens": np.mean([sum(part["tokens"] for log in each for part in log["stages"]) for each in logs]),
-            "training_seconds": np.mean(spent)}
+            "trained_tokens": np.mean(tokens) if logs else np.nan,  # of students that are kept, nobody knows
+            "training_seconds": np.mean(spent) if logs else np.nan}
 
 
 # --- the assumption switches (notebook 06, METHOD section 7)

@@ -16,7 +16,7 @@ from heal_lib.engines import Engine, choose, openai
 from heal_lib.errors import HealError
 from heal_lib.files import file_hash, hash_of
 from heal_lib.scales import Scale
-from heal_lib.store import Keyed, Stage, versions
+from heal_lib.stage import Keyed, Stage, versions
 
 if TYPE_CHECKING:
     from heal_lib.trajectory import Problem

@@ -33,7 +33,8 @@ from heal_lib.errors import HealError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from heal_lib.store import Stage, Store
+    from heal_lib.stage import Stage
+    from heal_lib.store import Store
 
 PRELOADED = ("torch", "transformers", "datasets", "pandas", "pyarrow.parquet", "trl.trainer.sft_trainer", "peft",
              "ipykernel.kernelapp", "seaborn", "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg")

@@ -17,7 +17,8 @@ from heal_lib.engines.hf import HFEngine
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import ROOT, file_hash
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 
 PARAMS = SamplingParams(40)
 

@@ -101,7 +101,7 @@ def results(n_samples=3, methods=("heal", "sft-rs")):
     rng, rows, cells = np.random.default_rng(0), [], {}
     for cell in ((m, b, p, s) for m in methods for b in ("a-easy", "a-hard") for p in range(4) for s in range(2)):
         cells[cell] = rng.integers(0, 2, (n_samples, 2))
-        rows += [(cell[0], cell[3], cell[1], f"p{cell[2]}", k, right, done, -1, 7)
+        rows += [(cell[0], cell[3], cell[1], f"p{cell[2]}", k, right, done, -1, 7, "", "")
                  for k, (right, done) in enumerate(cells[cell].tolist())]
     return pd.DataFrame(rows, columns=evaluation.SAMPLE), cells
 
@@ -153,9 +153,9 @@ def test_shares():
 
 
 def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
-    rows = [(m, s, "a-hard", f"p{p}", k, int((p + k + s) % 3 == 0), 1, -1, 7, "a long text")
+    rows = [(m, s, "a-hard", f"p{p}", k, int((p + k + s) % 3 == 0), 1, -1, 7, "a long text", "key")
             for m in ("heal", "sft-rs") for s in (1, 0) for p in range(4) for k in range(2)]
-    samples = pd.DataFrame(rows, columns=[*evaluation.SAMPLE, "text"])
+    samples = pd.DataFrame(rows, columns=evaluation.SAMPLE)
     evaluation.save_samples(samples, tmp_path)
     assert sorted(path.name for path in (tmp_path / "per_sample").iterdir()) == ["heal.parquet", "sft-rs.parquet"]
     kept = pd.read_parquet(tmp_path / "per_sample" / "heal.parquet")
@@ -167,10 +167,18 @@ def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):
     assert kept["correct"].mean() == pytest.approx(cell)
 
 
+def test_texts_are_kept_of_hard_problems_and_several_methods_can_share_a_file(tmp_path):
+    rows = [(m, 0, b, "p", 0, 1, 1, -1, 7, "a long text", "key") for m in ("b", "a") for b in ("a-hard", "a-easy")]
+    evaluation.save_samples(pd.DataFrame(rows, columns=evaluation.SAMPLE), tmp_path, "greedy")
+    kept = pd.read_parquet(tmp_path / "per_sample" / "greedy.parquet")
+    assert kept[["method", "text"]].to_numpy().tolist() == [["a", ""], ["a", "a long text"], ["b", ""],
+                                                            ["b", "a long text"]]
+
+
 def test_samples_of_another_notebook_stay(tmp_path):
     """08 at a small scale compares some of the methods of 05 and once took the others' files for its own old ones."""
     def save(*methods):
-        rows = [(m, 0, "a-hard", "p", 0, 1, 1, -1, 7) for m in methods]
+        rows = [(m, 0, "a-hard", "p", 0, 1, 1, -1, 7, "", "") for m in methods]
         evaluation.save_samples(pd.DataFrame(rows, columns=evaluation.SAMPLE), tmp_path)
         return sorted(path.stem for path in (tmp_path / "per_sample").glob("*.parquet"))
 

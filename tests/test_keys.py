@@ -5,7 +5,7 @@ import shutil
 import pytest
 from micro import forget, micro
 
-from heal_lib import embedded, gear, scales, store, students, teacher
+from heal_lib import embedded, gear, scales, stage, students, teacher
 from heal_lib.experiment import Experiment
 from heal_lib.files import hash_of
 from heal_lib.store import Store
@@ -83,11 +83,11 @@ def keys(cfg, cache):
     which = {"pool": teacher.pool(one, group), "hinted": teacher.hinted(one, group),
              "repairs": teacher.repairs(one, group), "rows": students.training_rows(one, "heal"),
              **{f"readings {name}": teacher.readings(one, group, name) for name in ("hinted", "repairs entropy")}}
-    for stage in which.values():
-        found.get(stage)
+    for each in which.values():
+        found.get(each)
     which["student"] = students.student(one, "heal", 0, one.learning_rates[0])
     which["evaluation"] = students.evaluation(one, "student", 0)
-    return {kind: hash_of([found.task(stage).parts["inputs"], stage.name]) for kind, stage in which.items()}
+    return {kind: hash_of([found.task(each).parts["inputs"], each.name]) for kind, each in which.items()}
 
 
 TEACHER = {"pool", "hinted", "repairs", "readings hinted", "readings repairs entropy"}
@@ -131,11 +131,11 @@ def test_every_field_of_a_scale_reaches_the_keys_that_it_must_and_no_stage_befor
         assert must <= differ <= may, (field, differ)
 
 
-@pytest.mark.parametrize("library", store.LIBRARIES)
+@pytest.mark.parametrize("library", stage.LIBRARIES)
 def test_another_version_of_a_library_makes_all_keys_new(monkeypatch, tmp_path, library):
-    some = store.Stage("pool", sampled_nothing, {})
-    first, found = Store(tmp_path).task(some).key, store.versions()
-    monkeypatch.setattr(store, "versions", lambda *_: {**found, library: "0.0"})
+    some = stage.Stage("pool", sampled_nothing, {})
+    first, found = Store(tmp_path).task(some).key, stage.versions()
+    monkeypatch.setattr(stage, "versions", lambda *_: {**found, library: "0.0"})
     assert Store(tmp_path).task(some).key != first
 
 

@@ -98,7 +98,8 @@ def test_samples_after_each_stage_are_kept_under_names_of_their_own(tmp_path):
         evaluate = staticmethod(list)
 
         def evaluation(self, method, seed, stage=3):
-            return pd.DataFrame([[method, seed, "a-hard", "p", 0, stage, 1, -1, 7]], columns=evaluation.SAMPLE)
+            return pd.DataFrame([[method, seed, "a-hard", "p", 0, stage, 1, -1, 7, "", ""]],
+                                columns=evaluation.SAMPLE)
 
         def training_sources(self, method):
             return dict.fromkeys(("base", "hint", "repair"), [{}])

@@ -14,7 +14,8 @@ from heal_lib import progress, training, workers
 from heal_lib.engines import SamplingParams
 from heal_lib.engines.hf import HFEngine
 from heal_lib.files import ROOT
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 
 LINE = re.compile(r"sampling: \d+/\d+ samples, [\d.]+ samples/s; about \d\d:\d\d left")
 

@@ -10,7 +10,8 @@ from driven import drive, names, notebook
 
 from heal_lib import embedded, notebooks, provenance, reproduce, run, scales
 from heal_lib.errors import HealError
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 
 
 def test_an_edited_and_saved_parameter_does_not_pass_for_the_scale_s(project, executed, capsys):

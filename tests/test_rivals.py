@@ -5,7 +5,8 @@ from micro import micro
 
 from heal_lib import baselines, embedded, students, worlds
 from heal_lib.experiment import Experiment
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 from heal_lib.trajectory import to_dataset
 
 

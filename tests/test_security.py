@@ -70,7 +70,7 @@ def test_secrets_are_not_written_out(tmp_path, monkeypatch):
     secrets = {name: f"secret-{name.lower()}" for name in ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}
     for name, value in secrets.items():
         monkeypatch.setenv(name, value)
-    written = run_notebook(tmp_path, "from heal_lib import store, scales\nstore.versions()", "scales.get('smoke')")
+    written = run_notebook(tmp_path, "from heal_lib import stage, scales\nstage.versions()", "scales.get('smoke')")
     written.append(json.dumps([provenance.environment(), provenance.git_state(), provenance.models()]))
     assert not any(value in text for value in secrets.values() for text in written)
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from heal_lib import codehash, progress
-from heal_lib import store as store_module
+from heal_lib import stage as stage_module
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, read_json
 from heal_lib.places import PACKAGE
-from heal_lib.store import Keyed, Stage, Store
+from heal_lib.stage import Keyed, Stage
+from heal_lib.store import Store
 
 calls = []
 
@@ -85,9 +86,9 @@ def test_the_same_inputs_are_made_once(store, capsys):
 def test_anything_that_determines_the_result_changes_the_key(store, monkeypatch, change):
     first = store.get(pool(seed=1, model=Keyed("teacher", "abc"))).folder
     if change == "version":
-        monkeypatch.setattr(store_module, "versions", lambda: {"torch": "0.0"})
+        monkeypatch.setattr(stage_module, "versions", lambda: {"torch": "0.0"})
     if change == "code":
-        monkeypatch.setattr(store_module, "code_hash", lambda module: "other")
+        monkeypatch.setattr(stage_module, "code_hash", lambda module: "other")
     if change == "device":
         monkeypatch.setenv("DEVICE", "cuda")
     inputs = {"seed": 2 if change == "input" else 1, "model": Keyed("teacher", "b" if change == "content" else "abc")}
@@ -127,7 +128,7 @@ def test_what_is_noted_is_what_was_made(store, monkeypatch):
     """A key that was worked out again after the work would name a folder that is not there."""
     stage = pool()
     made = store.fill(store.task(stage))
-    monkeypatch.setattr(store_module, "code_hash", lambda module: "other")
+    monkeypatch.setattr(stage_module, "code_hash", lambda module: "other")
     store.note(stage, *made)
     assert store.get(stage).folder.is_dir()
 
@@ -142,8 +143,8 @@ def test_a_stage_is_known_by_what_the_stages_before_it_hold(store, monkeypatch):
     some = Stage("rows", rows, {"n": 4})
     first = store.get(Stage("total", total, {"of": some, "also": [Stage("rows", rows, {"n": 3})]}))
     assert (first.folder / "total.txt").read_text() == "9"
-    real = store_module.code_hash
-    monkeypatch.setattr(store_module, "code_hash", lambda module: "new" + real(module))
+    real = stage_module.code_hash
+    monkeypatch.setattr(stage_module, "code_hash", lambda module: "new" + real(module))
     again = Store(store.root)
     again.get(Stage("rows", rows, {"n": 4}))
     assert again.events[-1].what == "made"
@@ -243,7 +244,8 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(
 def test_two_processes_make_a_thing_once(tmp_path):
     (tmp_path / "slow.py").write_text(textwrap.dedent("""
         import sys, time
-        from heal_lib.store import Stage, Store
+        from heal_lib.stage import Stage
+        from heal_lib.store import Store
         def make(*, folder):
             (folder / "data").write_text("x")
             time.sleep(0.5)

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 import verify
 
-from heal_lib.store import Stage, Store
+from heal_lib.stage import Stage
+from heal_lib.store import Store
 
 
 def rows(*, n, folder):

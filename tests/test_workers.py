@@ -78,7 +78,7 @@ def run(tmp_path, script, wait=True):
     """Runs a script that finds the module `work` with the functions above, and a store in `store`."""
     (tmp_path / "work.py").write_text(textwrap.dedent(STAGES))
     head = ("import os, sys, work\nfrom heal_lib import workers\nfrom heal_lib.errors import HealError\n"
-            "from heal_lib.store import Stage, Store\nworkers.PRELOADED = ()\n"
+            "from heal_lib.stage import Stage\nfrom heal_lib.store import Store\nworkers.PRELOADED = ()\n"
             f"store = Store({str(tmp_path / 'cache')!r})\n")
     (tmp_path / "script.py").write_text(head + textwrap.dedent(script))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import reliability
 
-from heal_lib import provenance, store
+from heal_lib import provenance, stage
 from heal_lib.files import hash_of, read_json, write_json
 
 COMMITTED = reliability.FIGURES / "smoke.json"
@@ -47,7 +47,7 @@ def found(folder):
         stages[manifest["name"]].append({file: facts["sha256"] for file, facts in manifest["files"].items()})
     intervals = {" ".join(row[:3]): [row[3], row[4]] for row in frames["main_results.csv"][
         ["method", "benchmark", "metric", "ci_low", "ci_high"]].itertuples(index=False)}
-    return {"versions": store.versions(), "intervals": intervals,
+    return {"versions": stage.versions(), "intervals": intervals,
             "tables": {name: hash_of(frame.to_csv(index=False))[:16] for name, frame in kept.items()},
             "stages": {name: hash_of(sorted(map(hash_of, each)))[:16] for name, each in sorted(stages.items())}}
 
