@@ -124,7 +124,8 @@ def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_sa
             {"problem_id": "p", "text": "b"}] * (method not in ("sft-rs", "heal-no-gear"))},
         evaluations=lambda methods: pd.DataFrame([
             {"method": m, "benchmark": "equations-hard", "problem_id": p, "seed": 0, "sample": 0, "correct": right[m],
-             "finished": 1, "genuine": right[m], "n_generated": 5, "text": "..."} for m in methods for p in "pq"]))
+             "finished": 1, "genuine": right[m], "n_generated": 5, "text": "...", "recipe": ""}
+            for m in methods for p in "pq"]))
     monkeypatch.setattr(run, "around", lambda *cell: around)
     monkeypatch.setattr(run, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED), (0.25, 0.003, "base-small")])
     monkeypatch.setattr(sweep, "read_json", lambda path: {"known_facts": {"equations": 0.9}})
