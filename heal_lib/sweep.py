@@ -108,10 +108,10 @@ class Sweep(Experiment):
         return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
 
     def samples(self) -> pd.DataFrame:
-        """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`."""
+        """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`, without the texts."""
         return evaluation.sampled(pd.concat([
             self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))
-            for cell in self.cells()], ignore_index=True), CELL)
+            for cell in self.cells()], ignore_index=True), CELL).assign(text="")
 
 
 def questions(student: str) -> dict[str, str]:

@@ -134,7 +134,7 @@ def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_sa
         ("HEAL", "sft-rs", 1), ("GEAR", "heal-no-gear", 0), ("PURE", "heal-no-pure", 0), ("PACE", "heal-no-pace", 0)]
     assert [row["other_rows"] for row in rows] == [0.5, 0.5, 0, 0]
     samples = run.samples()
-    assert samples.groupby("student", sort=False)["method"].nunique().tolist() == [6, 3] and "text" not in samples
+    assert samples.groupby("student", sort=False)["method"].nunique().tolist() == [6, 3] and not samples["text"].any()
     mean = samples[samples["student"] == sweep.SHIPPED].groupby("method")["correct"].mean()
     assert [mean["heal"] - mean[row["against"]] for row in rows] == [row["difference"] for row in rows]
 
