@@ -132,8 +132,8 @@ SCALES = {
                    learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
-    # Three studies of some two hours each, as two cores count them. Whatever a machine has made of one, it has made of
-    # whole seeds. Every rival, each at the best of three rates. Of easy equations there are 208 to test on.
+    # Three studies, hours of two cores each, which go seed by seed. Every rival, each at the best of three rates; of easy
+    # equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),
@@ -141,11 +141,11 @@ SCALES = {
     "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(2.5e-3, 5e-3, 1e-2), compared="parts", budgets=(1 / 3, 2 / 3)),
-    # When does HEAL help? 420 students: 12 teachers x 5 methods x 5 seeds with the shipped student, 3 sizes x 4
-    # teachers x 2 methods x 5 seeds (three could show next to nothing after a correction over the cells); before them
-    # 12 teachers and 3 bases.
+    # When does HEAL help? 252 students: 12 teachers x 5 methods x 3 seeds with the shipped student, 3 sizes x 4
+    # teachers x 2 methods x 3 seeds; before them 12 teachers and 3 bases. Three seeds can show next to nothing after a
+    # correction over the cells: they are a first sitting, and --keep adds to them.
     "sweep": Scale("sweep", worlds=("equations",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
-                   seeds=(0, 1, 2, 3, 4), train_tokens=350_000, learning_rates=(5e-3,),
+                   seeds=(0, 1, 2), train_tokens=350_000, learning_rates=(5e-3,),
                    sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                    sweep_sizes=("small", "student", "teacher")),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
