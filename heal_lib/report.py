@@ -163,7 +163,8 @@ def took(folder: Path, where: str) -> list[str]:
     spent += f", and {n} evaluations kept from earlier sittings" * bool(n)
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
-    times = {**{name: clock(facts["seconds"]) for name, facts in made.items()}, "99_report": ""}
+    times = {name: clock(facts["seconds"]) for name, facts in made.items()}
+    times |= {} if folder.name in (*LARGER, "sweep") else {"99_report": ""}  # these have none
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]
     hardware = f"{machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
