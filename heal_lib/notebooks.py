@@ -31,9 +31,7 @@ from heal_lib.files import atomic, disk_error
 from heal_lib.places import PACKAGE, ROOT
 
 FOLDER, SHIPPED = ROOT / "notebooks", PACKAGE / "story"
-# What a scale runs; what is of none of these runs all but APART. By name every scale runs every notebook.
-STUDIES = {"llm": ("08_",), "full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",)}
-APART = ("08_", "10_")  # of `llm`, and of `make bench`
+APART = ("08_", "10_")  # of scale `llm`, and of `make bench`
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
          "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
          "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}  # what a stopped run's workers leave is swept anyway
@@ -60,7 +58,7 @@ def select(only: list[str] | None, scale: str) -> list[Path]:
     if not paths:
         raise HealError(f"no notebooks found in {FOLDER.name}/; restore them with git checkout, or run this elsewhere")
     if only is None:
-        study = STUDIES.get(scale)
+        study = scales.STUDIES.get(scale)
         return [path for path in paths if (path.name.startswith(study) if study else not path.name.startswith(APART))]
     asked = [Path(name).stem for name in only]
     for name, stem in zip(only, asked, strict=True):

@@ -164,7 +164,7 @@ def took(folder: Path, where: str) -> list[str]:
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
     times = {name: clock(facts["seconds"]) for name, facts in made.items()}
-    times |= {} if folder.name in (*LARGER, "sweep") else {"99_report": ""}  # these have none
+    times |= {} if folder.name in scales.STUDIES else {"99_report": ""}
     rows = [[f"[{name}]({where}/notebooks/{name}.ipynb)", f"[page]({where}/html/{name}.html)", title(name), time]
             for name, time in times.items()]
     hardware = f"{machine['cores']} cores ({machine['cpu']}, {machine['memory_gib']:.0f} GiB)"
@@ -185,7 +185,7 @@ def sizes(above: str) -> pd.DataFrame:
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
         record = provenance.record(RESULTS / name)
         use = "the results above" if name == above else use
-        if name in (*LARGER, "sweep"):
+        if name in scales.STUDIES:
             use += f" ({f'`results/{name}`' if record else 'not run yet; hours'})"
         if whole := record.get("from_nothing"):
             use += f"; from nothing in {clock(whole['seconds'])} here"

@@ -90,7 +90,7 @@ def command(args: argparse.Namespace) -> int:
     """Does what the parsed command line asks for; returns the exit code."""
     if args.check_readme or args.write_readme:
         report = importlib.import_module("heal_lib.report")
-        for name in ("demo", *report.LARGER, "sweep", "llm"):
+        for name in ("demo", *scales.STUDIES):
             if name == "demo" or (ROOT / "results" / name).is_dir():
                 provenance.check_committed(ROOT / "results" / name)
         if args.write_readme:

@@ -156,6 +156,8 @@ SCALES = {
                  n_failed=2, n_candidates=5, n_test=20, k_eval=2, n_development=10, seeds=(0, 1, 2, 3), temperature=0.7,
                  max_new_tokens=192, train_tokens=30_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
+# The notebooks of scales that run some; the others run all but 08 and 10. By name any scale runs any notebook.
+STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",), "llm": ("08_",)}
 
 
 def names() -> list[str]:

@@ -109,7 +109,6 @@ def have(store: Store, stages: Iterable[Stage], n: int = 1, crew: Any = None) ->
 def in_order(stages: Iterable[Stage], store: Store) -> list[Stage]:
     """The stages that were not yet noted, and those before them, each after what it needs."""
     found: dict = {}
-
     def visit(stage):
         if stage not in found and not store.noted(stage):
             for each in stage.before():
