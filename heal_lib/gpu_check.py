@@ -3,12 +3,13 @@
     parity  Unsloth and TRL train the embedded student and SmolLM2 alike: losses of 20 steps, LoRA and full, differ by
             0.02 nats at most, or by no more than TRL's own in bf16 and in fp32 do
     bench   tokens/s and peak memory of training, HF against Unsloth: three sizes of Qwen3 x 2k and 8k tokens
-    llm     notebook 08 on SmolLM2 at scale `llm`, with LoRA and in full
+    llm     notebook 08 on SmolLM2 at scale `llm`, with more tests and tokens, with LoRA and in full
     full    the embedded pipeline at scale `full` on the GPU
     big     a teacher of about 34 M and a student of about 5 M parameters through the whole pipeline, at scale `demo`
 
-Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm; of `full`
-the first four minutes (pools, hints, readings, repairs: no student); not `big`. See FINDINGS.md.
+Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm in full, with
+fewer tests; of `full` the first four minutes (pools, hints, readings, repairs: no student). On one H200: llm with LoRA. Not
+`big`. See FINDINGS.md.
 
 Everything goes to results/gpu/. `llm`, `full` and `big` go on where they were stopped; `bench`
 leaves out what its table already holds."""
@@ -45,8 +46,10 @@ SIZES = {  # Qwen3 with its own vocabulary, weights drawn at random
     "1.7B": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "intermediate_size": 6144},
 }
 LENGTHS, VOCABULARY, ROWS = (2048, 8192), 151_936, 24
+MORE = {"n_test": "50", "k_eval": "4", "train_tokens": "60000"}  # than scale `llm` has: minutes on a card
 STUDENTS: dict[str, dict[str, str]] = {  # folder of a run of 08: what it changes of the scale
-    "llm": {}, "llm+finetune=full+learning_rates=5e-05": {"finetune": "full", "learning_rates": "[5e-05]"}}
+    "llm": MORE,
+    "llm+finetune=full+learning_rates=5e-05": {**MORE, "finetune": "full", "learning_rates": "[5e-05]"}}
 LIBRARIES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "bitsandbytes")
 
 

@@ -218,8 +218,9 @@ def gains(folder: Path) -> pd.DataFrame:
                               n_boot=scales.SCALES["llm"].n_boot)
 
 
-def first_page(folder: Path) -> list[str]:
-    """A paragraph for README on a run of notebook 08; nothing where there is none."""
+def first_page(*folders: Path) -> list[str]:
+    """A paragraph for README on a run of notebook 08, the first that was made; nothing where none was."""
+    folder = next((each for each in folders if provenance.record(each)), folders[-1])
     if not (record := provenance.record(folder)):
         return []
     ceilings, cut, breaks, filters = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
@@ -227,13 +228,16 @@ def first_page(folder: Path) -> list[str]:
     told = cut[cut["cut"] == "entropy"].set_index("told").to_dict("index")
     stages = [stage for facts in record["notebooks"].values() for stage in facts["stages"].values()]
     unsolved = ", ".join(f"{_said(row, 'unsolved')} % of `{row['benchmark']}`" for row in ceilings.to_dict("records"))
-    verified, where = {name: _said(row, "verified") for name, row in told.items()}, f"results/{folder.name}"
+    verified = {name: _said(row, "verified") for name, row in told.items()}
+    where = f"results/{'gpu/' * (folder.parent.name == 'gpu')}{folder.name}"
+    gpu = (record.get("environment", {}).get("gpu") or "").partition(",")[0]
     return [" ".join([
         f"**On a pretrained model**, {record['config']['teacher']} as teacher and student "
         f"([executed]({where}/notebooks/08_llm_single_gpu.ipynb), [explorer]({where}/explorer.html); "
         f"{ceilings['n_problems'].sum()} word problems, one draw of the teacher at temperature "
         f"{record['config']['temperature']:g}, {record['config']['train_tokens']:,} training tokens a student, "
-        f"{clock(sum(stage['seconds_to_make'] for stage in stages))} of a core): unsolved in "
+        f"{clock(sum(stage['seconds_to_make'] for stage in stages))} of "
+        f"{f'workers that share one {gpu}' if gpu else 'a core'}): unsolved in "
         f"{record['config']['n_samples']} samples are {unsolved}. Of GEAR's candidates {verified['answer']} % verify, "
         f"{verified['none']} % without a hint, {verified['wrong']} % with a wrong one; genuine are "
         f"{_said(told['answer'], 'genuine')} %.", said_cuts(cut)[1].replace("genuine,", "Genuine,"),

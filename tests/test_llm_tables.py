@@ -244,7 +244,7 @@ def test_the_first_page_has_a_paragraph_on_a_pretrained_model_from_the_files_of_
     (home / "run.json").write_text(json.dumps({"config": {"teacher": "some-model", "n_samples": 30,
                                                           "temperature": 0.7, "train_tokens": 30_000},
                                                "notebooks": {"08_llm_single_gpu": {"stages": stages}}}))
-    (said,) = llm.first_page(home)
+    (said,) = llm.first_page(tmp_path / "not made", home)
     samples = pd.DataFrame([{"method": method, "seed": seed, "benchmark": "stories-one", "problem_id": str(p),
                              "sample": 0, "correct": p % 2 if method == "heal" else seed}
                             for method in ("heal", "sft-rs") for seed in (0, 1) for p in range(8)])
