@@ -7,9 +7,9 @@
     full    the embedded pipeline at scale `full` on the GPU
     big     a teacher of about 34 M and a student of about 5 M parameters through the whole pipeline, at scale `demo`
 
-Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm in full, with
-fewer tests; of `full` the first four minutes (pools, hints, readings, repairs: no student). On one H200: llm with LoRA. Not
-`big`. See FINDINGS.md.
+Run on one H100 80 GB: parity, but for the embedded student in full; bench, but for hf at 1.7 B and 2k; llm in full,
+with fewer tests; of `full` the first four minutes (pools, hints, readings, repairs: no student). On one H200: llm with
+LoRA. Not `big`. See FINDINGS.md.
 
 Everything goes to results/gpu/. `llm`, `full` and `big` go on where they were stopped; `bench`
 leaves out what its table already holds."""

@@ -120,7 +120,8 @@ def block(folder: Path | None = None) -> str:
     where, claimed = f"results/{home.name}", evidence.claims_table(folders)
     claimed["table"] = [f"[{name}](results/{of}/tables/{name}.csv)"
                         for name, of in claimed[["table", "folder"]].itertuples(index=False)]
-    beside = (*sweep.first_page(RESULTS / "sweep"), *llm.first_page(RESULTS / "gpu" / "llm", RESULTS / "llm")) if folder is None else ()
+    pretrained = RESULTS / "gpu" / "llm", RESULTS / "llm"
+    beside = (*sweep.first_page(RESULTS / "sweep"), *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
         "In short:\n\n" + evidence.parts(folders),
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
