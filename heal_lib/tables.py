@@ -42,6 +42,12 @@ def only_pooled(samples: pd.DataFrame) -> pd.DataFrame:
     return samples[samples["benchmark"] == POOLED]
 
 
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """A table without the rows of the hard benchmarks together where there is one alone, whose rows say the same."""
+    single = table.loc[table["benchmark"].str.endswith("-hard"), "benchmark"].nunique() == 1
+    return table[table["benchmark"] != POOLED] if single else table
+
+
 def verdict(low: float, high: float) -> str:
     """Where an interval of a difference lies, in words."""
     return "above zero" if low > 0 else "below zero" if high < 0 else "includes zero"

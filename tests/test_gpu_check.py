@@ -88,15 +88,18 @@ def test_smollm_is_taught_stories(words):
 
 
 def test_notebook_08_teaches_smollm_with_lora_and_in_full_beside_the_rest(tiny, monkeypatch):
-    """Each folder is named as the driver would name it."""
+    """Each folder is named as the driver would name it, but for what both change."""
     ran = []
     monkeypatch.setattr(gpu_check, "_run", lambda *command, **variables: ran.append((command, variables)))
     monkeypatch.setattr(gpu_check.embedded, "check", lambda name: None)
     gpu_check.llm()
     gpu_check.full()
     usual = ("heal_lib.reproduce", "--scale")
+    more = [word for pair in gpu_check.MORE.items() for word in ("-p", *pair)]
+    scales.get("llm", **gpu_check.MORE)  # these are settings
     assert [command for command, _ in ran] == [
-        (*usual, "llm"), (*usual, "llm", "-p", "finetune", "full", "-p", "learning_rates", "[5e-05]"), (*usual, "full")]
+        (*usual, "llm", *more), (*usual, "llm", *more, "-p", "finetune", "full", "-p", "learning_rates", "[5e-05]"),
+        (*usual, "full")]
     monkeypatch.delenv("HEAL_RESULTS", raising=False)
     in_full = scales.get("llm", finetune="full", learning_rates=(5e-5,)).results_dir.name
     assert [variables for _, variables in ran] == [

@@ -43,6 +43,13 @@ def test_hard_benchmarks_are_pooled_beside_the_rest():
     assert set(tables.only_pooled(TWO)["benchmark"]) == {tables.POOLED} and len(TWO) == 5 * 2 * 2 * 6
 
 
+def test_one_hard_benchmark_alone_is_shown_once():
+    one = tables.with_pooled(TWO[TWO["benchmark"] != "b-hard"])
+    assert set(tables.distinct(one)["benchmark"]) == {"a-hard", "a-easy"}
+    both = tables.with_pooled(TWO)
+    assert tables.distinct(both) is both
+
+
 def test_differences_are_paired_and_named():
     few = tables.differences(TWO, [("heal", "star")], n_boot=200).set_index("benchmark")
     assert few.loc["a-hard", "difference"] == pytest.approx(0.6) and few.loc["a-hard", "interval"] == "includes zero"
