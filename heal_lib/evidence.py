@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from heal_lib import claims, given, premises, provenance
+from heal_lib import baselines, claims, given, premises, provenance
 from heal_lib.report import interval
 
 MADE_BY = {"main_pairs": "05", "ablations": "06"}  # tables of `tables.differences`, and their notebooks
@@ -118,7 +118,7 @@ def parts(folders: Path | Sequence[Path]) -> str:
     one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
     asked, moved = premises.sentence(folder), given.sentence(folder)
     said["PURE"] += f" {moved}{one * bool(moved)}".rstrip()
-    said["PACE"] += f" {exposure(folder)}".rstrip()
+    said["PACE"] += "".join(f" {line}" for line in (exposure(folder), equal_exposure(folders)) if line)
     lines = (whole(folders), asked + one * bool(asked), floor, *said.values())
     return "\n".join(f"- {line}" for line in lines if line)
 
@@ -165,6 +165,19 @@ def exposure(folder: Path) -> str:
             said.append(f"{repair['heal']:.1f} % in stages and {repair['heal-no-pace']:.1f} % mixed ({family})")
     return (f"Of the training tokens repairs get {'; '.join(said)}: order is not all that differs (`04_pace`)." if said
             else "")
+
+
+def equal_exposure(folders: Path | Sequence[Path]) -> str:
+    """Comparisons of orders that see every row as often, on `claims.JUDGE`; "" where there are none."""
+    file = first(folders, "pace_equal")
+    table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": []})
+    said = [f"*{_order(row.method)}* minus *{_order(row.against)}* {interval(row.difference, row.ci_low, row.ci_high, '+')} points"
+            for row in table[table["benchmark"] == claims.JUDGE].itertuples()]
+    return f"With each row seen as often, on {claims.JUDGE}: {'; '.join(said)}." if said else ""
+
+
+def _order(method):
+    return baselines.get(method).label.removeprefix("PACE: ")
 
 
 CORRECTED = (

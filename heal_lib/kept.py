@@ -45,6 +45,7 @@ class Kept:
                  for world, level in stage.inputs.get("benchmarks", ())}
         if found is None or len(found) != len(asked) * stage.inputs["n_problems"] * stage.inputs["n"]:
             return None
+        found = found.sort_values("benchmark", key=lambda of: of.map(list(asked).index), kind="stable")
         world, level = zip(*map(asked.__getitem__, found["benchmark"]), strict=True)
         return found.assign(world=world, difficulty=level)
 

@@ -65,3 +65,13 @@ def test_exposure_is_said_for_each_family_of_worlds(tmp_path):
                                                   "mixed (a+b); 30.0 % in stages and 40.0 % mixed (c): order is not")
     write_table(table[["family", "method"]], tmp_path / "tables" / "pace_exposure.csv")
     assert evidence.exposure(tmp_path) == ""  # no repairs at all
+
+
+def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_path):
+    assert evidence.equal_exposure([tmp_path]) == ""
+    row = {"method": "heal", "against": "heal-one-schedule", "difference": -0.1, "ci_low": -0.2, "ci_high": 0.05}
+    table = pd.DataFrame([{**row, "benchmark": name} for name in ("a-easy", claims.JUDGE)])
+    write_table(table, tmp_path / "tables" / "pace_equal.csv")
+    assert evidence.equal_exposure([tmp_path / "none", tmp_path]) == (
+        f"With each row seen as often, on {claims.JUDGE}: *HEAL* minus *one learning-rate schedule* -10.0 [-20.0, +5.0] "
+        "points.")

@@ -44,6 +44,7 @@ def test_what_is_kept_is_not_made_again_and_says_the_same(sittings):
     columns = ["method", "seed", "benchmark", "problem_id", "sample", "correct", "genuine", "n_generated", "recipe"]
     pd.testing.assert_frame_equal(again[columns].sort_values(columns, ignore_index=True),
                                   samples[columns].sort_values(columns, ignore_index=True), check_dtype=False)
+    assert again["benchmark"].unique().tolist() == samples["benchmark"].unique().tolist()  # in the order of levels
     assert not [name for name in made(run) if name.startswith(("student", "evaluation"))]
     assert [event.name for event in run.store.events if event.what == "kept"].count(
         "evaluation sft-rs equations seed 0") == 1
