@@ -171,7 +171,8 @@ def equal_exposure(folders: Path | Sequence[Path]) -> str:
     """Comparisons of orders that see every row as often, on `claims.JUDGE`; "" where there are none."""
     file = first(folders, "pace_equal")
     table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": []})
-    said = [f"*{_order(row.method)}* minus *{_order(row.against)}* {interval(row.difference, row.ci_low, row.ci_high, '+')} points"
+    said = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
+            f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points"
             for row in table[table["benchmark"] == claims.JUDGE].itertuples()]
     return f"With each row seen as often, on {claims.JUDGE}: {'; '.join(said)}." if said else ""
 

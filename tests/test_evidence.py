@@ -73,5 +73,5 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
     table = pd.DataFrame([{**row, "benchmark": name} for name in ("a-easy", claims.JUDGE)])
     write_table(table, tmp_path / "tables" / "pace_equal.csv")
     assert evidence.equal_exposure([tmp_path / "none", tmp_path]) == (
-        f"With each row seen as often, on {claims.JUDGE}: *HEAL* minus *one learning-rate schedule* -10.0 [-20.0, +5.0] "
-        "points.")
+        f"With each row seen as often, on {claims.JUDGE}: *HEAL* minus *one learning-rate schedule* "
+        "-10.0 [-20.0, +5.0] points.")
