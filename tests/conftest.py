@@ -23,7 +23,7 @@ hypothesis.settings.register_profile("busy", deadline=None, suppress_health_chec
 hypothesis.settings.load_profile("busy")  # a machine that does other things as well is no failure
 
 
-LONGEST = ("llm", "engines_elsewhere", "damage", "torture", "processes", "experiment", "site", "training", "cli",
+LONGEST = ("llm", "site", "engines_elsewhere", "damage", "torture", "processes", "cli", "experiment", "training",
            "packaging", "keys", "reproduce", "sweep", "fuzz", "openai", "backends", "rivals", "paper", "architectures",
            "distributed", "tables", "choose", "pages", "workers", "embedded", "compare", "bits", "security")
 

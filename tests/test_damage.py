@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow  # test_store damages single files
 def test_damaged_files_are_named_and_made_again_or_refused(tmp_path):
     """Four of what `make torture` does two hundred times: in a process of its own, for it forks."""
     out, here = tmp_path / "figures.json", Path(__file__)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow  # test_processes and test_backends kill what runs
 def test_killed_runs_end_as_if_nothing_had_happened(tmp_path):
     """A handful of what `make torture` does a hundred times: in a process of its own, for it forks."""
     out, here = tmp_path / "figures.json", Path(__file__)
