@@ -10,6 +10,7 @@ none, its columns are missing (NaN). Problems are the unit of every interval (95
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import pandas as pd
 
 from heal_lib import analysis, detection, evaluation, provenance, report, scales, stats, tables
 from heal_lib.cuts import tokens_per
+from heal_lib.places import ROOT
 from heal_lib.progress import clock
 
 if TYPE_CHECKING:
@@ -220,8 +222,8 @@ def gains(folder: Path) -> pd.DataFrame:
 
 def first_page(*folders: Path) -> list[str]:
     """A paragraph for README on a run of notebook 08, the first that was made; nothing where none was."""
-    folder = next((each for each in folders if provenance.record(each)), folders[-1])
-    if not (record := provenance.record(folder)):
+    folder, record = next(((each, found) for each in folders if (found := provenance.record(each))), (None, {}))
+    if folder is None:
         return []
     ceilings, cut, breaks, filters = (pd.read_csv(folder / "tables" / f"llm_{name}.csv") for name in (
         "ceiling", "cuts", "breakpoints", "filters"))
@@ -229,7 +231,7 @@ def first_page(*folders: Path) -> list[str]:
     stages = [stage for facts in record["notebooks"].values() for stage in facts["stages"].values()]
     unsolved = ", ".join(f"{_said(row, 'unsolved')} % of `{row['benchmark']}`" for row in ceilings.to_dict("records"))
     verified = {name: _said(row, "verified") for name, row in told.items()}
-    where = f"results/{'gpu/' * (folder.parent.name == 'gpu')}{folder.name}"
+    where = os.path.relpath(folder, ROOT)
     gpu = (record.get("environment", {}).get("gpu") or "").partition(",")[0]
     return [" ".join([
         f"**On a pretrained model**, {record['config']['teacher']} as teacher and student "

@@ -162,13 +162,14 @@ def first_page(folder: Path) -> list[str]:
         return []
     table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
     sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
-    heal = [f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for _, part in
-            table.groupby(table["student"] == SHIPPED)["heal"]]
+    solved = {shipped: f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for shipped, part in
+              table.groupby(table["student"] == SHIPPED)["heal"]}
+    floor = f", those of the sizes, whose bases have read this world alone, {solved[False]}" if False in solved else ""
     return [f"**When does HEAL help?** Other teachers and sizes of students, in `{record['config']['worlds'][0]}` "
             f"({sizes}, {record['config']['train_tokens']:,} training tokens each; HEAL minus what a panel names):\n\n"
             + "\n".join(f"- {sentence}" for sentence in sentences(table))
-            + f"\n\nOf the hard problems HEAL's students solve {heal[-1]}, those of the sizes, whose bases have read "
-              f"this world alone, {heal[0]}. Where both are given the same rows, a part was not asked about.",
+            + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. Where both are given the same "
+              "rows, a part was not asked about.",
             f"![HEAL and its parts by what the teacher has read]({where}/figures/when_map.png)",
             report.origin(folder, where, "09_when"), *report.took(folder, where)]
 

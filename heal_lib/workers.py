@@ -24,11 +24,11 @@ import tempfile
 import threading
 import time
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heal_lib import child
 from heal_lib.errors import HealError
+from heal_lib.places import PACKAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,7 @@ def have(store: Store, stages: Iterable[Stage], n: int = 1, crew: Any = None) ->
 def in_order(stages: Iterable[Stage], store: Store) -> list[Stage]:
     """The stages that were not yet noted, and those before them, each after what it needs."""
     found: dict = {}
+
     def visit(stage):
         if stage not in found and not store.noted(stage):
             for each in stage.before():
@@ -185,10 +186,9 @@ def _own(of: int) -> tuple[str, subprocess.Popen]:
 def start() -> tuple[str, subprocess.Popen[bytes]]:
     """Starts what workers are forked from, which ends with its standard input and hears no interrupt; or HealError."""
     long = len(os.fsencode(tempfile.gettempdir())) > 80  # a socket's whole name has at most some hundred bytes
-    folder = tempfile.mkdtemp(prefix="heal-", dir="/tmp" if long else None)
-    name = os.path.join(folder, "pool")
-    here = str(Path(__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")])),
+    name = os.path.join(tempfile.mkdtemp(prefix="heal-", dir="/tmp" if long else None), "pool")
+    path = filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path),
                    **dict.fromkeys(ONE_THREAD, "1")}
     left_out = NOT_ON_GPU if os.environ.get("DEVICE") == "cuda" else ()
     command = [sys.executable, "-m", "heal_lib.workers", name, *(m for m in PRELOADED if m not in left_out)]
