@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import os
 import select
@@ -91,9 +92,8 @@ def have(store: Store, stages: Iterable[Stage], n: int = 1, crew: Any = None) ->
                     idle.append(lines.enter_context(crew.connect()))
                 if idle:
                     left.remove(stage)
-                    line = idle.pop()
+                    busy[line := idle.pop()] = stage, task
                     line.send((str(store.root), task))
-                    busy[line] = stage, task
             for line in crew.wait(list(busy)) if busy else []:
                 what, manifest = _received(line, busy[line][1].name)
                 if what == "at":
@@ -188,10 +188,9 @@ def start() -> tuple[str, subprocess.Popen[bytes]]:
     long = len(os.fsencode(tempfile.gettempdir())) > 80  # a socket's whole name has at most some hundred bytes
     name = os.path.join(tempfile.mkdtemp(prefix="heal-", dir="/tmp" if long else None), "pool")
     path = filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path),
-                   **dict.fromkeys(ONE_THREAD, "1")}
-    left_out = NOT_ON_GPU if os.environ.get("DEVICE") == "cuda" else ()
-    command = [sys.executable, "-m", "heal_lib.workers", name, *(m for m in PRELOADED if m not in left_out)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), **dict.fromkeys(ONE_THREAD, "1")}
+    modules = [m for m in PRELOADED if os.environ.get("DEVICE") != "cuda" or m not in NOT_ON_GPU]
+    command = [sys.executable, "-m", "heal_lib.workers", name, *modules]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     while not os.path.exists(name) and process.poll() is None:
         time.sleep(0.01)
@@ -211,6 +210,7 @@ def serve(name: str, preloaded: Iterable[str]) -> None:
             for module in ("heal_lib.codehash", *preloaded):  # which notes how the code is now
                 with contextlib.suppress(ImportError):
                     importlib.import_module(module)
+        gc.freeze()  # a worker that collects garbage, as training does, need not look at all of this each time
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a worker
         while sys.stdin not in select.select([sys.stdin, door], [], [])[0]:
             end, _ = door.accept()

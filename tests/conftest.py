@@ -1,5 +1,6 @@
 """What several test files share: tiny random models, and an engine that says what it is told to say."""
 
+import gc
 import os
 import sys
 
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items):
     """The longest files first, so that no worker ends long after another: `make test` gives each a file at a time."""
     last = {f"test_{name}": i - len(LONGEST) for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: last.get(item.path.stem, 0))
+
+
+def pytest_collection_finish():
+    """What was imported until here stays: collecting garbage, as training does, need not look at it each time."""
+    gc.freeze()
 
 
 class ScriptedEngine:

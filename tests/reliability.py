@@ -16,7 +16,7 @@ HEAD = """# Reliability: what is promised, and how it is checked
 
 Written by `python tests/reliability.py` from `results/reliability`; a test fails where this page is not what it would
 write, or where a test named here does not exist. `make test` runs every test below but those of
-`test_torture` and `test_damage`, which `make test-all` adds; `make kills`, `make damage` (both:
+`test_torture`, `test_damage` and on a Ray cluster, which `make test-all` adds; `make kills`, `make damage` (both:
 `make torture`), `make fuzz`, `make mutate`, `make coverage` and `make verify` run the long versions, at most 20 minutes
 each, and write the figures, each with its day and the commit that it is of.
 

@@ -193,7 +193,7 @@ def test_unsloth_s_student_in_full_is_saved_as_it_came(base, words, tmp_path, mo
 
 
 # --- killed
-@pytest.mark.parametrize("how", [Finetune(), LORA])
+@pytest.mark.parametrize("how", [Finetune(), pytest.param(LORA, marks=pytest.mark.slow)])
 def test_a_run_of_stages_that_was_killed_ends_with_the_same_bits(base, words, tmp_path, monkeypatch, how):
     monkeypatch.setattr(training, "SAVE_EVERY", 1)
     stages, configs = [[row(words)] * 40] * 2, [training.TrainConfig(1e-2, 4, seed=i) for i in range(2)]

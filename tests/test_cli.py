@@ -63,12 +63,17 @@ def heal(*arguments, **more):
     return done.returncode, json.loads(done.stdout), done.stderr
 
 
-def test_results_are_json_and_words_go_elsewhere():
+def test_results_are_json_and_words_go_elsewhere(capsys):
     code, found, words = heal("plan", "--gpu", "24")
     assert code == 0 and found["fits"] and found["parameters"]["max_new_tokens"] and "Qwen3-8B (4 bits)" in words
-    code, found, words = heal("reproduce", "--scale", "smoke", "--only", "00", "--list")
+
+    def here(*arguments):
+        code, said = cli.main([*arguments, "--json"]), capsys.readouterr()
+        return code, json.loads(said.out), said.err
+
+    code, found, words = here("reproduce", "--scale", "smoke", "--only", "00", "--list")
     assert code == 0 and found["notebooks"]["00_tour"]["scale"] == '"demo"' and "00_tour scale=" in words
-    code, found, words = heal("distil", "--data", "none.csv", "--teacher", "a", "--student", "b", "--out", "out")
+    code, found, words = here("distil", "--data", "none.csv", "--teacher", "a", "--student", "b", "--out", "out")
     assert (code, found["exit"]) == (2, 2) and found["error"] in words and "none.csv" in found["error"]
 
 

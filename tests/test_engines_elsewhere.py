@@ -95,6 +95,7 @@ def test_two_workers_of_ray_draw_and_read_what_hf_does(cluster, local, prompts):
     assert engine.prompt("facts\n\n") == local.prompt("facts\n\n") and engine.vocabulary == local.vocabulary
 
 
+@pytest.mark.slow
 def test_what_a_lost_worker_had_is_drawn_again(cluster, local, prompts, tmp_path):
     marker, words = str(tmp_path / "died"), local.vocabulary
     keys = [str(i) for i in range(len(prompts))]
@@ -103,6 +104,7 @@ def test_what_a_lost_worker_had_is_drawn_again(cluster, local, prompts, tmp_path
     assert os.path.exists(marker)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_workers_is_one_line_and_the_next_call_works(cluster, local, prompts, monkeypatch):
     monkeypatch.setattr(spread, "RETRIES", 1)
     spread.release()
@@ -125,6 +127,7 @@ def said(store, stage):
     return (store.get(stage).folder / "said").read_text().split()
 
 
+@pytest.mark.slow
 def test_stages_are_tasks_in_the_order_that_they_need_and_a_lost_one_is_made_again(cluster, tmp_path):
     first = [Stage(f"first {i}", toys.say, {"word": i}) for i in range(3)]
     first.append(Stage("lost", toys.die_once, {"marker": str(tmp_path / "died")}))
@@ -137,6 +140,7 @@ def test_stages_are_tasks_in_the_order_that_they_need_and_a_lost_one_is_made_aga
     assert [event.what for event in again.events] == ["reused"] * 5
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_one_line_and_the_rest_is_kept(cluster, tmp_path, monkeypatch):
     store, good = Store(tmp_path), Stage("good", toys.say, {"word": "good"})
     monkeypatch.setattr(spread, "RETRIES", 1)

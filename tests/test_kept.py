@@ -65,9 +65,10 @@ def test_a_later_sitting_adds_seeds(sittings):
 @pytest.mark.parametrize("changed", [{"train_tokens": 1900}, {"per_problem_cap": 1}, {"n_samples": 6}])
 def test_another_switch_makes_students_anew(sittings, changed):
     _, later = sittings
-    run = later(**changed)
-    run.evaluations(["sft-rs"])
-    assert "evaluation sft-rs equations seed 0" in made(run)
+    rates, same, other = [0.001, 0.01], later(), later(**changed)
+    known, new = ([run.kept.rows(students.evaluation(run.cfg, "sft-rs", 0, rate)) for rate in rates]
+                  for run in (same, other))
+    assert sum(rows is not None for rows in known) == 1 and new == [None, None]
 
 
 def test_without_being_asked_nothing_is_kept(sittings, monkeypatch):
