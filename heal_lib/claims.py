@@ -157,7 +157,7 @@ def floor_sentence(pairs: pd.DataFrame) -> str:
             "`03_pure`).")
 
 
-def part_sentences(part: str, found: dict[tuple[str, str], str]) -> str:
+def part_sentences(part: str, found: dict[tuple[str, str], str]) -> list[str]:
     """What is said of GEAR, PURE or PACE by `verdicts`: on the benchmark that can judge, where the run has it, and on
     the hard ones together. GEAR is judged where positions matter alone, if that was measured. Then where else HEAL was
     told apart from HEAL without the part."""
@@ -169,7 +169,7 @@ def part_sentences(part: str, found: dict[tuple[str, str], str]) -> str:
         if against == without and benchmark not in (POOLED, JUDGE) and how not in (NOT, UNMEASURED):
             where.setdefault(how, []).append(benchmark)
     words = [WORDS[how].format(f"{name} on {_listed(where[how], 'and')}") for how in WORDS if how in where]
-    return " ".join([*told, *[f"On single other benchmarks: {'; '.join(words)}."] * bool(words)])
+    return [*told, *[f"On single other benchmarks: {'; '.join(words)}."] * bool(words)]
 
 
 def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str = POOLED) -> str:

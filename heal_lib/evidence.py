@@ -113,14 +113,18 @@ def parts(folders: Path | Sequence[Path]) -> str:
     """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
     table, folder = _pairs(folders, "ablations"), _listed(folders)[-1]
     found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folders, "main_pairs"))
-    said = {part: f"{claims.part_sentences(part, found)} {power(table, part)}".rstrip() for part in claims.PARTS}
+    said = {part: [*claims.part_sentences(part, found), power(table, part)] for part in claims.PARTS}
+    moved = given.sentence(folder)
+    said["PURE"] += [moved + one_draw(folder) * bool(moved)]
+    said["PACE"] += [exposure(folder), equal_exposure(folders)]
+    items = ([whole(folders)], [floor], *said.values())
+    return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
+
+
+def one_draw(folder: Path) -> str:
+    """Of which draw of the teacher's texts a number is that is no accuracy, where there are several; else ""."""
     draws = provenance.record(folder).get("config", {}).get("teacher_draws", 1)
-    one = f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
-    asked, moved = premises.sentence(folder), given.sentence(folder)
-    said["PURE"] += f" {moved}{one * bool(moved)}".rstrip()
-    said["PACE"] += "".join(f" {line}" for line in (exposure(folder), equal_exposure(folders)) if line)
-    lines = (whole(folders), asked + one * bool(asked), floor, *said.values())
-    return "\n".join(f"- {line}" for line in lines if line)
+    return f" Counted in the first of the teacher's {draws} draws." * (draws > 1)
 
 
 def whole(folders: Path | Sequence[Path]) -> str:

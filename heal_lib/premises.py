@@ -100,13 +100,11 @@ def table(folder: Path, asked: Sequence[Premise] = PREMISES) -> pd.DataFrame:
                                        "command"])
 
 
-def sentence(folder: Path) -> str:
-    """All premises that were measured, by their verdicts, in one line; "" where there is none."""
+def measured(folder: Path) -> pd.DataFrame:
+    """The rows of `table` that were measured, the verdict after what it is about."""
     found = table(folder)
-    found = found[found["verdict"] != claims.UNMEASURED]
-    said = [f"*{verdict}*: " + "; ".join(f"{row[0]} ({row[1]}: {row[2]})" for row in part.to_numpy())
-            for verdict, part in found.groupby("verdict", sort=False)]
-    return f"**The teacher's texts** (in {WORLD}). {'. '.join(said)}." if said else ""
+    first = [found.columns[0], "verdict"]
+    return found.loc[found["verdict"] != claims.UNMEASURED, [*first, *found.columns.drop(first)]]
 
 
 def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:

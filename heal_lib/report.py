@@ -111,7 +111,7 @@ def shown() -> list[Path]:
 def block(folder: Path | None = None) -> str:
     """README's generated text for a results folder, by default for those of `shown()` and what stands beside them; says
     so if there is nothing yet."""
-    from heal_lib import evidence, llm, sweep  # which word their findings with this module
+    from heal_lib import evidence, llm, premises, sweep  # which word their findings with this module
     folders = [Path(folder)] if folder else shown()
     main = evidence.first(folders, "main_results")
     if main is None:
@@ -121,9 +121,13 @@ def block(folder: Path | None = None) -> str:
     claimed["table"] = [f"[{name}](results/{of}/tables/{name}.csv)"
                         for name, of in claimed[["table", "folder"]].itertuples(index=False)]
     pretrained = RESULTS / "gpu" / "llm", RESULTS / "llm"
+    asked, draw = premises.measured(folders[-1]), evidence.one_draw(folders[-1])
+    asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
+    texts = ["What the teacher's texts show, before any student; corrected together, and of several controls the "
+             f"strongest:{draw}", markdown(asked)] * bool(len(asked))
     beside = (*sweep.first_page(RESULTS / "sweep"), *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        "In short:\n\n" + evidence.parts(folders),
+        "In short:\n\n" + evidence.parts(folders), *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
         origin(home, where, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,

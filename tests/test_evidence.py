@@ -42,7 +42,7 @@ def test_corner_cases_are_not_measured_until_a_table_has_their_gain(tmp_path, cl
         write_table(table[columns], tmp_path / "tables" / "learned_corners.csv")
         row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
         assert (row["verdict"], row["number [95 %]"]) == said
-    assert premises.CORNERS.text not in premises.sentence(tmp_path)
+    assert premises.CORNERS.text not in premises.measured(tmp_path).to_numpy()
 
 
 def test_corner_cases_are_held_against_the_best_kind_of_rejection_sampling_and_others_stand_beside(tmp_path):

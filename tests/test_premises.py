@@ -101,13 +101,13 @@ def test_the_premises_ask_for_columns_that_the_notebooks_write():
     assert all(columns <= set(detection.DETECTION) for columns in asked) and len(asked) == 2
 
 
-def test_one_line_says_what_was_measured_and_nothing_else(tmp_path):
-    assert premises.sentence(tmp_path) == ""
+def test_what_was_not_measured_is_left_out(tmp_path):
+    assert premises.measured(tmp_path).empty
     write(tmp_path, "pure_auroc", ["world", "reading", "auroc", "ci_low", "ci_high"],
           ["registers", "ratio mean, U before", 0.8, 0.7, 0.9], ["registers", "mean NLL", 0.95, 0.9, 1.0])
-    assert premises.sentence(tmp_path) == (
-        "**The teacher's texts** (in registers). *shown*: perplexity against uncertainty tells derivations from "
-        "shortcuts better than chance (AUROC, chance .5: 0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]).")
+    (row,) = premises.measured(tmp_path).to_numpy().tolist()
+    assert row[:4] == ["perplexity against uncertainty tells derivations from shortcuts better than chance", "shown",
+                       "AUROC, chance .5", "0.80 [0.70, 0.90]; mean NLL 0.95 [0.90, 1.00]"]
 
 
 @pytest.mark.parametrize(("folder", "option"), [("demo", ""), ("demo+window=0.5", ""), ("full", "SCALE=full ")])
