@@ -117,7 +117,7 @@ def parts(folders: Path | Sequence[Path]) -> str:
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
-    items = ([whole(folders)], [floor], *said.values())
+    items = ([whole(folders), corners(folders), greedy(folders)], [floor], *said.values())
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
 
 
@@ -143,6 +143,26 @@ def whole(folders: Path | Sequence[Path]) -> str:
                      f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (after "
                      "correction, though not for picking the best)")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
+
+
+def corners(folders: Path | Sequence[Path]) -> str:
+    """What HEAL adds on the hard problems that its teacher never solves; "" where it was not measured."""
+    file = first(folders, premises.CORNERS.table)
+    rows = premises.table(file.parent.parent, (premises.CORNERS,)).to_numpy() if file else []
+    return "".join(f"On the hard problems that the teacher never solves ({shown}): {said} ({verdict})."
+                   for _, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
+
+
+def greedy(folders: Path | Sequence[Path]) -> str:
+    """HEAL minus the best rejection sampling and minus STaR on the hard benchmarks together, where students write the
+    likeliest token each time; "" where none did."""
+    file, said = first(folders, "main_greedy"), []
+    table = pd.read_csv(file) if file else pd.DataFrame({"method": [], "against": [], "benchmark": []})
+    for claim in (each for each in claims.CLAIMS if each.against in (claims.SAMPLING, ("star",))):
+        if claim.benchmark == claims.POOLED:
+            said += [f"minus `{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')} points"
+                     for row in claims.strongest(claim, table).itertuples()]
+    return f"Greedy, rather than at temperature 1: {', '.join(said)} (no claim, not corrected)." if said else ""
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:

@@ -75,3 +75,20 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
     assert evidence.equal_exposure([tmp_path / "none", tmp_path]) == (
         f"With each row seen as often, on {claims.JUDGE}: *HEAL* minus *one learning-rate schedule* "
         "-10.0 [-20.0, +5.0] points.")
+
+
+def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_path):
+    assert evidence.corners([tmp_path]) == evidence.greedy([tmp_path]) == ""
+    rows = [["sft-rs", claims.POOLED, "0", 0.06, 0.01, 0.11], ["star", claims.POOLED, "0", -0.04, -0.09, 0.01]]
+    write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
+                tmp_path / "tables" / "learned_corners.csv")
+    assert evidence.corners([tmp_path / "none", tmp_path]) == (
+        "On the hard problems that the teacher never solves (share right, heal minus sft-rs): 0.06 [0.01, 0.11]; "
+        "star -0.04 [-0.09, 0.01] (shown).")
+    rows = [["heal", against, where, 0.1, -0.2, 0.4] for where in (claims.POOLED, claims.JUDGE)
+            for against in ("sft-rs", "star", "teacher")]
+    write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high"]),
+                tmp_path / "tables" / "main_greedy.csv")
+    assert evidence.greedy([tmp_path]) == (
+        "Greedy, rather than at temperature 1: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus `star` +10.0 [-20.0, "
+        "+40.0] points (no claim, not corrected).")
