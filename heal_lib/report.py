@@ -189,7 +189,7 @@ def sizes(above: str) -> pd.DataFrame:
     for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
         record = provenance.record(RESULTS / name)
-        use = "the results above" if name == above else use
+        use = "the results above, but for what the larger studies have of students" if name == above else use
         if name in scales.STUDIES:
             use += f" ({f'`results/{name}`' if record else 'not run yet; hours'})"
         if whole := record.get("from_nothing"):
