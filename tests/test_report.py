@@ -222,7 +222,7 @@ def test_the_first_page_shows_what_the_larger_studies_compare_and_else_demo(monk
     assert found.loc["PURE: the filter beats none"].tolist() == ["not shown", "demo"]
     assert "**PURE** helps against what was compared on registers-hard: better than no filter; not compared" in block
     uses = report.sizes("demo").set_index("scale")["for"]
-    assert "(`results/full`)" in uses["`full`"] and uses["`demo`"] .startswith("the results above, but for")
+    assert "(`results/full`)" in uses["`full`"] and uses["`demo`"].startswith("the results above, but for")
 
 
 def test_sentences_say_where_the_interval_lies():
