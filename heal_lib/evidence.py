@@ -130,12 +130,8 @@ def one_draw(folder: Path) -> str:
 def whole(folders: Path | Sequence[Path]) -> str:
     """What HEAL as a whole is worth: minus the best rejection sampling and STaR on the hard benchmarks together, and
     minus the best other method on each benchmark."""
-    pairs, said = _pairs(folders, "main_pairs"), []
-    for claim in (each for each in claims.CLAIMS if each.against in (claims.SAMPLING, ("star",))):
-        if claim.benchmark == claims.POOLED:
-            said += [f"minus `{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')} points "
-                     f"({claims.strength(row.ci_low, row.ci_high, row.p_holm)})"
-                     for row in claims.strongest(claim, pairs).itertuples()]
+    said = [f"{_minus(row)} ({claims.strength(row.ci_low, row.ci_high, row.p_holm)})"
+            for row in _strongest(_pairs(folders, "main_pairs"))]
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folders).itertuples()]
     if best:
@@ -145,23 +141,29 @@ def whole(folders: Path | Sequence[Path]) -> str:
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
+def _strongest(pairs):
+    """HEAL minus the best rejection sampling, and minus STaR, on the hard benchmarks together."""
+    return [row for claim in claims.CLAIMS if claim.against in (claims.SAMPLING, ("star",))
+            and claim.benchmark == claims.POOLED for row in claims.strongest(claim, pairs).itertuples()]
+
+
+def _minus(row):
+    return f"minus `{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')} points"
+
+
 def corners(folders: Path | Sequence[Path]) -> str:
     """What HEAL adds on the hard problems that its teacher never solves; "" where it was not measured."""
     file = first(folders, premises.CORNERS.table)
     rows = premises.table(file.parent.parent, (premises.CORNERS,)).to_numpy() if file else []
-    return "".join(f"On the hard problems that the teacher never solves ({shown}): {said} ({verdict})."
-                   for _, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
+    return "".join(f"*{verdict}*: {text} ({shown}: {said})."
+                   for text, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
 
 
 def greedy(folders: Path | Sequence[Path]) -> str:
     """HEAL minus the best rejection sampling and minus STaR on the hard benchmarks together, where students write the
     likeliest token each time; "" where none did."""
-    file, said = first(folders, "main_greedy"), []
-    table = pd.read_csv(file) if file else pd.DataFrame({"method": [], "against": [], "benchmark": []})
-    for claim in (each for each in claims.CLAIMS if each.against in (claims.SAMPLING, ("star",))):
-        if claim.benchmark == claims.POOLED:
-            said += [f"minus `{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')} points"
-                     for row in claims.strongest(claim, table).itertuples()]
+    file = first(folders, "main_greedy")
+    said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
     return f"Greedy, rather than at temperature 1: {', '.join(said)} (no claim, not corrected)." if said else ""
 
 
