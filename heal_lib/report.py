@@ -111,7 +111,7 @@ def shown() -> list[Path]:
 def block(folder: Path | None = None) -> str:
     """README's generated text for a results folder, by default for those of `shown()` and what stands beside them; says
     so if there is nothing yet."""
-    from heal_lib import evidence, llm, premises, sweep  # which word their findings with this module
+    from heal_lib import evidence, llm, premises, when  # which word their findings with this module
     folders = [Path(folder)] if folder else shown()
     main = evidence.first(folders, "main_results")
     if main is None:
@@ -125,7 +125,8 @@ def block(folder: Path | None = None) -> str:
     asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
     texts = ["What the teacher's texts show, before any student; corrected together, and of several controls the "
              f"strongest:{draw}", markdown(asked)] * bool(len(asked))
-    beside = (*sweep.first_page(RESULTS / "sweep"), *llm.first_page(*pretrained)) if folder is None else ()
+    swept = RESULTS / "sweep-registers", RESULTS / "sweep"
+    beside = (*when.first_page(*swept), *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
         "In short:\n\n" + evidence.parts(folders), *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
@@ -184,7 +185,8 @@ def sizes(above: str) -> pd.DataFrame:
             "demo": "fewer rivals and seeds, in an hour or two",
             "full": "every rival, each at its best learning rate",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
-            "sweep": "when HEAL helps: other teachers, other sizes of students"}
+            "sweep": "when HEAL helps: other teachers, other sizes of students",
+            "sweep-registers": "when HEAL helps, where its parts can be told apart: other teachers"}
     rows = []
     for name, use in uses.items():
         cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"

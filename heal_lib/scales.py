@@ -48,9 +48,11 @@ class Scale:
     n_boot: int = setting(10_000, 1, MANY, unit="bootstrap draws")
     compared: str = one_of("core", "rivals", "parts", "all")  # which methods, see `baselines.COMPARED`
     budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the problems (07)
-    # --- the sweep over teachers of the first world (notebook 09); without values it is left out
+    # --- the sweep over teachers of the first world (notebook 09); without values of its knobs it is left out
     sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
     sweep_unprompted: tuple[float, ...] = setting((), 0, 1, empty=True)  # and in unhinted text, of a teacher
+    sweep_hazard: tuple[float, ...] = setting((), 0, 1, empty=True)  # in registers: the chance of a shortcut
+    sweep_confident: tuple[float, ...] = setting((), 0, 1, empty=True)  # and how sure wrong forks are
     sweep_sizes: tuple[str, ...] = setting((), empty=True, choices=("small", "student", "teacher"))  # of students
     sweep_base_texts: int = setting(30_000, 1, 10**9, unit="texts")  # that a student base reads, of that world alone
     sweep_texts: int = setting(6_000, 1, 10**9, unit="texts")  # on which a teacher goes on from the shipped one
@@ -148,6 +150,11 @@ SCALES = {
                    seeds=(0, 1, 2), train_tokens=350_000, learning_rates=(5e-3,),
                    sweep_hinted=(0.25, 0.5, 0.75, 0.95), sweep_unprompted=(0.003, 0.03, 0.1),
                    sweep_sizes=("small", "student", "teacher")),
+    # The same where parts can be told apart, 135 students: nine teachers of `registers`, one with the shipped one's
+    # habit (.08, .7), which differ in how often they take a shortcut and in how sure they are of wrong forks.
+    "sweep-registers": Scale("sweep-registers", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2,
+                             n_candidates=5, n_test=200, seeds=(0, 1, 2), train_tokens=600_000, learning_rates=(5e-3,),
+                             sweep_hazard=(0.08, 0.2, 0.4), sweep_confident=(0.5, 0.7, 1.0)),
     # A pretrained model (`make smollm`) on some hundred problems: hours of two cores; -p n_distil 10 asks a third of
     # them. Of two seeds students say next to nothing. With more time: -p n_test 50 -p k_eval 4 -p train_tokens 60000.
     # For larger models, `plan.preset` replaces most of it.
@@ -157,7 +164,8 @@ SCALES = {
                  max_new_tokens=192, train_tokens=30_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
 # The notebooks of scales that run some; the others run all but 08 and 10. By name any scale runs any notebook.
-STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",), "llm": ("08_",)}
+STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",), "sweep-registers": ("09_",),
+           "llm": ("08_",)}
 
 
 def names() -> list[str]:

@@ -6,34 +6,29 @@ PURE and without PACE.
 
     writer of `registers`, two knobs at a time -> pool, repairs by cut -> is the break where the entropy is?
 
-The paper fixes both; here the share of derivations in the teacher's hinted text (and so the share of spurious repairs),
-the share of derivations that it writes unprompted, and the student's size are knobs."""
+The paper fixes both; here they are varied: a teacher by the two knobs of its family of worlds (`KNOBS`), the first of
+which decides how many of its repairs are spurious, and the student by its size."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from heal_lib import claims, embedded, evaluation, knobs, provenance, report, stats, students, tables, teacher
-from heal_lib.embedded import corpus, variants
+from heal_lib import embedded, evaluation, knobs, students, tables, teacher, worlds
+from heal_lib.embedded import corpus, habits, variants
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.files import read_json
 from heal_lib.stage import Keyed, Stage
+from heal_lib.when import KNOBS, QUESTIONS, SHIPPED, judged
+from heal_lib.worlds.registers import Habit
 
-SHIPPED = "student"
 MAP = {"n_problems": 60, "n_samples": 10, "n_failed": 2, "n_candidates": 4}  # of a cell of the maps, at most
-QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
-CELL = ["derive_hinted", "derive_unprompted", "student"]
-COLUMNS = ["question", "against", *CELL, "parameters", "known_facts", "unsolved", "spurious", "other_rows", "teacher",
+COLUMNS = ["student", "parameters", "known_facts", "unsolved", "spurious", "other_rows", "teacher",
            "sft-rs", "heal", "difference", "ci_low", "ci_high", "p", "p_holm", "verdict", "n_problems", "n_seeds"]
-WORDS = {"derive_hinted": "{} of the hinted texts read derive",
-         "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters"}
 
 
 class Sweep(Experiment):
@@ -41,38 +36,47 @@ class Sweep(Experiment):
 
     @property
     def world(self) -> str:
-        """The world whose teacher is varied: the scale's first that the shipped teacher knows."""
-        known = [cfg.worlds[0] for cfg in teacher.families(self.cfg) if cfg.teacher == self.cfg.teacher]
-        if not known:
-            raise HealError(f"the sweep goes on from '{self.cfg.teacher}', which knows none of "
-                            f"{', '.join(self.cfg.worlds)}; add equations to the worlds")
-        return known[0]
+        """The world whose teacher is varied: the scale's first."""
+        return self.cfg.worlds[0]
+
+    @property
+    def knobs(self) -> tuple[str, str]:
+        """The names of the knobs of its teachers."""
+        return KNOBS[getattr(worlds.get(self.world), "family", "")]
 
     def cells(self) -> list[tuple[float, float, str]]:
-        """(derive_hinted, derive_unprompted, student): every teacher with the shipped student, then students of every
-        size with the teachers that write as many derivations unprompted as the shipped one."""
-        cfg, usual = self.cfg, corpus.TEACHER.derive_unprompted
-        return ([(hinted, bare, SHIPPED) for hinted in cfg.sweep_hinted for bare in cfg.sweep_unprompted]
-                + [(hinted, usual, f"base-{size}") for size in cfg.sweep_sizes for hinted in cfg.sweep_hinted])
+        """(first knob, second knob, student): every teacher with the shipped student, then students of every size with
+        the teachers whose second knob is the shipped one's."""
+        first, second = (getattr(self.cfg, f"sweep_{name.removeprefix('derive_')}") for name in self.knobs)
+        usual = getattr(corpus.TEACHER if self.knobs == KNOBS[""] else Habit(), self.knobs[1])
+        return ([(x, y, SHIPPED) for x in first for y in second]
+                + [(x, usual, f"base-{size}") for size in self.cfg.sweep_sizes for x in first])
 
     def base(self, size: str) -> Stage:
-        """A student base of that size that has read one world's text only, the same for every size."""
+        """A student base of that size that has read one world's text only, the same for every size. HealError for a
+        world whose text such bases do not read."""
+        if self.knobs != KNOBS[""]:
+            raise HealError(f"sweep_sizes: no base of another size reads {self.world}; leave it out, or choose "
+                            "equations, paths or countdown")
         return Stage(f"base {size}", variants.base, {"world": self.world, "size": size,
                                                      "n_texts": self.cfg.sweep_base_texts})
 
-    def teacher(self, hinted: float, bare: float) -> Stage:
-        """The teacher that has read on with these shares of derivations."""
-        recipe = replace(corpus.TEACHER, derive_hinted=hinted, derive_unprompted=bare)
-        return Stage(f"teacher {hinted} {bare}", variants.teacher, {
-            "model": Keyed(self.cfg.teacher, embedded.model_hash(self.cfg.teacher)), "world": self.world,
-            "recipe": vars(recipe), "n_texts": self.cfg.sweep_texts})
+    def teacher(self, x: float, y: float) -> Stage:
+        """The teacher that has read on, text written with these values of its knobs."""
+        turned: dict[str, Any] = dict(zip(self.knobs, (x, y), strict=True))
+        shipped = teacher.model_of(self.cfg, self.world)
+        model = {"model": Keyed(shipped, embedded.model_hash(shipped)), "n_texts": self.cfg.sweep_texts}
+        if self.knobs == KNOBS["registers"]:
+            return Stage(f"teacher {x} {y} {self.world}", habits.teacher, model | {"habit": turned})
+        return Stage(f"teacher {x} {y}", variants.teacher, model | {
+            "world": self.world, "recipe": vars(replace(corpus.TEACHER, **turned))})
 
-    def around(self, hinted: float, bare: float, student: str = SHIPPED) -> Experiment:
+    def around(self, x: float, y: float, student: str = SHIPPED) -> Experiment:
         """The experiment around that teacher and student: one world, one draw of its texts, of which the columns on the
         teacher are as well, no tuning."""
         base = self.cfg.student if student == SHIPPED else self._made(self.base(student.removeprefix("base-")))
         drawer = "hf" if self.cfg.engine == "openai" else self.cfg.engine  # a server serves none of these teachers
-        cfg = replace(self.cfg, teacher=self._made(self.teacher(hinted, bare)), student=base,
+        cfg = replace(self.cfg, teacher=self._made(self.teacher(x, y)), student=base,
                       worlds=(self.world,), engine=drawer, teacher_draws=1,
                       learning_rates=self.cfg.learning_rates[len(self.cfg.learning_rates) // 2 :][:1])
         return Experiment(cfg, self.store, self.kept)
@@ -83,15 +87,15 @@ class Sweep(Experiment):
         self.kept.models[folder] = model
         return folder
 
-    def cell(self, hinted: float, bare: float, student: str = SHIPPED) -> list[dict[str, Any]]:
+    def cell(self, x: float, y: float, student: str = SHIPPED) -> list[dict[str, Any]]:
         """Rows of the table, one per question: what this teacher and this student are like, and HEAL's gain on hard
         problems over what answers the question."""
-        run, world = self.around(hinted, bare, student), self.world
-        home = embedded.folder(run.cfg.student)
+        run, world = self.around(x, y, student), self.world
+        home = embedded.folder(teacher.families(run.cfg)[0].student)
         known = read_json(home / ("card.json" if student == SHIPPED else "known_facts.json"))
         facts = known["known_facts"] if student == SHIPPED else known
-        both = {"derive_hinted": hinted, "derive_unprompted": bare, "student": student,
-                "parameters": embedded.load(run.cfg.student)[0].num_parameters(), "known_facts": facts[world]}
+        both = {**dict(zip(self.knobs, (x, y), strict=True)), "student": student,
+                "parameters": embedded.load(str(home))[0].num_parameters(), "known_facts": facts[world]}
         samples = run.evaluations(methods(student))
         both |= gain(run, samples, world)
         return [{"question": question, "against": against, **both, "other_rows": other_rows(run, against),
@@ -105,13 +109,15 @@ class Sweep(Experiment):
         runs = [(self.around(*cell), methods(cell[2])) for cell in cells]
         self.have(students.evaluation(cfg, method, seed) for seed in self.cfg.seeds for run, asked in runs
                   for cfg in teacher.families(run.cfg) for method in asked)  # stopped, it leaves whole seeds
-        return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)], columns=COLUMNS))
+        return judged(pd.DataFrame([row for cell in cells for row in self.cell(*cell)],
+                                   columns=["question", "against", *self.knobs, *COLUMNS]))
 
     def samples(self) -> pd.DataFrame:
         """Every sample that the table rests on: its cell, and the columns of `evaluation.SAMPLE`, without the texts."""
+        names = [*self.knobs, "student"]
         return evaluation.sampled(pd.concat([
-            self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(CELL, cell, strict=True)))
-            for cell in self.cells()], ignore_index=True), CELL).assign(text="")
+            self.around(*cell).evaluations(methods(cell[2])).assign(**dict(zip(names, cell, strict=True)))
+            for cell in self.cells()], ignore_index=True), names).assign(text="")
 
 
 def questions(student: str) -> dict[str, str]:
@@ -123,70 +129,6 @@ def questions(student: str) -> dict[str, str]:
 def methods(student: str) -> tuple[str, ...]:
     """What is evaluated in a cell: the teacher, and students of all others."""
     return "teacher", *questions(student).values(), "heal"
-
-
-def judged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table with p-values after Holm's correction over all cells of a question, and with verdicts."""
-    rows = rows.copy()
-    for _, part in rows.groupby("question"):
-        rows.loc[part.index, "p_holm"] = stats.holm(part["p"])
-    told = [claims.strength(*row) for row in rows[["ci_low", "ci_high", "p_holm"]].itertuples(index=False)]
-    return rows.assign(verdict=told)
-
-
-def sentences(table: pd.DataFrame) -> list[str]:
-    """What the table says, a sentence per question over the teachers with the shipped student, and one on HEAL over
-    students of all sizes."""
-    parted = [(table[table["student"] == SHIPPED], "teachers", ("derive_hinted", "derive_unprompted")),
-              (table[table["student"] != SHIPPED], "pairs of a teacher and a size", ("derive_hinted", "parameters"))]
-    return [f"**{question}** (minus {cells['against'].iloc[0]}): {told(cells, of, varied)}."
-            for part, of, varied in parted for question, cells in part.groupby("question", sort=False)]
-
-
-def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
-    """In how many cells of one question each verdict holds, and where; in how many there was nothing to tell apart; and
-    half the median interval."""
-    half, said = 50 * (cells["ci_high"] - cells["ci_low"]).median(), []
-    for verdict in dict.fromkeys((claims.SHOWN, *sorted(set(cells["verdict"]) - {claims.NOT}), claims.NOT)):
-        which = cells["verdict"] == verdict
-        where = "" if verdict == claims.NOT else region(cells, which, varied)
-        said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {len(cells)} {of}" * (not said) + where)
-    same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
-    nothing = f"; in {same} both are given the same rows" * bool(same)
-    return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
-
-
-def first_page(folder: Path) -> list[str]:
-    """Paragraphs for README on a sweep: its map, and what it says; none where there is none."""
-    if not (record := provenance.record(folder)):
-        return []
-    table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
-    sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
-    solved = {shipped: f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for shipped, part in
-              table.groupby(table["student"] == SHIPPED)["heal"]}
-    floor = f", those of the sizes, whose bases have read this world alone, {solved[False]}" if False in solved else ""
-    return [f"**When does HEAL help?** Other teachers and sizes of students, in `{record['config']['worlds'][0]}` "
-            f"({sizes}, {record['config']['train_tokens']:,} training tokens each; HEAL minus what a panel names):\n\n"
-            + "\n".join(f"- {sentence}" for sentence in sentences(table))
-            + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. Where both are given the same "
-              "rows, a part was not asked about.",
-            f"![HEAL and its parts by what the teacher has read]({where}/figures/when_map.png)",
-            report.origin(folder, where, "09_when"), *report.took(folder, where)]
-
-
-def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
-    """", where ..." of the smallest box of varied values that holds those cells, and how many of its cells they are; ""
-    where there are none, or the box is the whole map."""
-    inside, bounds = np.ones(len(cells), bool), []
-    for name in varied if which.any() else ():
-        values, (least, most) = cells[name], cells.loc[which, name].agg(["min", "max"])
-        inside &= values.between(least, most).to_numpy()
-        low, high = (f"{value:,.10g}" for value in (least, most))
-        if least > values.min() or most < values.max():
-            bounds.append(WORDS[name].format(low if least == most else f"at least {low}" if most == values.max() else
-                                             f"at most {high}" if least == values.min() else f"{low} to {high}"))
-    share = f" ({which.sum()} of the {inside.sum()} there)" if inside.sum() > which.sum() else ""
-    return f", where {' and '.join(bounds)}{share}" if bounds else ""
 
 
 def maps(run: Experiment, values: Mapping[str, Sequence[float]] | None = None) -> list[pd.DataFrame]:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import seaborn as sns
 
-from heal_lib import embedded, knobs, plots, scales, sweep
+from heal_lib import embedded, knobs, plots, scales, sweep, when
 from heal_lib.embedded import card, corpus
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
@@ -36,7 +36,7 @@ def run(models_folder, monkeypatch, tmp_path):
 
 
 def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(run):
-    cells = [cell[:2] for cell in run.cells() if cell[2] == sweep.SHIPPED]
+    cells = [cell[:2] for cell in run.cells() if cell[2] == when.SHIPPED]
     assert cells == [(0.25, 0.003), (0.95, 0.003)]
     folders = [str(run.store.get(run.teacher(*cell)).folder) for cell in cells]
     hashes = {embedded.model_hash(name) for name in ("teacher", *folders)}
@@ -48,7 +48,7 @@ def test_teachers_of_the_grid_differ_from_the_shipped_one_and_from_each_other(ru
 
 def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run, monkeypatch):
     monkeypatch.setattr(card, "drill_skill", functools.partial(card.drill_skill, n=10))
-    sized = [cell for cell in run.cells() if cell[2] != sweep.SHIPPED]
+    sized = [cell for cell in run.cells() if cell[2] != when.SHIPPED]
     assert sized == [(h, 0.003, f"base-{size}") for size in ("small", "teacher") for h in (0.25, 0.95)]
     sizes = [run.around(*cell).cfg.student for cell in sized[::2]]
     small, large = (embedded.load(name)[0].num_parameters() for name in sizes)
@@ -59,7 +59,7 @@ def test_students_of_other_sizes_read_one_world_and_say_what_they_know(run, monk
 def test_a_cell_asks_for_the_students_that_were_made_for_it_and_no_others(run, monkeypatch):
     """Whatever the scale's draws of the teacher: a cell has one, and so have its columns on the teacher."""
     many = sweep.Sweep(scales.get("smoke", **GRID, seeds=[0, 1], teacher_draws=10), run.store)
-    monkeypatch.setattr(many, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED)])
+    monkeypatch.setattr(many, "cells", lambda: [(0.25, 0.003, when.SHIPPED)])
     made, asked = set(), set()
     monkeypatch.setattr(many, "have", lambda stages: made.update(stage.name for stage in stages))
     monkeypatch.setattr(many, "cell", lambda *cell: asked.update(
@@ -78,12 +78,22 @@ def test_a_scale_without_a_sweep_has_no_cells(run):
     assert len(sweep.Sweep(scales.get("demo"), run.store).table()) == 0
 
 
-def test_the_sweep_is_of_the_first_world_that_the_shipped_teacher_knows(run):
-    worlds = (["registers", "paths", "equations"], ["registers"])
-    some, none = (sweep.Sweep(scales.get("smoke", **GRID, worlds=given), run.store) for given in worlds)
-    assert some.world == "paths"
-    with pytest.raises(HealError, match="knows none of registers; add equations"):
-        none.teacher(0.25, 0.003)
+def test_the_sweep_is_of_the_first_world_by_the_knobs_of_its_teachers(run, monkeypatch):
+    monkeypatch.delenv("HEAL_MODELS")
+    embedded.model_hash.cache_clear()
+    given = {**GRID, "sweep_hazard": [0.02, 0.2], "sweep_confident": [1.0]}
+    paths, registers = (sweep.Sweep(scales.get("smoke", **given, worlds=worlds), run.store)
+                        for worlds in (["paths", "registers"], ["registers", "paths"]))
+    assert paths.cells() == run.cells() and paths.teacher(0.25, 0.003).inputs["world"] == "paths"
+    assert registers.cells()[:2] == [(0.02, 1.0, when.SHIPPED), (0.2, 1.0, when.SHIPPED)]
+    made = registers.teacher(0.2, 1.0)
+    assert made.inputs["habit"] == {"hazard": 0.2, "confident": 1.0}
+    assert made.inputs["model"].value == "registers-teacher"
+    around = registers.around(0.2, 1.0)
+    assert around.cfg.worlds == ("registers",) and embedded.model_hash(around.cfg.teacher) != embedded.model_hash(
+        "registers-teacher")
+    with pytest.raises(HealError, match="sweep_sizes: no base of another size reads registers"):
+        registers.base("small")
 
 
 def test_the_gain_stands_beside_what_the_teacher_is_like():
@@ -106,13 +116,14 @@ def test_the_gain_stands_beside_what_the_teacher_is_like():
 
 
 def test_parts_are_asked_about_at_one_size_and_the_docs_count_the_students():
-    cfg = scales.get("sweep")
-    asked = [sweep.methods(student) for _, _, student in sweep.Sweep.cells(types.SimpleNamespace(cfg=cfg))]
-    assert set(asked) == {("teacher", "sft-rs", "heal-no-gear", "heal-no-pure", "heal-no-pace", "heal"),
-                          ("teacher", "sft-rs", "heal")}
-    trained = f"{sum(len(methods) - 1 for methods in asked) * len(cfg.seeds)} students"
-    for file in ("heal_lib/scales.py", "docs/machines.md"):
-        assert trained in (ROOT / file).read_text()
+    every = ("teacher", "sft-rs", "heal-no-gear", "heal-no-pure", "heal-no-pace", "heal")
+    for name, kinds in (("sweep", {every, ("teacher", "sft-rs", "heal")}), ("sweep-registers", {every})):
+        cfg = scales.get(name)
+        asked = [sweep.methods(student) for _, _, student in sweep.Sweep(cfg).cells()]
+        assert set(asked) == kinds
+        trained = f"{sum(len(methods) - 1 for methods in asked) * len(cfg.seeds)} students"
+        for file in ("heal_lib/scales.py", "docs/machines.md"):
+            assert trained in (ROOT / file).read_text()
 
 
 def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_samples(run, monkeypatch):
@@ -127,7 +138,7 @@ def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_sa
              "finished": 1, "genuine": right[m], "n_generated": 5, "text": "...", "recipe": ""}
             for m in methods for p in "pq"]))
     monkeypatch.setattr(run, "around", lambda *cell: around)
-    monkeypatch.setattr(run, "cells", lambda: [(0.25, 0.003, sweep.SHIPPED), (0.25, 0.003, "base-small")])
+    monkeypatch.setattr(run, "cells", lambda: [(0.25, 0.003, when.SHIPPED), (0.25, 0.003, "base-small")])
     monkeypatch.setattr(sweep, "read_json", lambda path: {"known_facts": {"equations": 0.9}})
     rows = run.cell(0.25, 0.003)
     assert [(row["question"], row["against"], row["difference"]) for row in rows] == [
@@ -135,14 +146,14 @@ def test_a_cell_has_a_row_for_each_question_and_each_can_be_computed_from_the_sa
     assert [row["other_rows"] for row in rows] == [0.5, 0.5, 0, 0]
     samples = run.samples()
     assert samples.groupby("student", sort=False)["method"].nunique().tolist() == [6, 3] and not samples["text"].any()
-    mean = samples[samples["student"] == sweep.SHIPPED].groupby("method")["correct"].mean()
+    mean = samples[samples["student"] == when.SHIPPED].groupby("method")["correct"].mean()
     assert [mean["heal"] - mean[row["against"]] for row in rows] == [row["difference"] for row in rows]
 
 
-def asked(lows, question="PURE", student=sweep.SHIPPED, p=0.01, other_rows=0.3):
+def asked(lows, question="PURE", student=when.SHIPPED, p=0.01, other_rows=0.3):
     """Rows of a question: a cell for each (hinted, unprompted, low end of an interval 0.2 wide)."""
     return pd.DataFrame([{
-        "question": question, "against": sweep.QUESTIONS[question], "derive_hinted": h, "derive_unprompted": u,
+        "question": question, "against": when.QUESTIONS[question], "derive_hinted": h, "derive_unprompted": u,
         "student": student, "parameters": 1000 * (1 + n), "other_rows": other_rows, "difference": low + 0.1,
         "ci_low": low, "ci_high": low + 0.2, "p": p, "p_holm": float("nan")} for n, (h, u, low) in enumerate(lows)])
 
@@ -152,7 +163,7 @@ GRID_OF = [(h, u) for h in (0.25, 0.5, 0.75) for u in (0.003, 0.03)]
 
 def test_verdicts_are_corrected_within_a_question_alone():
     one, six = asked([(0.5, 0.03, 0.1)], "HEAL"), asked([(*at, 0.1) for at in GRID_OF])
-    table = sweep.judged(pd.concat([one, six, asked([(0.5, 0.03, -0.1)], "GEAR")], ignore_index=True))
+    table = when.judged(pd.concat([one, six, asked([(0.5, 0.03, -0.1)], "GEAR")], ignore_index=True))
     assert table["p_holm"].round(9).tolist() == [0.01] + [0.06] * 6 + [0.01]
     assert table["verdict"].tolist() == ["shown"] + ["suggested"] * 6 + ["not shown"]
 
@@ -160,7 +171,7 @@ def test_verdicts_are_corrected_within_a_question_alone():
 def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
     def said(*lows, **more):
         rows = asked([(*at, low) for at, low in zip(GRID_OF, lows, strict=True)], p=0.001, **more)
-        found, end = sweep.sentences(sweep.judged(rows))[0], " (half an interval: 10.0 points, the median)."
+        found, end = when.sentences(when.judged(rows))[0], " (half an interval: 10.0 points, the median)."
         assert found.endswith(end)
         return found.removesuffix(end).removeprefix("**PURE** (minus heal-no-pure): ")
 
@@ -179,13 +190,39 @@ def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
         "student has at least 4,000 parameters; not shown in 3")
 
 
+def test_what_a_cell_cannot_tell_all_teachers_together_may():
+    gains = {(0.25, 0.003): 0, (0.25, 0.03): 0.1, (0.75, 0.003): 0.5, (0.75, 0.03): 0.6}  # a plane: 0.5 up, 0.1 across
+    samples = pd.DataFrame([
+        {"derive_hinted": h, "derive_unprompted": u, "student": student, "method": m, "seed": seed, "sample": j,
+         "benchmark": "equations-hard", "problem_id": f"p{i}", "correct": float(m == "heal" and i < 20 * gain)}
+        for (h, u), gain in gains.items() for student in (when.SHIPPED, "base-small")
+        for m in ("heal", "sft-rs") for seed in (0, 1) for j in (0, 1) for i in range(20)])
+    cells = [asked([(*at, gain - 0.1)], "HEAL") for at, gain in gains.items()]
+    sized = asked([(0.25, 0.003, 5.0)], "HEAL", "base-small")  # is of another map
+    same = asked([(*at, -0.1) for at in gains])  # PURE, which gave the same students: nothing to say
+    found = when.together(pd.concat([*cells, sized, same], ignore_index=True), samples, n_boot=200)
+    assert found["question"].tolist() == ["HEAL"] * 3 and found["along"].tolist() == ["all", "derive_hinted",
+                                                                                      "derive_unprompted"]
+    assert found["difference"].round(6).tolist() == [0.3, 0.5, 0.1]
+    assert (found["ci_low"] <= found["difference"]).all() and (found["difference"] <= found["ci_high"]).all()
+    assert found["p_holm"].tolist()[0] == found["p"].tolist()[0]  # alone in its family; lines are two
+    assert found["p_holm"].tolist()[1] == pytest.approx(2 * found["p"].tolist()[1])
+    said = when.sentences(pd.concat([*cells, sized], ignore_index=True).assign(verdict="suggested"), found)
+    assert said[0].startswith("**HEAL** (minus sft-rs): over all teachers +30.0 [")
+    assert "By teacher: shown in" in said[0] and "all teachers" not in said[1] and when.sentences(cells[0][:0]) == []
+    line = found.assign(verdict=["shown", "shown", "not shown"], p_holm=0.01)
+    assert "points, shown; it changes by +50.0 [" in when.overall(line)["HEAL"]
+    assert "from where 0.25 of the hinted texts read derive to where it is 0.75 (after correction)" in when.overall(
+        line)["HEAL"]
+
+
 def test_each_question_has_a_panel_and_its_blank_cells_are_hatched():
     lows = {"HEAL": 0.1, "GEAR": -0.1, "PURE": -0.3}
-    table = sweep.judged(pd.concat([asked([(*at, low) for at in GRID_OF], name, p=0.001) for name, low in lows.items()],
+    table = when.judged(pd.concat([asked([(*at, low) for at in GRID_OF], name, p=0.001) for name, low in lows.items()],
                                    ignore_index=True))
     with matplotlib.rc_context():
         plots.style()
-        figure = maps.claim_maps(table, "derive_unprompted", "share")
+        figure = maps.claim_maps(table, "derive_hinted", "derive_unprompted", when.AXES)
         figure.canvas.draw()
         assert all(7 <= text.get_fontsize() <= 9 for text in figure.findobj(matplotlib.text.Text)
                    if text.get_visible() and text.get_text().strip())
@@ -204,7 +241,7 @@ def test_numbers_stand_out_from_the_colour_of_their_cell_and_large_ones_have_com
     lows = dict(zip(GRID_OF, (0.0, 0.1, 0.25, 0.4, -0.5, 0.65), strict=True))
     table = asked([(*at, low) for at, low in lows.items()], "HEAL", p=0.001)
     table["parameters"] = table["derive_unprompted"].rank(method="dense").astype(int) * 1_270_144
-    figure = maps.claim_maps(sweep.judged(table), "parameters", "size")
+    figure = maps.claim_maps(when.judged(table), "derive_hinted", "parameters", when.AXES)
     (ax,) = (each for each in figure.axes if each.texts)
     back = [sns.utils.relative_luminance(colour) + 0.05 for colour in ax.collections[0].get_facecolors()]
     ink = [sns.utils.relative_luminance(text.get_color()) + 0.05 for text in ax.texts]

@@ -27,9 +27,9 @@ PANELS = {"gain": ("breakpoint is the break:\nminus chance, points", 0, 100, "{:
           "over_permuted": ("genuine per token:\nentropy / permuted", 1, 1, "{:.2f}", "{:.2f}–{:.2f}")}
 
 
-def claim_maps(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "derive_hinted") -> Figure:
+def claim_maps(table: pd.DataFrame, rows: str, columns: str, words: Mapping[str, str]) -> Figure:
     """A panel per question of `Sweep.table`, all on one colour scale: HEAL minus what answers it, in points, in every
-    cell; a frame marks what is shown, or contradicted, after Holm's correction."""
+    cell; a frame marks what is shown, or contradicted, after Holm's correction. `words`: what rows and columns are."""
     asked = list(dict.fromkeys(table["question"]))
     n_columns = min(2, len(asked))
     shape = -(-len(asked) // n_columns), n_columns
@@ -50,8 +50,8 @@ def claim_maps(table: pd.DataFrame, columns: str, xlabel: str, rows: str = "deri
                      f"minus {'HEAL ' * other.startswith('heal')}{label(other)}")
         ax.set(xlabel="", ylabel="")
     hide(axes, len(asked))
-    figure.supxlabel(xlabel)
-    figure.supylabel("derivations in hinted text (share)")
+    figure.supxlabel(words[columns])
+    figure.supylabel(words[rows])
     figure.colorbar(axes[0, 0].collections[0], ax=axes, label="points", aspect=30)
     return figure
 

@@ -1,0 +1,145 @@
+"""What a sweep over teachers says (`sweep`): a verdict per cell, all teachers together, and both in words.
+
+    cells (a row per question and teacher) -> judged -> sentences: where each part helps, where it does not
+    cells, samples -> together: over all teachers, and along each of their knobs"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import linregress, t
+
+from heal_lib import claims, knobs, provenance, report, stats, tables
+
+SHIPPED = "student"
+QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
+# The knobs of a family's teachers: rows and columns of the map. A scale has the values of each as sweep_<knob>.
+KNOBS = {"": ("derive_hinted", "derive_unprompted"), "registers": ("hazard", "confident")}
+WORDS = {"derive_hinted": "{} of the hinted texts read derive",
+         "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters",
+         "hazard": "the chance of a shortcut is {}", "confident": "a wrong fork is the favourite with chance {}"}
+AXES = {"derive_hinted": "derivations in hinted text (share)",
+        "derive_unprompted": "derivations in unhinted text (share)", "parameters": "parameters of the student",
+        **{name: knobs.WORDS[name] for name in KNOBS["registers"]}}
+
+
+def judged(rows: pd.DataFrame, of: str | pd.Series = "question") -> pd.DataFrame:
+    """The table with p-values after Holm's correction over all rows `of` a question, and with verdicts."""
+    rows = rows.copy()
+    for _, part in rows.groupby(of):
+        rows.loc[part.index, "p_holm"] = stats.holm(part["p"])
+    told = [claims.strength(*row) for row in rows[["ci_low", "ci_high", "p_holm"]].itertuples(index=False)]
+    return rows.assign(verdict=told)
+
+
+def together(table: pd.DataFrame, samples: pd.DataFrame, n_boot: int) -> pd.DataFrame:
+    """What one cell is too small to tell: HEAL minus what answers each question on hard problems over *all* teachers
+    with the shipped student, each teacher one run (`along` = "all"); and how much it changes from the least to the
+    greatest value of a knob, by a straight line through the cells. 95 % intervals, p-values after Holm's correction
+    over the questions, of lines over questions and knobs.
+
+    table, samples: of `Sweep.table` and `Sweep.samples`."""
+    cells, names, rows = table[table["student"] == SHIPPED], list(varying(table)), []
+    runs = samples[(samples["student"] == SHIPPED) & samples["benchmark"].str.endswith("-hard")]
+    runs = runs.assign(sample=runs.groupby([*names, "method", "problem_id"]).cumcount(),
+                       seed=runs.groupby(names).ngroup())
+    for question, part in cells.groupby("question", sort=False):
+        if part["difference"].nunique() == 1:  # both are the same students
+            continue
+        found = tables.differences(runs, [("heal", part["against"].iloc[0])], n_boot=n_boot).iloc[0]
+        rows.append([question, "all", np.nan, np.nan, *found[["difference", "ci_low", "ci_high", "p"]]])
+        for name in names:
+            least, most = part[name].min(), part[name].max()
+            line = linregress(part[name], part["difference"])
+            change = (most - least) * (line.slope + np.array([0, -1, 1]) * line.stderr * t.ppf(0.975, len(part) - 2))
+            rows.append([question, name, least, most, *change, line.pvalue])
+    found = pd.DataFrame(rows, columns=["question", "along", "least", "most", "difference", "ci_low", "ci_high", "p"])
+    return judged(found, found["along"] == "all")
+
+
+def varying(table: pd.DataFrame) -> tuple[str, str]:
+    """The knobs of the teachers of a table of cells, or of samples."""
+    return next(pair for pair in KNOBS.values() if set(pair) <= set(table))
+
+
+def overall(pooled: pd.DataFrame) -> dict[str, str]:
+    """What `together` says of each question, and along which knobs it changes."""
+    said = {}
+    for question, part in pooled.groupby("question", sort=False):
+        whole, *lines = part.to_dict("records")
+        moved = [f"{report.interval(line['difference'], line['ci_low'], line['ci_high'], '+')} from where "
+                 f"{WORDS[line['along']].format(format(line['least'], 'g'))} to where it is {line['most']:g} "
+                 f"({'after' if line['p_holm'] < claims.LEVEL else 'before'} correction)"
+                 for line in lines if line["verdict"] != claims.NOT]
+        number = report.interval(whole["difference"], whole["ci_low"], whole["ci_high"], "+")
+        said[question] = (f"over all teachers {number} points, {whole['verdict']}"
+                          + f"; it changes by {', by '.join(moved)}" * bool(moved) + ". By teacher: ")
+    return said
+
+
+def sentences(table: pd.DataFrame, pooled: pd.DataFrame | None = None) -> list[str]:
+    """What the table says, per question over the teachers with the shipped student (first of all together, where
+    `together` was asked), and on HEAL over students of all sizes; nothing of an empty one."""
+    if not len(table):
+        return []
+    varied, whole = varying(table), overall(pooled) if pooled is not None else {}
+    parted = [(table[table["student"] == SHIPPED], "teachers", varied),
+              (table[table["student"] != SHIPPED], "pairs of a teacher and a size", (varied[0], "parameters"))]
+    return [f"**{question}** (minus {cells['against'].iloc[0]}): {whole.get(question, '') * (of == 'teachers')}"
+            f"{told(cells, of, varied)}." for part, of, varied in parted
+            for question, cells in part.groupby("question", sort=False)]
+
+
+def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
+    """In how many cells of one question each verdict holds, and where; in how many there was nothing to tell apart; and
+    half the median interval."""
+    half, said = 50 * (cells["ci_high"] - cells["ci_low"]).median(), []
+    for verdict in dict.fromkeys((claims.SHOWN, *sorted(set(cells["verdict"]) - {claims.NOT}), claims.NOT)):
+        which = cells["verdict"] == verdict
+        where = "" if verdict == claims.NOT else region(cells, which, varied)
+        said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {len(cells)} {of}" * (not said) + where)
+    same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
+    nothing = f"; in {same} both are given the same rows" * bool(same)
+    return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
+
+
+def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
+    """", where ..." of the smallest box of varied values that holds those cells, and how many of its cells they are; ""
+    where there are none, or the box is the whole map."""
+    inside, bounds = np.ones(len(cells), bool), []
+    for name in varied if which.any() else ():
+        values, (least, most) = cells[name], cells.loc[which, name].agg(["min", "max"])
+        inside &= values.between(least, most).to_numpy()
+        low, high = (f"{value:,.10g}" for value in (least, most))
+        if least > values.min() or most < values.max():
+            bounds.append(WORDS[name].format(low if least == most else f"at least {low}" if most == values.max() else
+                                             f"at most {high}" if least == values.min() else f"{low} to {high}"))
+    share = f" ({which.sum()} of the {inside.sum()} there)" if inside.sum() > which.sum() else ""
+    return f", where {' and '.join(bounds)}{share}" if bounds else ""
+
+
+def first_page(*folders: Path) -> list[str]:
+    """Paragraphs for README on sweeps: their maps, and what they say; none of one that is not there."""
+    said = []
+    for folder in folders:
+        if not (record := provenance.record(folder)):
+            continue
+        table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
+        pooled = folder / "tables" / "when_together.csv"
+        lines = sentences(table, pd.read_csv(pooled) if pooled.exists() else None)
+        sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
+        solved = {shipped: f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for shipped, part in
+                  table.groupby(table["student"] == SHIPPED)["heal"]}
+        floor = (f", those of the sizes, whose bases have read this world alone, {solved[False]}"
+                 if False in solved else "")
+        said += [f"**When does HEAL help?** Other teachers{' and sizes of students' * bool(floor)}, in "
+                 f"`{record['config']['worlds'][0]}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
+                 "each; HEAL minus what a panel names):\n\n" + "\n".join(f"- {line}" for line in lines)
+                 + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. Where both are given the "
+                   "same rows, a part was not asked about.",
+                 f"![HEAL and its parts by what the teacher is like]({where}/figures/when_map.png)",
+                 report.origin(folder, where, "09_when"), *report.took(folder, where)]
+    return said
