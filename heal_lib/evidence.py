@@ -117,7 +117,7 @@ def parts(folders: Path | Sequence[Path]) -> str:
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
-    items = ([whole(folders), corners(folders), greedy(folders)], [floor], *said.values())
+    items = ([whole(folders), corners(folders), greedy(folders), reading(folders)], [floor], *said.values())
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
 
 
@@ -141,10 +141,11 @@ def whole(folders: Path | Sequence[Path]) -> str:
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
-def _strongest(pairs):
-    """HEAL minus the best rejection sampling, and minus STaR, on the hard benchmarks together."""
+def _strongest(pairs, method="heal", benchmark=claims.POOLED):
+    """HEAL, or a variant, minus the best rejection sampling and minus STaR, by default on the hard ones together."""
     return [row for claim in claims.CLAIMS if claim.against in (claims.SAMPLING, ("star",))
-            and claim.benchmark == claims.POOLED for row in claims.strongest(claim, pairs).itertuples()]
+            and claim.benchmark == claims.POOLED
+            for row in claims.strongest(claim._replace(method=method, benchmark=benchmark), pairs).itertuples()]
 
 
 def _minus(row):
@@ -165,6 +166,17 @@ def greedy(folders: Path | Sequence[Path]) -> str:
     file = first(folders, "main_greedy")
     said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
     return f"Greedy, rather than at temperature 1: {', '.join(said)} (no claim, not corrected)." if said else ""
+
+
+def reading(folders: Path | Sequence[Path]) -> str:
+    """What HEAL is worth under another reading of PACE, where that one was not found: minus the best rejection sampling
+    and minus STaR; "" where it has no students."""
+    file = first(folders, "main_one_schedule")
+    table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": [], "decoding": []})
+    said = [f"{how} {', '.join(_minus(row) for row in _strongest(part, claims.OTHER_READING, claims.ELSEWHERE))}"
+            for how, part in table[table["benchmark"] == claims.ELSEWHERE].groupby("decoding", sort=False)]
+    return ("With one learning-rate schedule over all stages (another reading of PACE, found on registers-hard; this "
+            f"is on the other hard ones): {'; '.join(said)} (no claim)." if said else "")
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:
@@ -194,13 +206,19 @@ def exposure(folder: Path) -> str:
 
 
 def equal_exposure(folders: Path | Sequence[Path]) -> str:
-    """Comparisons of orders that see every row as often, on `claims.JUDGE`; "" where there are none."""
-    file = first(folders, "pace_equal")
-    table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": []})
-    said = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
-            f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points"
-            for row in table[table["benchmark"] == claims.JUDGE].itertuples()]
-    return f"With each row seen as often, on {claims.JUDGE}: {'; '.join(said)}." if said else ""
+    """Comparisons of orders that see every row as often, on `claims.JUDGE`, and of runs without it on their hard
+    benchmarks together; "" where there are none."""
+    said = []
+    for folder in _listed(folders):
+        file = folder / "tables" / "pace_equal.csv"
+        table = pd.read_csv(file) if file.is_file() else pd.DataFrame({"benchmark": []})
+        judged = claims.JUDGE in set(table["benchmark"])
+        rows = table[table["benchmark"] == (claims.JUDGE if judged else claims.POOLED)]
+        where = claims.JUDGE if judged else ", ".join(provenance.record(folder).get("config", {}).get("worlds", ()))
+        found = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
+                 f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points" for row in rows.itertuples()]
+        said += [f"on {where}{'' if judged else ' (hard, together)'}: {'; '.join(found)}"] * bool(found)
+    return f"With each row seen as often, {'. And '.join(said)}." if said else ""
 
 
 def _order(method):

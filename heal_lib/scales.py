@@ -143,6 +143,10 @@ SCALES = {
     "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(2.5e-3, 5e-3, 1e-2), compared="parts", budgets=(1 / 3, 2 / 3)),
+    # PACE's orders in the other worlds, at the rate that `full` chose for HEAL.
+    "orders": Scale("orders", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200, seeds=(0, 1, 2, 3, 4),
+                    teacher_draws=3, train_tokens=1_200_000, n_development=40, learning_rates=(1e-2,),
+                    compared="parts"),
     # When does HEAL help? 252 students: 12 teachers x 5 methods x 3 seeds with the shipped student, 3 sizes x 4
     # teachers x 2 methods x 3 seeds; before them 12 teachers and 3 bases. Three seeds can show next to nothing after a
     # correction over the cells: they are a first sitting, and --keep adds to them.
@@ -164,8 +168,8 @@ SCALES = {
                  max_new_tokens=192, train_tokens=30_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
 # The notebooks of scales that run some; the others run all but 08 and 10. By name any scale runs any notebook.
-STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "sweep": ("09_",), "sweep-registers": ("09_",),
-           "llm": ("08_",)}
+STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "orders": ("04_",), "sweep": ("09_",),
+           "sweep-registers": ("09_",), "llm": ("08_",)}
 
 
 def names() -> list[str]:

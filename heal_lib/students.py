@@ -25,10 +25,11 @@ TUNING_SEED = 1000  # trains the students that choose a learning rate, and nothi
 
 def families(cfg: Scale, method: str, seed: int = 0) -> list[Scale]:
     """The scale, once for each family of worlds that has students of this method, with the teacher draw that those of
-    `seed` learn from. A control is trained where it can be told apart, if the scale has such a world [R]."""
+    `seed` learn from. A control is trained where it can be told apart, if the scale has such a world [R], but in all
+    worlds where it stands beside rivals."""
     every = teacher.families(replace(cfg, teacher_seed=cfg.teacher_seed + seed % cfg.teacher_draws))
     telling = [one for one in every if any(worlds.get(name).judges for name in one.worlds)]
-    return telling if telling and method in baselines.CONTROLS else every
+    return telling if telling and method in baselines.CONTROLS and cfg.compared != "rivals" else every
 
 
 def drawn(cfg: Scale, method: str) -> dict[str, Any]:

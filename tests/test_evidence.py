@@ -75,6 +75,12 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
     assert evidence.equal_exposure([tmp_path / "none", tmp_path]) == (
         f"With each row seen as often, on {claims.JUDGE}: *HEAL* minus *one learning-rate schedule* "
         "-10.0 [-20.0, +5.0] points.")
+    other = tmp_path / "other"
+    write_table(pd.DataFrame([{**row, "benchmark": name} for name in ("a-hard", claims.POOLED)]),
+                other / "tables" / "pace_equal.csv")
+    (other / "run.json").write_text('{"config": {"worlds": ["a", "b"]}}')
+    assert evidence.equal_exposure([tmp_path, other]).endswith(
+        "points. And on a, b (hard, together): *HEAL* minus *one learning-rate schedule* -10.0 [-20.0, +5.0] points.")
 
 
 def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_path):
@@ -92,3 +98,10 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
     assert evidence.greedy([tmp_path]) == (
         "Greedy, rather than at temperature 1: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus `star` +10.0 [-20.0, "
         "+40.0] points (no claim, not corrected).")
+    assert evidence.reading([tmp_path]) == ""
+    rows = [[claims.OTHER_READING, against, where, 0.1, 0.05, 0.15, how] for how in ("sampled", "greedy")
+            for where in (claims.ELSEWHERE, claims.JUDGE) for against in ("heal", "sft-rs", "star")]
+    write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high",
+                                            "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
+    both = "minus `sft-rs` +10.0 [+5.0, +15.0] points, minus `star` +10.0 [+5.0, +15.0] points"
+    assert f"on the other hard ones): sampled {both}; greedy {both} (no claim)." in evidence.reading([tmp_path])

@@ -1,5 +1,7 @@
 """Worlds of several families in one run: models of their own, and students of their own."""
 
+from dataclasses import replace
+
 import pytest
 
 from heal_lib import baselines, scales, students, teacher
@@ -22,6 +24,8 @@ def test_a_control_is_trained_where_it_can_be_told_apart(method, worlds):
     assert [cfg.worlds for cfg in students.families(BOTH, method)] == [("registers",), ("paths", "equations")][:worlds]
     nowhere = scales.get("smoke", worlds=["paths"])  # no such world: then wherever it can be trained
     assert [cfg.worlds for cfg in students.families(nowhere, method)] == [("paths",)]
+    beside = replace(BOTH, compared="rivals")  # where it stands beside rivals
+    assert len(students.families(beside, method)) == 2
 
 
 def test_seeds_take_the_draws_of_the_teacher_in_turn(tmp_path):
