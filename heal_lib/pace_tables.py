@@ -23,7 +23,10 @@ EQUAL = (("heal-separate", "heal-no-pace"), ("heal", "heal-one-schedule"))
 
 
 def stage_names(run: Experiment, method: str) -> list[str]:
-    """Sources that a method's stages add, in order; a source without rows makes no stage."""
+    """Sources that a method's stages add, in order; a source without rows makes no stage. Under one learning-rate
+    schedule stages are trained as one, "all"."""
+    if not run.cfg.stages_restart:
+        return ["all"]
     sources = run.training_sources(method)
     return [name for name in pace.STAGES if sources.get(name)]
 

@@ -89,6 +89,7 @@ class Scale:
     pure_pool: tuple[str, ...] = setting(("hint", "repair"), empty=True, choices=("hint", "repair"), other="hint")
     stage_hint_below: float = setting(0.5, 0, 1, unit="share correct", other="0.2")
     stages_cumulative: bool = setting(True, other="false")
+    stages_restart: bool = setting(True, other="false")  # the learning-rate schedule, or one for all stages [R]
     per_problem_cap: int = setting(4, 1, 10_000, unit="training samples per problem and source", other="2")
     deduplicate: bool = setting(True, other="false")  # a text counts once for its problem, before filters and caps [R]
 

@@ -233,8 +233,8 @@ def _training(run, name, spec):
 SWITCHES = (
     "step_delimiter", "entropy", "surge", "window", "window_unit", "backoff", "hint", "n_samples",
     "eligible_max_correct", "n_failed", "n_candidates", "pure_eps", "pure_lambda", "pure_rule", "pure_aggregate",
-    "pure_uncertainty", "pure_answers", "pure_pool", "stage_hint_below", "stages_cumulative", "per_problem_cap",
-    "deduplicate")
+    "pure_uncertainty", "pure_answers", "pure_pool", "stage_hint_below", "stages_cumulative", "stages_restart",
+    "per_problem_cap", "deduplicate")
 ALONG = {"pure_rule": " -p pure_lambda 5"}  # a largest anomaly: of the shipped teachers' rows it drops some tenths
 
 

@@ -105,6 +105,7 @@ MATTERS = {
     "n_test": (3, {"evaluation"}), "k_eval": (3, {"evaluation"}), "benchmarks": (("easy",), {"evaluation"}),
     "train_tokens": (999, {"student"}), "batch_size": (4, {"student"}), "learning_rates": ((1e-3,), {"student"}),
     "finetune": ("lora", {"student"}), "lora_rank": (4, {"student"}), "stages_cumulative": (False, {"student"}),
+    "stages_restart": (False, {"student"}),
     "per_problem_cap": (2, {"rows"}), "deduplicate": (True, {"rows"}),
     "pure_lambda": (0.6, {"rows"}), "pure_rule": ("threshold", {"rows"}), "pure_pool": (("hint",), {"rows"}),
     "pure_aggregate": ("max", {"rows"}), "pure_uncertainty": ("after", {"rows"}), "pure_eps": (9.0, {"rows"}),

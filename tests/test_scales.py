@@ -35,9 +35,11 @@ def test_defaults_are_the_method_s():
     assert (cfg.window, cfg.window_unit, cfg.surge) == (1 / 3, "steps", "difference")
     assert (cfg.backoff, cfg.hint) == (1, "answer")
     assert (cfg.pure_lambda, cfg.pure_eps, cfg.pure_rule, cfg.pure_pool) == (0.2, 0.01, "quantile", ("hint", "repair"))
-    assert (cfg.step_delimiter, cfg.entropy, cfg.stage_hint_below, cfg.stages_cumulative) == ("", "full", 0.5, True)
+    assert (cfg.step_delimiter, cfg.entropy, cfg.stage_hint_below) == ("", "full", 0.5)
+    assert cfg.stages_cumulative and cfg.stages_restart
     switches = ("window", "window_unit", "surge", "backoff", "hint", "eligible_max_correct", "pure_lambda", "pure_eps",
-                "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative")
+                "pure_rule", "pure_pool", "step_delimiter", "stage_hint_below", "stages_cumulative",
+                "stages_restart")
     for name in scales.names():
         assert scales.SCALES[name].pick(*switches) == cfg.pick(*switches)
     assert len(scales.get("full").seeds) == len(scales.get("demo").seeds) == 5
