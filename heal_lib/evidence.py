@@ -14,7 +14,8 @@ import pandas as pd
 from heal_lib import baselines, claims, given, premises, provenance
 from heal_lib.report import interval
 
-MADE_BY = {"main_pairs": "05", "ablations": "06"}  # tables of `tables.differences`, and their notebooks
+MADE_BY = {"main_pairs": "05", "ablations": "06", "pace_orders": "04"}  # notebooks of tables of `tables.differences`
+INSTEAD = {"ablations": "pace_orders"}  # what stands in for a table that a folder has not
 BEST_OTHER = "the best other method"
 
 # The abstract in short [P]: each phrase with what speaks of it, tables of premises and methods that claims set HEAL
@@ -62,15 +63,15 @@ def claims_table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     """One row per claim and per best other method: what HEAL is set against, the difference in points with its
     interval, the corrected p-value, the verdict, and the table, command and folder that show it. What no folder has is
     "not measured"."""
-    tables, rows = {name: _pairs(folders, name) for name in MADE_BY}, []
+    tables, rows = {name: _pairs(folders, name) for name in {claim.table for claim in claims.CLAIMS}}, []
     last = _listed(folders)[-1]
     for claim in claims.CLAIMS:
         found = claims.strongest(claim, tables[claim.table])
         where = "" if claim.benchmark == claims.POOLED else f" ({claim.benchmark})"
-        rows += [_said(claim.text + where, row, claim.table) for row in found.itertuples()] or [
+        rows += [_said(claim.text + where, row) for row in found.itertuples()] or [
             [claim.text + where, ", ".join(claim.against), "", "", claims.UNMEASURED, claim.table, last]]
     for row in _best_others(folders).itertuples():
-        rows.append(_said(f"HEAL beats {BEST_OTHER} on {row.benchmark}", row, "main_pairs"))
+        rows.append(_said(f"HEAL beats {BEST_OTHER} on {row.benchmark}", row))
     return pd.DataFrame([[*row, table, premises.command(folder, MADE_BY[table]), folder.name]
                          for *row, table, folder in rows], columns=CLAIM)
 
@@ -80,17 +81,20 @@ def _listed(folders):
 
 
 def _pairs(folders, name):
-    """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` of each row: of every
-    benchmark those of the first that has any, and of one alone there is no "together". Empty if it is missing."""
-    found = [pd.DataFrame(columns=["method", "against", "benchmark", "p", "p_holm", "folder"])]
+    """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` and the `table` of each
+    row: of every pair and benchmark that of the first folder that has it, and of one alone there is no "together".
+    Empty if it is missing."""
+    pair, found = ["method", "against", "benchmark"], []
     for folder in _listed(folders):
-        file = folder / "tables" / f"{name}.csv"
-        table = pd.read_csv(file) if file.is_file() else found[0]
-        known, hard = {*pd.concat(found)["benchmark"]}, [of for of in set(table["benchmark"]) if of.endswith("-hard")]
-        if len(_listed(folders)) > 1 and len(hard) == 1:
-            known |= {claims.POOLED}
-        found.append(table.assign(p_holm=claims.corrected(table), folder=folder)[~table["benchmark"].isin(known)])
-    return pd.concat([part for part in found if len(part)] or found, ignore_index=True)
+        files = [folder / "tables" / f"{of}.csv" for of in (name, INSTEAD.get(name, name))]
+        for file in [file for file in files if file.is_file()][:1]:
+            table = pd.read_csv(file)
+            table = table.assign(p_holm=claims.corrected(table), folder=folder, table=file.stem)
+            single = sum(of.endswith("-hard") for of in table["benchmark"].unique()) == 1 and len(_listed(folders)) > 1
+            found.append(table[table["benchmark"] != claims.POOLED] if single else table)
+    if not found:
+        return pd.DataFrame(columns=[*pair, "p", "p_holm", "folder", "table"])
+    return pd.concat(found, ignore_index=True).drop_duplicates(pair, ignore_index=True)
 
 
 def _best_others(folders):
@@ -104,9 +108,9 @@ def first(folders: Path | Sequence[Path], table: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _said(claim, row, table):
+def _said(claim, row):
     return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
-            claims.strength(row.ci_low, row.ci_high, row.p_holm), table, row.folder]
+            claims.strength(row.ci_low, row.ci_high, row.p_holm), row.table, row.folder]
 
 
 def parts(folders: Path | Sequence[Path]) -> str:
@@ -235,4 +239,4 @@ CORRECTED = (
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
     "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
     "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
-    "ones together. The best of several others is picked on the same problems, which favours it over HEAL.")
+    "ones of the study together. The best of several others is picked on the same problems, which favours it over HEAL.")

@@ -31,6 +31,27 @@ def test_a_row_goes_from_claim_to_verdict_number_table_and_command(tmp_path):
         '`make reproduce SCALE=full ARGS="--only 05"`']
 
 
+def test_of_a_pair_and_benchmark_the_first_study_that_has_it_speaks_and_orders_stand_in_for_ablations(tmp_path):
+    def study(name, table, *rows):
+        frame = pd.DataFrame(rows, columns=["against", "benchmark", "difference"])
+        write_table(frame.assign(method="heal", ci_low=frame["difference"] - 0.01, ci_high=frame["difference"] + 0.01,
+                                 p=0.01), tmp_path / name / "tables" / f"{table}.csv")
+        return tmp_path / name
+
+    parts = study("parts", "ablations", ("heal-no-pace", claims.JUDGE, 0.1), ("heal-no-pace", claims.POOLED, 0.1))
+    orders = study("orders", "pace_orders", ("heal-no-pace", claims.POOLED, -0.3), ("heal-no-pace", "a-hard", -0.3),
+                   ("heal-no-pace", "b-hard", -0.3))
+    demo = study("demo", "ablations", ("heal-no-pace", claims.POOLED, 0.2), ("heal-no-pure", claims.POOLED, 0.2),
+                 ("heal-no-pure", "a-hard", 0.2), ("heal-no-pure", "b-hard", 0.2))
+    found = evidence.claims_table([parts, orders, demo]).set_index("claim")
+    pace, judged = found.loc["PACE: stages beat one mixed stage"], found.loc[
+        f"PACE: stages beat one mixed stage ({claims.JUDGE})"]
+    assert (pace["points [95 %]"], pace["folder"], pace["table"], pace["command"]) == (
+        "-30.0 [-31.0, -29.0]", "orders", "pace_orders", '`make reproduce SCALE=orders ARGS="--only 04"`')
+    assert (judged["folder"], judged["table"]) == ("parts", "ablations")
+    assert found.loc["PURE: the filter beats none"]["folder"] == "demo"
+
+
 @pytest.mark.parametrize("classes", [["0", "2-5"], ["0", "1"]])  # which pandas reads as texts, and as numbers
 def test_corner_cases_are_not_measured_until_a_table_has_their_gain(tmp_path, classes):
     rows = [[method, claims.POOLED, solved, value, value - 0.05, value + 0.05]
