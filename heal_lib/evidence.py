@@ -239,4 +239,4 @@ CORRECTED = (
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
     "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
     "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
-    "ones of the study together. The best of several others is picked on the same problems, which favours it over HEAL.")
+    "ones of the study together. The best of several others is picked on the same problems, which favours it.")
