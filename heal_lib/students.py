@@ -80,10 +80,9 @@ def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
     limits = {"like": training_rows(cfg, spec.passes)} if spec.passes else {}
     limits |= {"heldout": heldout(cfg)} if spec.early else {}
     to_logits = {"teacher": _model(cfg.teacher)} if spec.loss == "logits" else {}
-    restart = spec.restart and (cfg.stages_restart or spec.order == "mixed")  # of one stage nothing starts anew
     return Stage(f"student {method} {_worlds(cfg)} seed {seed} rate {rate:g}", pace.train, {
         "rows": training_rows(cfg, method), "student": _model(cfg.student), "order": spec.order,
-        "restart": restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
+        "restart": spec.restart and cfg.stages_restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
         "batch_size": cfg.batch_size, "learning_rate": rate, "seed": seed,
         "how": Keyed(how, [how, libraries, *distributed.asked(cfg.processes)]),
         **limits, **to_logits})
