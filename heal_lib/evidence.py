@@ -82,16 +82,20 @@ def _listed(folders):
 
 def _pairs(folders, name):
     """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` and the `table` of each
-    row: of every pair and benchmark that of the first folder that has it, and of one alone there is no "together".
-    Empty if it is missing."""
+    row: of every pair and benchmark that of the first folder that has it, of one alone there is no "together", and what
+    is together without `claims.JUDGE` is called so. Empty if it is missing."""
     pair, found = ["method", "against", "benchmark"], []
     for folder in _listed(folders):
         files = [folder / "tables" / f"{of}.csv" for of in (name, INSTEAD.get(name, name))]
         for file in [file for file in files if file.is_file()][:1]:
             table = pd.read_csv(file)
             table = table.assign(p_holm=claims.corrected(table), folder=folder, table=file.stem)
-            single = sum(of.endswith("-hard") for of in table["benchmark"].unique()) == 1 and len(_listed(folders)) > 1
-            found.append(table[table["benchmark"] != claims.POOLED] if single else table)
+            hard = [of for of in table["benchmark"].unique() if of.endswith("-hard")]
+            if len(_listed(folders)) > 1 and len(hard) == 1:
+                table = table[table["benchmark"] != claims.POOLED]
+            elif len(_listed(folders)) > 1 and hard and claims.JUDGE not in hard:
+                table = table.replace({"benchmark": {claims.POOLED: claims.ELSEWHERE}})
+            found.append(table)
     if not found:
         return pd.DataFrame(columns=[*pair, "p", "p_holm", "folder", "table"])
     return pd.concat(found, ignore_index=True).drop_duplicates(pair, ignore_index=True)
@@ -177,13 +181,19 @@ def greedy(folders: Path | Sequence[Path]) -> str:
 
 def reading(folders: Path | Sequence[Path]) -> str:
     """What HEAL is worth under another reading of PACE, on the hard benchmarks where that one was not found: minus the
-    best rejection sampling and minus STaR; "" where it has no students."""
-    file = first(folders, "main_one_schedule")
+    best rejection sampling and minus STaR, greedy without verdicts; "" where it has no students."""
+    asked = claims.OTHER_READING, claims.ELSEWHERE
+    file, alike = first(folders, "main_one_schedule"), first(folders, "main_ungrouped")
     table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": [], "decoding": []})
-    said = [f"{how} {', '.join(map(_judged, _strongest(part, claims.OTHER_READING, claims.ELSEWHERE)))}"
+    said = [f"{'' if how == 'sampled' else f'{how} '}"
+            f"{', '.join(map(_judged if how == 'sampled' else _minus, _strongest(part, *asked)))}"
             for how, part in table[table["benchmark"] == claims.ELSEWHERE].groupby("decoding", sort=False)]
-    return ("**With one learning-rate schedule over all stages**, another reading of PACE, found the better one "
-            f"in `registers`, on the hard benchmarks of the other worlds together: {'; '.join(said)}." if said else "")
+    if alike:
+        rows = pd.read_csv(alike).query("benchmark == @claims.ELSEWHERE and method == @claims.OTHER_READING")
+        said += [f"batched alike {', '.join(map(_minus, rows.itertuples()))}"] * bool(len(rows))
+    return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
+            "So trained, HEAL is on the hard benchmarks of the other worlds together: "
+            f"{'; '.join(said)}." if said else "")
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:
@@ -237,6 +247,7 @@ CORRECTED = (
     "*suggested* if it does only before; *not shown* if the interval includes zero; *contradicted* if it lies below, "
     "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
-    "that decide its claim (its other variants apart); this apart for the hard benchmarks together, for "
-    "registers-hard, which was made to judge GEAR, and for all others. Claims that name no benchmark are on the hard "
+    "that decide its claim (its other variants apart), within each study; this apart for the hard benchmarks "
+    "together, for registers-hard, which was made to judge GEAR, for the hard ones but that together, and for all "
+    "others. Claims that name no benchmark are on the hard "
     "ones of the study together. The best of several others is picked on the same problems, which favours it.")

@@ -135,8 +135,8 @@ SCALES = {
                    learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
-    # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at the best of three rates; of
-    # easy equations there are 208 to test on.
+    # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at the best of three
+    # rates; of easy equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),

@@ -82,8 +82,8 @@ def student(cfg: Scale, method: str, seed: int, rate: float) -> Stage:
     to_logits = {"teacher": _model(cfg.teacher)} if spec.loss == "logits" else {}
     return Stage(f"student {method} {_worlds(cfg)} seed {seed} rate {rate:g}", pace.train, {
         "rows": training_rows(cfg, method), "student": _model(cfg.student), "order": spec.order,
-        "restart": spec.restart and cfg.stages_restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative, "n_tokens": cfg.train_tokens,
-        "batch_size": cfg.batch_size, "learning_rate": rate, "seed": seed,
+        "restart": spec.restart and cfg.stages_restart, "loss": spec.loss, "cumulative": cfg.stages_cumulative,
+        "n_tokens": cfg.train_tokens, "batch_size": cfg.batch_size, "learning_rate": rate, "seed": seed,
         "how": Keyed(how, [how, libraries, *distributed.asked(cfg.processes)]),
         **limits, **to_logits})
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import linregress, t
 
-from heal_lib import claims, knobs, provenance, report, stats, tables
+from heal_lib import claims, knobs, provenance, report, stats
 
 SHIPPED = "student"
 QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "PACE": "heal-no-pace"}  # HEAL minus it
@@ -28,36 +27,52 @@ AXES = {"derive_hinted": "derivations in hinted text (share)",
 
 def judged(rows: pd.DataFrame, of: str | pd.Series = "question") -> pd.DataFrame:
     """The table with p-values after Holm's correction over all rows `of` a question, and with verdicts."""
-    rows = rows.copy()
+    rows = rows.assign(p_holm=np.nan)
     for _, part in rows.groupby(of):
         rows.loc[part.index, "p_holm"] = stats.holm(part["p"])
     told = [claims.strength(*row) for row in rows[["ci_low", "ci_high", "p_holm"]].itertuples(index=False)]
     return rows.assign(verdict=told)
 
 
-def together(table: pd.DataFrame, samples: pd.DataFrame, n_boot: int) -> pd.DataFrame:
+def together(table: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """What one cell is too small to tell: HEAL minus what answers each question on hard problems over *all* teachers
-    with the shipped student, each teacher one run (`along` = "all"); and how much it changes from the least to the
-    greatest value of a knob, by a straight line through the cells. 95 % intervals, p-values after Holm's correction
-    over the questions, of lines over questions and knobs.
+    with the shipped student (`along` = "all"); and how much it changes from the least to the greatest value of a knob,
+    by a straight line through the cells. Cells in which both are the same students are left out, and a knob of one
+    value. 95 % intervals; p-values after Holm's correction over the questions, of lines over questions and knobs.
 
-    table, samples: of `Sweep.table` and `Sweep.samples`."""
+    Problems, seeds and teachers each have an error: of means over the others, and of cells around mean or line. They
+    add as in `stats.paired_p`. table, samples: of `Sweep.table` and `Sweep.samples`."""
     cells, names, rows = table[table["student"] == SHIPPED], list(varying(table)), []
     runs = samples[(samples["student"] == SHIPPED) & samples["benchmark"].str.endswith("-hard")]
-    runs = runs.assign(sample=runs.groupby([*names, "method", "problem_id"]).cumcount(),
-                       seed=runs.groupby(names).ngroup())
     for question, part in cells.groupby("question", sort=False):
-        if part["difference"].nunique() == 1:  # both are the same students
+        part = part if question == "PACE" else part[part["other_rows"] > 0]
+        if len(part) < 3:
             continue
-        found = tables.differences(runs, [("heal", part["against"].iloc[0])], n_boot=n_boot).iloc[0]
-        rows.append([question, "all", np.nan, np.nan, *found[["difference", "ci_low", "ci_high", "p"]]])
+        heal, other = (runs[runs["method"] == method].pivot_table("correct", names, ["problem_id", "seed"])
+                       for method in ("heal", part["against"].iloc[0]))
+        gains = (heal - other).loc[[*part[names].itertuples(index=False, name=None)]]
+        n_cells = len(gains)
+        rows.append([question, "all", np.nan, np.nan, *_weighed(gains, np.full(n_cells, 1 / n_cells), n_cells - 1)])
         for name in names:
-            least, most = part[name].min(), part[name].max()
-            line = linregress(part[name], part["difference"])
-            change = (most - least) * (line.slope + np.array([0, -1, 1]) * line.stderr * t.ppf(0.975, len(part) - 2))
-            rows.append([question, name, least, most, *change, line.pvalue])
+            x = gains.index.get_level_values(name).to_numpy()
+            if (reach := np.ptp(x)) > 0:
+                slope = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+                rows.append([question, name, x.min(), x.max(), *_weighed(gains, reach * slope, n_cells - 2, x)])
     found = pd.DataFrame(rows, columns=["question", "along", "least", "most", "difference", "ci_low", "ci_high", "p"])
     return judged(found, found["along"] == "all")
+
+
+def _weighed(gains, weights, df, x=()):
+    """(value, low, high, p) of a weighted sum over the rows of gains [cell, (problem, seed)]. A cell's own error is its
+    distance from the mean, or from a straight line along x."""
+    means, value = gains.mean(axis=1), gains.T @ weights
+    around = means - np.polyval(np.polyfit(x, means, 1), x) if len(x) else means - means.mean()
+    errors = [(float(np.sqrt((around**2).sum() / df * (weights**2).sum())), df)]
+    for level in ("problem_id", "seed"):
+        each = value.groupby(level=level).mean()
+        errors += [(each.std() / len(each) ** 0.5, len(each) - 1)] * (len(each) > 1)
+    half = stats.half_width(errors)
+    return value.mean(), value.mean() - half, value.mean() + half, stats.p_at(abs(value.mean()), errors)
 
 
 def varying(table: pd.DataFrame) -> tuple[str, str]:
@@ -70,8 +85,8 @@ def overall(pooled: pd.DataFrame) -> dict[str, str]:
     said = {}
     for question, part in pooled.groupby("question", sort=False):
         whole, *lines = part.to_dict("records")
-        moved = [f"{report.interval(line['difference'], line['ci_low'], line['ci_high'], '+')} from where "
-                 f"{WORDS[line['along']].format(format(line['least'], 'g'))} to where it is {line['most']:g} "
+        moved = [f"{report.interval(line['difference'], line['ci_low'], line['ci_high'], '+')} as "
+                 f"*{AXES[line['along']]}* goes from {line['least']:g} to {line['most']:g} "
                  f"({'after' if line['p_holm'] < claims.LEVEL else 'before'} correction)"
                  for line in lines if line["verdict"] != claims.NOT]
         number = report.interval(whole["difference"], whole["ci_low"], whole["ci_high"], "+")
@@ -139,7 +154,8 @@ def first_page(*folders: Path) -> list[str]:
                  f"`{record['config']['worlds'][0]}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
                  "each; HEAL minus what a panel names):\n\n" + "\n".join(f"- {line}" for line in lines)
                  + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. Where both are given the "
-                   "same rows, a part was not asked about.",
+                   "same rows, a part was not asked about."
+                 + " Over all teachers was asked after their cells had been seen." * (folder.name == "sweep"),
                  f"![HEAL and its parts by what the teacher is like]({where}/figures/when_map.png)",
                  report.origin(folder, where, "09_when"), *report.took(folder, where)]
     return said

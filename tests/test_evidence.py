@@ -42,10 +42,11 @@ def test_of_a_pair_and_benchmark_the_first_study_that_has_it_speaks_and_orders_s
     orders = study("orders", "pace_orders", ("heal-no-pace", claims.POOLED, -0.3), ("heal-no-pace", "a-hard", -0.3),
                    ("heal-no-pace", "b-hard", -0.3))
     demo = study("demo", "ablations", ("heal-no-pace", claims.POOLED, 0.2), ("heal-no-pure", claims.POOLED, 0.2),
-                 ("heal-no-pure", "a-hard", 0.2), ("heal-no-pure", "b-hard", 0.2))
+                 ("heal-no-pure", "a-hard", 0.2), ("heal-no-pure", claims.JUDGE, 0.2))
     found = evidence.claims_table([parts, orders, demo]).set_index("claim")
-    pace, judged = found.loc["PACE: stages beat one mixed stage"], found.loc[
-        f"PACE: stages beat one mixed stage ({claims.JUDGE})"]
+    pace, judged, whole = (found.loc[f"PACE: stages beat one mixed stage{where}"]
+                           for where in (f" ({claims.ELSEWHERE})", f" ({claims.JUDGE})", ""))
+    assert (whole["points [95 %]"], whole["folder"]) == ("+20.0 [+19.0, +21.0]", "demo")
     assert (pace["points [95 %]"], pace["folder"], pace["table"], pace["command"]) == (
         "-30.0 [-31.0, -29.0]", "orders", "pace_orders", '`make reproduce SCALE=orders ARGS="--only 04"`')
     assert (judged["folder"], judged["table"]) == ("parts", "ablations")
@@ -124,5 +125,11 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
             for where in (claims.ELSEWHERE, claims.JUDGE) for against in ("heal", "sft-rs", "star")]
     write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high",
                                             "p_holm", "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
-    both = "minus `sft-rs` +10.0 [+5.0, +15.0] points (shown), minus `star` +10.0 [+5.0, +15.0] points (shown)"
-    assert evidence.reading([tmp_path]).endswith(f"worlds together: sampled {both}; greedy {both}.")
+    both = "minus `sft-rs` +10.0 [+5.0, +15.0] points{0}, minus `star` +10.0 [+5.0, +15.0] points{0}"
+    said = f"worlds together: {both.format(' (shown)')}; greedy {both.format('')}"
+    assert evidence.reading([tmp_path]).endswith(f"{said}.")
+    write_table(pd.DataFrame([[claims.OTHER_READING, "star, ungrouped", claims.ELSEWHERE, 0.1, 0.05, 0.15]], columns=[
+        "method", "against", "benchmark", "difference", "ci_low", "ci_high"]),
+        tmp_path / "tables" / "main_ungrouped.csv")
+    assert evidence.reading([tmp_path]).endswith(
+        f"{said}; batched alike minus `star, ungrouped` +10.0 [+5.0, +15.0] points.")

@@ -199,8 +199,8 @@ def test_what_a_cell_cannot_tell_all_teachers_together_may():
         for m in ("heal", "sft-rs") for seed in (0, 1) for j in (0, 1) for i in range(20)])
     cells = [asked([(*at, gain - 0.1)], "HEAL") for at, gain in gains.items()]
     sized = asked([(0.25, 0.003, 5.0)], "HEAL", "base-small")  # is of another map
-    same = asked([(*at, -0.1) for at in gains])  # PURE, which gave the same students: nothing to say
-    found = when.together(pd.concat([*cells, sized, same], ignore_index=True), samples, n_boot=200)
+    same = asked([(*at, -0.1) for at in gains], other_rows=0)  # PURE, which gave the same students: nothing to say
+    found = when.together(pd.concat([*cells, sized, same], ignore_index=True), samples)
     assert found["question"].tolist() == ["HEAL"] * 3 and found["along"].tolist() == ["all", "derive_hinted",
                                                                                       "derive_unprompted"]
     assert found["difference"].round(6).tolist() == [0.3, 0.5, 0.1]
@@ -212,8 +212,30 @@ def test_what_a_cell_cannot_tell_all_teachers_together_may():
     assert "By teacher: shown in" in said[0] and "all teachers" not in said[1] and when.sentences(cells[0][:0]) == []
     line = found.assign(verdict=["shown", "shown", "not shown"], p_holm=0.01)
     assert "points, shown; it changes by +50.0 [" in when.overall(line)["HEAL"]
-    assert "from where 0.25 of the hinted texts read derive to where it is 0.75 (after correction)" in when.overall(
+    assert "as *derivations in hinted text (share)* goes from 0.25 to 0.75 (after correction)" in when.overall(
         line)["HEAL"]
+
+
+def test_problems_seeds_and_teachers_each_widen_what_all_teachers_say():
+    def found(of_teacher=0.0, of_seed=0.0, of_problem=0.0):
+        rows = [{"derive_hinted": h, "derive_unprompted": u, "student": when.SHIPPED, "method": m, "seed": s,
+                 "sample": 0, "benchmark": "equations-hard", "problem_id": f"p{i}",
+                 "correct": (m == "heal") * (0.1 + of_teacher * (-1) ** t + of_seed * (s - 1) + of_problem * (-1) ** i)}
+                for t, (h, u) in enumerate(GRID_OF) for m in ("heal", "sft-rs") for s in (0, 1, 2) for i in range(20)]
+        table = asked([(*at, 0.0) for at in GRID_OF], "HEAL")
+        whole = when.together(table, pd.DataFrame(rows)).iloc[0]
+        assert whole["difference"] == pytest.approx(0.1)
+        return whole["ci_high"] - whole["difference"], whole["p"]
+
+    half = {name: found(**{name: 0.05}) for name in ("of_teacher", "of_seed", "of_problem")}
+    assert half["of_teacher"][0] == pytest.approx(0.05 * (6 / 5) ** 0.5 / 6 ** 0.5 * 2.5706, rel=1e-3)
+    assert half["of_seed"][0] == pytest.approx(0.05 / 3 ** 0.5 * 4.3027, rel=1e-3)
+    assert half["of_problem"][0] == pytest.approx(0.05 * (20 / 19) ** 0.5 / 20 ** 0.5 * 2.0930, rel=1e-3)
+    assert half["of_seed"][1] > half["of_teacher"][1] > half["of_problem"][1]
+    few = when.together(asked([(*at, 0.0) for at in GRID_OF[:2]], "HEAL"), pd.DataFrame(columns=[
+        "derive_hinted", "derive_unprompted", "student", "method", "seed", "benchmark", "problem_id", "correct"],
+        dtype=object).astype({"benchmark": str}))
+    assert not len(few)  # two cells have no spread worth the name
 
 
 def test_each_question_has_a_panel_and_its_blank_cells_are_hatched():
