@@ -181,19 +181,20 @@ def greedy(folders: Path | Sequence[Path]) -> str:
 
 def reading(folders: Path | Sequence[Path]) -> str:
     """What HEAL is worth under another reading of PACE, on the hard benchmarks where that one was not found: minus the
-    best rejection sampling and minus STaR, greedy without verdicts; "" where it has no students."""
+    best rejection sampling and minus STaR, then minus what is batched alike; "" where it has no students."""
     asked = claims.OTHER_READING, claims.ELSEWHERE
     file, alike = first(folders, "main_one_schedule"), first(folders, "main_ungrouped")
     table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": [], "decoding": []})
-    said = [f"{'' if how == 'sampled' else f'{how} '}"
-            f"{', '.join(map(_judged if how == 'sampled' else _minus, _strongest(part, *asked)))}"
+    said = [f"{'' if how == 'sampled' else f'{how} '}{', '.join(map(_minus, _strongest(part, *asked)))}"
             for how, part in table[table["benchmark"] == claims.ELSEWHERE].groupby("decoding", sort=False)]
     if alike:
         rows = pd.read_csv(alike).query("benchmark == @claims.ELSEWHERE and method == @claims.OTHER_READING")
-        said += [f"batched alike {', '.join(map(_minus, rows.itertuples()))}"] * bool(len(rows))
+        rows["against"] = rows["against"].str.removesuffix(", ungrouped")
+        said += ["**with nobody's rows grouped by length**, as its own are not, "
+                 + ", ".join(map(_minus, rows.itertuples()))] * bool(len(rows))
     return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
             "So trained, HEAL is on the hard benchmarks of the other worlds together: "
-            f"{'; '.join(said)}." if said else "")
+            f"{'; '.join(said)} (no claim)." if said else "")
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:
