@@ -14,7 +14,7 @@ scipy.stats.bootstrap resamples along one axis, so it cannot do this; the weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -138,21 +138,11 @@ def paired_p(a: ArrayLike, b: ArrayLike) -> float:
     far, errors = abs(table.mean()), _errors(table)
     if not any(se for se, _ in errors):
         return float(min(1.0, 2 * 0.5 ** len(table))) if far else 1.0
-    return p_at(far, errors)
-
-
-def half_width(errors: Sequence[tuple[float, int]], p: float = 0.05) -> float:
-    """Half-width of an interval at level 1 - p whose (standard error, degrees of freedom) add as in `paired_p`."""
-    return float(np.sqrt(sum((se * stats.t.isf(p / 2, df)) ** 2 for se, df in errors)))
-
-
-def p_at(far: float, errors: Sequence[tuple[float, int]]) -> float:
-    """The p at which `half_width` reaches `far`, at least 1e-12."""
-    least = np.log(1e-12)
 
     def beyond(log_p):
-        return far - half_width(errors, np.exp(log_p))
+        return far - np.sqrt(sum((se * stats.t.isf(np.exp(log_p) / 2, df)) ** 2 for se, df in errors))
 
+    least = np.log(1e-12)
     return float(np.exp(optimize.brentq(beyond, least, 0.0))) if beyond(least) < 0 < far else 1e-12 if far else 1.0
 
 

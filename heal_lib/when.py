@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.stats import t
 
 from heal_lib import claims, knobs, provenance, report, stats
 
@@ -71,8 +73,15 @@ def _weighed(gains, weights, df, x=()):
     for level in ("problem_id", "seed"):
         each = value.groupby(level=level).mean()
         errors += [(each.std() / len(each) ** 0.5, len(each) - 1)] * (len(each) > 1)
-    half = stats.half_width(errors)
-    return value.mean(), value.mean() - half, value.mean() + half, stats.p_at(abs(value.mean()), errors)
+    far, half = value.mean(), _half_width(errors, np.log(0.05))
+    least = np.log(1e-12)
+    p = 1e-12 if abs(far) >= _half_width(errors, least) else np.exp(
+        brentq(lambda log_p: abs(far) - _half_width(errors, log_p), least, 0.0)) if far else 1.0
+    return far, far - half, far + half, float(p)
+
+
+def _half_width(errors, log_p):
+    return np.sqrt(sum((se * t.isf(np.exp(log_p) / 2, df)) ** 2 for se, df in errors))
 
 
 def varying(table: pd.DataFrame) -> tuple[str, str]:
