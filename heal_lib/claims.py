@@ -1,9 +1,9 @@
 """What is claimed, and which comparisons are corrected together: the one place that decides both.
 
-A *family* is one question: HEAL against some other methods. Its p-values are corrected by Holm's method three times,
-apart: over its pairs on the hard benchmarks together, over its pairs on `JUDGE` (the primary tests), and over its pairs
-on all other single benchmarks. So a comparison has one corrected p-value, whichever table shows it. A pair of no family
-is a family by itself.
+A *family* is one question: HEAL against some other methods. Its p-values are corrected by Holm's method four times,
+apart: over its pairs on the hard benchmarks together, on `JUDGE`, on the hard ones without that together (the primary
+tests), and on all other single benchmarks. So a comparison has one corrected p-value, whichever table of a study shows
+it. A pair of no family is a family by itself.
 
 A part's own family holds the controls that decide what it may claim. Whatever else is varied of it explores, and is a
 second family: its size takes nothing from the first.

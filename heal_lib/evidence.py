@@ -84,18 +84,19 @@ def _pairs(folders, name):
     """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` and the `table` of each
     row: of every pair and benchmark that of the first folder that has it, of one alone there is no "together", and what
     is together without `claims.JUDGE` is called so. Empty if it is missing."""
-    pair, found = ["method", "against", "benchmark"], []
+    pair, found, several = ["method", "against", "benchmark"], [], len(_listed(folders)) > 1
     for folder in _listed(folders):
-        files = [folder / "tables" / f"{of}.csv" for of in (name, INSTEAD.get(name, name))]
-        for file in [file for file in files if file.is_file()][:1]:
-            table = pd.read_csv(file)
-            table = table.assign(p_holm=claims.corrected(table), folder=folder, table=file.stem)
-            hard = [of for of in table["benchmark"].unique() if of.endswith("-hard")]
-            if len(_listed(folders)) > 1 and len(hard) == 1:
-                table = table[table["benchmark"] != claims.POOLED]
-            elif len(_listed(folders)) > 1 and hard and claims.JUDGE not in hard:
-                table = table.replace({"benchmark": {claims.POOLED: claims.ELSEWHERE}})
-            found.append(table)
+        file = first(folder, name) or first(folder, INSTEAD.get(name, name))
+        if file is None:
+            continue
+        table = pd.read_csv(file)
+        table = table.assign(p_holm=claims.corrected(table), folder=folder, table=file.stem)
+        hard = [of for of in table["benchmark"].unique() if of.endswith("-hard")]
+        if several and len(hard) == 1:
+            table = table[table["benchmark"] != claims.POOLED]
+        elif several and claims.JUDGE not in hard:
+            table = table.replace({"benchmark": {claims.POOLED: claims.ELSEWHERE}})
+        found.append(table)
     if not found:
         return pd.DataFrame(columns=[*pair, "p", "p_holm", "folder", "table"])
     return pd.concat(found, ignore_index=True).drop_duplicates(pair, ignore_index=True)
@@ -249,6 +250,6 @@ CORRECTED = (
     "*before correction* if only then. Corrected together are the comparisons that answer one question: HEAL against "
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
     "that decide its claim (its other variants apart), within each study; this apart for the hard benchmarks "
-    "together, for registers-hard, which was made to judge GEAR, for the hard ones but that together, and for all "
-    "others. Claims that name no benchmark are on the hard "
-    "ones of the study together. The best of several others is picked on the same problems, which favours it.")
+    "together, for registers-hard, which was made to judge GEAR, for the hard ones without that together, and for "
+    "all others. Claims that name no benchmark are on the hard ones of the study together. The best of several others "
+    "is picked on the same problems, which favours it.")

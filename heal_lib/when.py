@@ -81,6 +81,8 @@ def _weighed(gains, weights, df, x=()):
 
 
 def _half_width(errors, log_p):
+    """As `stats.paired_p` has it, of three errors. Not shared with it: the code of `stats` is in the keys of the
+    teachers that a sweep trains, and these would be trained again."""
     return np.sqrt(sum((se * t.isf(np.exp(log_p) / 2, df)) ** 2 for se, df in errors))
 
 
