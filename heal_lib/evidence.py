@@ -149,11 +149,11 @@ def whole(folders: Path | Sequence[Path]) -> str:
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
-def _strongest(pairs, method="heal", benchmark=claims.POOLED):
-    """HEAL, or a variant, minus the best rejection sampling and minus STaR, by default on the hard ones together."""
+def _strongest(pairs):
+    """HEAL minus the best rejection sampling and minus STaR, on the hard benchmarks together."""
     return [row for claim in claims.CLAIMS if claim.against in (claims.SAMPLING, ("star",))
             and claim.benchmark == claims.POOLED
-            for row in claims.strongest(claim._replace(method=method, benchmark=benchmark), pairs).itertuples()]
+            for row in claims.strongest(claim, pairs).itertuples()]
 
 
 def _minus(row):
@@ -181,21 +181,44 @@ def greedy(folders: Path | Sequence[Path]) -> str:
 
 
 def reading(folders: Path | Sequence[Path]) -> str:
-    """What HEAL is worth under another reading of PACE, on the hard benchmarks where that one was not found: minus the
-    best rejection sampling and minus STaR, then minus what is batched alike; "" where it has no students."""
-    asked = claims.OTHER_READING, claims.ELSEWHERE
-    file, alike = first(folders, "main_one_schedule"), first(folders, "main_ungrouped")
-    table = pd.read_csv(file) if file else pd.DataFrame({"benchmark": [], "decoding": []})
-    said = [f"{'' if how == 'sampled' else f'{how} '}{', '.join(map(_minus, _strongest(part, *asked)))}"
-            for how, part in table[table["benchmark"] == claims.ELSEWHERE].groupby("decoding", sort=False)]
-    if alike:
-        rows = pd.read_csv(alike).query("benchmark == @claims.ELSEWHERE and method == @claims.OTHER_READING")
-        rows["against"] = rows["against"].str.removesuffix(", ungrouped")
-        said += ["**with nobody's rows grouped by length**, as its own are not, "
-                 + ", ".join(map(_minus, rows.itertuples()))] * bool(len(rows))
+    """What HEAL is worth under another reading of PACE: against itself, where that one was not found, then against what
+    is batched alike, on the hard benchmarks together; "" where it has no students."""
+    file = first(folders, "main_one_schedule")
+    rows = pd.read_csv(file) if file else pd.DataFrame(columns=["against", "benchmark", "decoding"])
+    rows = rows.query("against == 'heal' and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
+    said = [f"on the hard benchmarks of other worlds {_minus(row)}" for row in rows.itertuples()]
+    rows = _alike(folders).query("benchmark == @claims.POOLED")
+    if len(rows):
+        rows = rows.assign(against=rows["against"].str.removesuffix(claims.ALIKE))
+        said.append("**with nobody's rows grouped by length**, as its own are not, on the hard ones together "
+                    + ", ".join(map(_minus, rows.itertuples())))
     return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
-            "So trained, HEAL is on the hard benchmarks of the other worlds together: "
-            f"{'; '.join(said)} (no claim)." if said else "")
+            f"So trained, HEAL is {'; '.join(said)} (no claim)." if said else "")
+
+
+def _alike(folders):
+    """HEAL's other reading minus what is batched alike, as `tables.differences` has it; none if it was not measured."""
+    file = first(folders, "main_ungrouped")
+    table = pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark"])
+    return table[table["method"] == claims.OTHER_READING]
+
+
+def both_ways(folders: Path | Sequence[Path]) -> pd.DataFrame:
+    """HEAL minus other methods, trained in two ways: a schedule for each stage and rows grouped by length, as
+    everywhere, or one schedule, with nobody's rows grouped. One row per benchmark and method compared in both."""
+    usual = pd.concat([_pairs(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
+    usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
+    out = []
+    for row in _alike(folders).itertuples():
+        key = row.against.removesuffix(claims.ALIKE), row.benchmark
+        if key in usual.index and row.benchmark in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE):
+            out.append([row.benchmark, key[0], *_points(usual.loc[key]), *_points(row)])
+    return pd.DataFrame(out, columns=["benchmark", "HEAL minus", "a schedule for each stage, rows grouped", "verdict",
+                                      "one schedule, rows not grouped", "its verdict"])
+
+
+def _points(row):
+    return interval(row.difference, row.ci_low, row.ci_high, "+"), claims.strength(row.ci_low, row.ci_high, row.p_holm)
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:

@@ -125,10 +125,13 @@ def block(folder: Path | None = None) -> str:
     asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
     texts = ["What the teacher's texts show, before any student; corrected together, and of several controls the "
              f"strongest:{draw}", markdown(asked)] * bool(len(asked))
+    trained = evidence.both_ways(folders)
+    twice = ["The same, trained in two ways (points; the second is corrected within itself, as the first is):",
+             markdown(trained)] * bool(len(trained))
     swept = RESULTS / "sweep-registers", RESULTS / "sweep"
     beside = (*when.first_page(*swept), *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        "In short:\n\n" + evidence.parts(folders), *texts,
+        "In short:\n\n" + evidence.parts(folders), *twice, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
         origin(home, where, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,

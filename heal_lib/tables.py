@@ -36,6 +36,12 @@ def with_pooled(samples: pd.DataFrame, suffix: str = "-hard", name: str = POOLED
     return pd.concat([samples, hard.assign(benchmark=name)], ignore_index=True)
 
 
+def with_elsewhere(samples: pd.DataFrame) -> pd.DataFrame:
+    """`with_pooled`, and the hard benchmarks but `claims.JUDGE` together once more, as `claims.ELSEWHERE`."""
+    outside = with_pooled(samples[samples["benchmark"] != claims.JUDGE], name=claims.ELSEWHERE)
+    return pd.concat([with_pooled(samples), outside[outside["benchmark"] == claims.ELSEWHERE]], ignore_index=True)
+
+
 def only_pooled(samples: pd.DataFrame) -> pd.DataFrame:
     """The samples of the hard benchmarks under one name, and no others."""
     samples = with_pooled(samples)

@@ -120,17 +120,24 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
     assert evidence.greedy([tmp_path]) == (
         "Greedy, rather than at temperature 1: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus `star` +10.0 [-20.0, "
         "+40.0] points (no claim, not corrected).")
-    assert evidence.reading([tmp_path]) == ""
-    rows = [[claims.OTHER_READING, against, where, 0.1, 0.05, 0.15, 0.01, how] for how in ("sampled", "greedy")
-            for where in (claims.ELSEWHERE, claims.JUDGE) for against in ("heal", "sft-rs", "star")]
-    write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high",
-                                            "p_holm", "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
-    both = "minus `sft-rs` +10.0 [+5.0, +15.0] points, minus `star` +10.0 [+5.0, +15.0] points"
-    said = f"worlds together: {both}; greedy {both}"
-    assert evidence.reading([tmp_path]).endswith(f"{said} (no claim).")
-    write_table(pd.DataFrame([[claims.OTHER_READING, "star, ungrouped", claims.ELSEWHERE, 0.1, 0.05, 0.15]], columns=[
-        "method", "against", "benchmark", "difference", "ci_low", "ci_high"]),
-        tmp_path / "tables" / "main_ungrouped.csv")
+
+
+def test_another_reading_of_pace_is_set_against_heal_and_then_against_what_is_batched_alike(tmp_path):
+    columns = ["method", "against", "benchmark", "difference", "ci_low", "ci_high", "p", "p_holm"]
+    assert evidence.reading([tmp_path]) == "" and not len(evidence.both_ways([tmp_path]))
+    rows = [[claims.OTHER_READING, against, where, 0.1, 0.05, 0.15, 0.01, 0.01, how] for how in ("sampled", "greedy")
+            for where in (claims.ELSEWHERE, claims.JUDGE) for against in ("heal", "star")]
+    write_table(pd.DataFrame(rows, columns=[*columns, "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
+    itself = "So trained, HEAL is on the hard benchmarks of other worlds minus `heal` +10.0 [+5.0, +15.0] points"
+    assert evidence.reading([tmp_path]).endswith(f"{itself} (no claim).")
+    rows = [[claims.OTHER_READING, "star, ungrouped", where, -0.1, -0.15, -0.05, 0.01, 0.01]
+            for where in (claims.POOLED, claims.JUDGE, "a-easy")]
+    rows.append(["star, ungrouped", "star", claims.POOLED, 0.1, 0.1, 0.1, 0.1, 0.1])
+    write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_ungrouped.csv")
     assert evidence.reading([tmp_path]).endswith(
-        f"{said}; **with nobody's rows grouped by length**, as its own are not, minus `star` +10.0 [+5.0, +15.0] "
-        "points (no claim).")
+        f"{itself}; **with nobody's rows grouped by length**, as its own are not, on the hard ones together minus "
+        "`star` -10.0 [-15.0, -5.0] points (no claim).")
+    rows = [["heal", "star", where, 0.1, -0.05, 0.25, 0.2, 0.2] for where in (claims.POOLED, "a-easy")]
+    write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_pairs.csv")
+    assert evidence.both_ways([tmp_path]).to_numpy().tolist() == [
+        [claims.POOLED, "star", "+10.0 [-5.0, +25.0]", "not shown", "-10.0 [-15.0, -5.0]", "contradicted"]]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from micro import micro
 
-from heal_lib import ablate, baselines, scales, stats, students, tables
+from heal_lib import ablate, baselines, claims, scales, stats, students, tables
 from heal_lib.errors import HealError
 from heal_lib.experiment import Experiment
 from heal_lib.plots import results as figures
@@ -41,6 +41,14 @@ def test_hard_benchmarks_are_pooled_beside_the_rest():
     assert table.loc[("heal", tables.POOLED), "mean"] == pytest.approx(0.7)
     assert table.loc[("heal", tables.POOLED), "n_problems"] == 10
     assert set(tables.only_pooled(TWO)["benchmark"]) == {tables.POOLED} and len(TWO) == 5 * 2 * 2 * 6
+
+
+def test_hard_benchmarks_but_the_one_that_judges_are_pooled_apart():
+    three = pd.concat([TWO, TWO[TWO["benchmark"] == "a-hard"].assign(
+        benchmark=claims.JUDGE, problem_id=lambda rows: "judge/" + rows["problem_id"], correct=0.0)])
+    table = tables.accuracies(tables.with_elsewhere(three), n_boot=50).set_index(["method", "benchmark"])["mean"]
+    assert table["heal", claims.ELSEWHERE] == pytest.approx(0.7)
+    assert table["heal", tables.POOLED] == pytest.approx(1.4 / 3) and len(table) == 2 * 6
 
 
 def test_one_hard_benchmark_alone_is_shown_once():
