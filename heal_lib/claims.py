@@ -26,7 +26,7 @@ OTHER_READING, ELSEWHERE = "heal-one-schedule", "hard, but registers"
 # One schedule takes rows in their order, not grouped by length. What is trained so, too, to be set against it (a name
 # with ALIKE behind): in all worlds, and, under one schedule as well, HEAL without a part where that can be told apart.
 UNGROUPED, ALIKE = ("sft-rs-matched", "star", "star-pure", "heal-no-pace"), ", ungrouped"
-UNGROUPED_PARTS = ("heal-no-gear", "heal-start-cut", "heal-no-pure", "heal-oracle")
+UNGROUPED_PARTS = ("heal-no-gear", "heal-no-pure", "heal-oracle")
 JUDGE = "registers-hard"  # the benchmark made to judge GEAR (`embedded.gates`), named before its first student
 
 # question: what HEAL is compared with. Every table that shows a pair is made from samples of its whole family, as far
