@@ -84,7 +84,8 @@ CLAIMS = (
     Claim("HEAL's student passes its teacher", "main_pairs", ("teacher",), JUDGE),
     Claim("... and so does rejection sampling's", "main_pairs", ("teacher",), JUDGE, "sft-rs"),
     Claim("HEAL beats STaR", "main_pairs", ("star",), JUDGE),
-    Claim("HEAL beats rejection sampling where skill is search luck", "main_pairs", SAMPLING, "countdown-hard"),
+    Claim("HEAL beats rejection sampling where skill was expected to be search luck", "main_pairs", SAMPLING,
+          "countdown-hard"),
     Claim("GEAR: repairs add to hints", "ablations", ("heal-no-gear",), JUDGE),
     Claim("GEAR: the entropy cut beats cuts that read no entropy", "ablations", POSITIONS, JUDGE),
     Claim("GEAR: the entropy cut beats a hint at the start", "ablations", ("heal-start-cut",), JUDGE),
@@ -165,14 +166,14 @@ def floor_sentence(pairs: pd.DataFrame) -> str:
             "`03_pure`).")
 
 
-def part_sentences(part: str, found: dict[tuple[str, str], str]) -> list[str]:
+def part_sentences(part: str, found: dict[tuple[str, str], str], studies: dict[str, str] | None = None) -> list[str]:
     """What is said of GEAR, PURE or PACE by `verdicts`: on the benchmark that can judge, where the run has it, and on
     the hard ones together. GEAR is judged where positions matter alone, if that was measured. Then where else HEAL was
-    told apart from HEAL without the part."""
+    told apart from HEAL without the part. `studies`: benchmark -> whose students these are."""
+    (without, name), *_ = PARTS[part]
     judged = any(benchmark == JUDGE for _, benchmark in found)
-    told = [part_sentence(part, found, JUDGE)] * judged + [part_sentence(part, found)] * (part != "GEAR" or not judged)
-    told += [part_sentence(part, found, ELSEWHERE)] * ((PARTS[part][0][0], ELSEWHERE) in found)
-    without, name = PARTS[part][0]
+    asked = [JUDGE] * judged + [POOLED] * (part != "GEAR" or not judged) + [ELSEWHERE] * ((without, ELSEWHERE) in found)
+    told = [part_sentence(part, found, benchmark, (studies or {}).get(benchmark, "")) for benchmark in asked]
     where: dict[str, list[str]] = {}
     for (against, benchmark), how in found.items():
         if against == without and benchmark not in (POOLED, JUDGE, ELSEWHERE) and how not in (NOT, UNMEASURED):
@@ -181,11 +182,12 @@ def part_sentences(part: str, found: dict[tuple[str, str], str]) -> list[str]:
     return [*told, *[f"On single other benchmarks: {'; '.join(words)}."] * bool(words)]
 
 
-def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str = POOLED) -> str:
+def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str = POOLED, study: str = "") -> str:
     """One sentence on GEAR, PURE or PACE from `verdicts`: a part may claim only what all its controls allow."""
     said: dict[str, list[str]] = {}
     here = {POOLED: "on the hard benchmarks together",
             ELSEWHERE: "on the hard benchmarks but registers-hard together"}.get(benchmark, f"on {benchmark}")
+    here += f" (`{study}`)" * bool(study)
     for against, name in PARTS[part]:
         if (against, benchmark) not in found and (against, JUDGE) in found:
             continue  # a control, which is trained where it can be told apart

@@ -114,7 +114,8 @@ def first(folders: Path | Sequence[Path], table: str) -> Path | None:
 
 
 def _said(claim, row):
-    return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), f"{row.p_holm:.3f}",
+    p = f"{row.p_holm:.3f}" if row.p_holm >= 0.001 else "<0.001"
+    return [claim, row.against, interval(row.difference, row.ci_low, row.ci_high, "+"), p,
             claims.strength(row.ci_low, row.ci_high, row.p_holm), row.table, row.folder]
 
 
@@ -122,12 +123,20 @@ def parts(folders: Path | Sequence[Path]) -> str:
     """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
     table, folder = _pairs(folders, "ablations"), _listed(folders)[-1]
     found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folders, "main_pairs"))
-    said = {part: [*claims.part_sentences(part, found), power(table, part)] for part in claims.PARTS}
+    said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part)]
+            for part in claims.PARTS}
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
     items = ([whole(folders), reading(folders), corners(folders), greedy(folders)], [floor], *said.values())
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
+
+
+def _studies(table, part):
+    """benchmark -> the folder whose students say what HEAL without the part is worth; nothing of one folder alone."""
+    rows = table[(table["method"] == "heal") & (table["against"] == claims.PARTS[part][0][0])]
+    several = table["folder"].astype(str).nunique() > 1
+    return {row.benchmark: row.folder.name for row in rows.itertuples()} if several else {}
 
 
 def one_draw(folder: Path) -> str:
@@ -143,9 +152,10 @@ def whole(folders: Path | Sequence[Path]) -> str:
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folders).itertuples()]
     if best:
+        before = len(best) - sum(map(best.count, (claims.SHOWN, claims.CONTRADICTED, claims.NOT)))
         lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of "
-                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)}, not told apart on the rest (after "
-                     "correction, though not for picking the best)")
+                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)} (after correction, though not for "
+                     f"picking the best), told apart on {before} more before correction alone")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
@@ -168,7 +178,7 @@ def corners(folders: Path | Sequence[Path]) -> str:
     """What HEAL adds on the hard problems that its teacher never solves; "" where it was not measured."""
     file = first(folders, premises.CORNERS.table)
     rows = premises.table(file.parent.parent, (premises.CORNERS,)).to_numpy() if file else []
-    return "".join(f"*{verdict}*: {text} ({shown}: {said})."
+    return "".join(f"*{verdict}*: {text} ({shown}: {said}; not corrected for classes and worlds)."
                    for text, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
 
 
@@ -227,8 +237,8 @@ def power(ablations: pd.DataFrame, part: str) -> str:
     for row in ablations.itertuples():
         asked = (row.method, row.against, row.benchmark) == ("heal", without, claims.JUDGE)
         if asked and row.ci_low <= 0 <= row.ci_high and pd.notna(getattr(row, "detectable", None)):
-            return (f"On {claims.JUDGE} only a difference of {100 * row.detectable:.0f} points or more from {name} "
-                    "would have been found (80 % power, before correction).")
+            return (f"On {claims.JUDGE} a difference from {name} below {100 * row.detectable:.0f} points would often "
+                    "have been missed (80 % power, before correction).")
     return ""
 
 

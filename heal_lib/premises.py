@@ -68,8 +68,8 @@ PREMISES = (
     Premise("perplexity against uncertainty tells derivations from shortcuts better than mean NLL alone", "pure_auroc",
             "03", RATIO, _minus("minus_nll", "minus_nll"), "AUROC minus that of mean NLL"),
 )
-CORNERS = Premise("HEAL beats rejection sampling, the best of its kinds, on the problems that the teacher never solves",
-                  "learned_corners", "05",
+CORNERS = Premise("HEAL beats rejection sampling, the best of its kinds, on hard problems that the teacher solves in "
+                  "no sample under the other seeds", "learned_corners", "05",
                   {"method": [*claims.SAMPLING], "benchmark": [claims.POOLED], "solved": ["0", 0]},
                   _minus("gain", "gain"), "share right, heal minus", name="method",
                   beside={"method": ["sft-rs", "star"]})  # no premise, but read as they are
@@ -103,13 +103,28 @@ def table(folder: Path, asked: Sequence[Premise] = PREMISES) -> pd.DataFrame:
 def measured(folder: Path) -> pd.DataFrame:
     """The rows of `table` that were measured, the verdict after what it is about."""
     found = table(folder)
+    found.insert(3, "in other worlds", [_elsewhere(Path(folder), premise) for premise in PREMISES])
     first = [found.columns[0], "verdict"]
     return found.loc[found["verdict"] != claims.UNMEASURED, [*first, *found.columns.drop(first)]]
 
 
-def _decisive(folder: Path, premise: Premise) -> dict[str, Any] | None:
-    """What a premise rests on, in words and numbers; None where it was not measured."""
-    file, where = folder / "tables" / f"{premise.table}.csv", _asked(folder, premise)
+def _elsewhere(folder: Path, premise: Premise) -> str:
+    """The same in the run's other worlds, in words, and which control is the strongest there, where it is another; no
+    verdict rests on it."""
+    of, said = {}, []
+    for world in (WORLD, *provenance.record(folder).get("config", {}).get("worlds", ())):
+        of[world] = _decisive(folder, premise._replace(beside={}), {"world": [world]})
+    judged = of.pop(WORLD)
+    for world, row in of.items():
+        if row:
+            control = f" ({row['shown']})" if judged and row["shown"] != judged["shown"] else ""
+            said.append(f"{world} {row['said']}{control}")
+    return "; ".join(said)
+
+
+def _decisive(folder: Path, premise: Premise, other: dict[str, list[Any]] | None = None) -> dict[str, Any] | None:
+    """What a premise rests on, in words and numbers; None where it was not measured. `other`: instead of `where`."""
+    file, where = folder / "tables" / f"{premise.table}.csv", _asked(folder, premise) | (other or {})
     if not file.is_file() or not len(found := _rows(pd.read_csv(file), premise, where)):
         return None
     several = {premise.shown: premise.columns, **premise.or_else}

@@ -123,13 +123,13 @@ def block(folder: Path | None = None) -> str:
     pretrained = RESULTS / "gpu" / "llm", RESULTS / "llm"
     asked, draw = premises.measured(folders[-1]), evidence.one_draw(folders[-1])
     asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
-    texts = ["What the teacher's texts show, before any student; corrected together, and of several controls the "
-             f"strongest:{draw}", markdown(asked)] * bool(len(asked))
+    texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
+             f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
     trained = evidence.both_ways(folders)
-    twice = ["The same, trained in two ways (points; the second is corrected within itself, as the first is):",
+    twice = ["HEAL minus a method, under two ways of training (points; each corrected by itself):",
              markdown(trained)] * bool(len(trained))
-    swept = RESULTS / "sweep-registers", RESULTS / "sweep"
-    beside = (*when.first_page(*swept), *llm.first_page(*pretrained)) if folder is None else ()
+    swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
+    beside = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
         "In short:\n\n" + evidence.parts(folders), *twice, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
@@ -169,7 +169,7 @@ def took(folder: Path, where: str) -> list[str]:
     if found and (whole := record.get("from_nothing")):
         spent += f" (from nothing in {clock(whole['seconds'])}, at commit {str(whole['commit'])[:7]})"
     n = provenance.kept(made)
-    spent += f", and {n} evaluations kept from earlier sittings" * bool(n)
+    spent += f", and {n} evaluations kept from earlier sittings, on this machine or others" * bool(n)
     machine = record["environment"]
     commits = sorted({facts["commit"][:7] for facts in made.values() if facts.get("commit")})
     times = {name: clock(facts["seconds"]) for name, facts in made.items()}
@@ -186,7 +186,7 @@ def sizes(above: str) -> pd.DataFrame:
     """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
     uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
             "demo": "fewer rivals and seeds, in an hour or two",
-            "full": "every rival, each at its best learning rate",
+            "full": "every rival, each at the best of three learning rates",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
             "orders": "orders and schedules of PACE, in the other worlds",
             "sweep": "when HEAL helps: other teachers, other sizes of students",

@@ -120,16 +120,20 @@ def sentences(table: pd.DataFrame, pooled: pd.DataFrame | None = None) -> list[s
 
 
 def told(cells: pd.DataFrame, of: str, varied: Sequence[str]) -> str:
-    """In how many cells of one question each verdict holds, and where; in how many there was nothing to tell apart; and
-    half the median interval."""
+    """In how many cells of one question each verdict holds, and where; in how many nothing was asked, for both are
+    given the same rows; and half the median interval."""
+    n, order = len(cells), "PACE" in set(cells["question"])  # which is about order alone
+    cells = cells if order else cells[cells["other_rows"] != 0]
+    if not len(cells):
+        return f"not asked: in all {n} {of} both are given the same rows"
     half, said = 50 * (cells["ci_high"] - cells["ci_low"]).median(), []
     for verdict in dict.fromkeys((claims.SHOWN, *sorted(set(cells["verdict"]) - {claims.NOT}), claims.NOT)):
         which = cells["verdict"] == verdict
         where = "" if verdict == claims.NOT else region(cells, which, varied)
-        said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {len(cells)} {of}" * (not said) + where)
-    same = 0 if "PACE" in set(cells["question"]) else (cells["other_rows"] == 0).sum()  # PACE is about order alone
-    nothing = f"; in {same} both are given the same rows" * bool(same)
-    return "; ".join(said) + f"{nothing} (half an interval: {half:.1f} points, the median)"
+        said.append(f"{verdict} in {which.sum() or 'none'}" + f" of {n} {of}" * (not said) + where)
+    same = n - len(cells)
+    nothing = f"; not asked in {same}, where both are given the same rows" * bool(same)
+    return "; ".join(said) + f"{nothing} (median half-width {half:.1f} points)"
 
 
 def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
@@ -159,13 +163,13 @@ def first_page(*folders: Path) -> list[str]:
         sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
         solved = {shipped: f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for shipped, part in
                   table.groupby(table["student"] == SHIPPED)["heal"]}
-        floor = (f", those of the sizes, whose bases have read this world alone, {solved[False]}"
-                 if False in solved else "")
+        floor = (f", those of the other sizes, whose bases have read this world alone, {solved[False]}: a floor, where "
+                 "sizes say nothing" if False in solved else "")
         said += [f"**When does HEAL help?** Other teachers{' and sizes of students' * bool(floor)}, in "
                  f"`{record['config']['worlds'][0]}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
-                 "each; HEAL minus what a panel names):\n\n" + "\n".join(f"- {line}" for line in lines)
-                 + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. Where both are given the "
-                   "same rows, a part was not asked about."
+                 "each; HEAL minus the method in brackets):\n\n" + "\n".join(f"- {line}" for line in lines)
+                 + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. `sft-rs` draws fewer "
+                   "teacher tokens than HEAL."
                  + " Over all teachers was asked after their cells had been seen." * (folder.name == "sweep"),
                  f"![HEAL and its parts by what the teacher is like]({where}/figures/when_map.png)",
                  report.origin(folder, where, "09_when"), *report.took(folder, where)]

@@ -31,6 +31,18 @@ def test_a_premise_rests_on_its_strongest_control_in_the_world_that_judges(tmp_p
     assert list(cuts["value [95 %]"]) == ["-0.04 [-0.06, -0.02]", "0.01 [-0.10, 0.10]"]
 
 
+def test_beside_each_premise_stand_the_other_worlds_with_their_strongest_control(tmp_path):
+    columns = ["world", "hint", "metric", "first_minus_this", "diff_low", "diff_high"]
+    write(tmp_path, "gear_hints", columns, *([world, hint, "genuine_rate", value, value - 0.1, value + 0.1] for
+          world, none, wrong in (("registers", 0.5, 0.6), ("paths", 0.7, 0.0), ("equations", 0.3, 0.4))
+          for hint, value in (("none", none), ("wrong", wrong))))
+    write_json({"config": {"worlds": ["equations", "paths", "registers"]}}, tmp_path / "run.json")
+    (row,) = premises.measured(tmp_path).to_dict("records")
+    assert row["value [95 %]"] == "0.50 [0.40, 0.60]"
+    assert row["in other worlds"] == (
+        "equations 0.30 [0.20, 0.40]; paths 0.00 [-0.10, 0.10] (genuine repairs, minus hint wrong)")
+
+
 def test_what_was_picked_of_several_is_corrected_for_that(tmp_path):
     """An interval that ends just below zero: alone it counts, as the worst of three it does not."""
     columns = ["world", "cut", "metric", "entropy_minus_this", "diff_low", "diff_high"]

@@ -96,7 +96,7 @@ def test_claims_say_how_well_they_are_shown_or_that_nothing_was_measured(results
     assert found["verdict"].to_dict() == dict.fromkeys(found.index, "not measured") | {
         "HEAL beats rejection sampling, the best of its kinds": "shown", "... also at equal teacher tokens": "shown",
         "HEAL's student passes its teacher": "suggested", "HEAL beats STaR": "not shown",
-        "HEAL beats rejection sampling where skill is search luck (countdown-hard)": "contradicted",
+        "HEAL beats rejection sampling where skill was expected to be search luck (countdown-hard)": "contradicted",
         "HEAL beats the best other method on countdown-hard": "contradicted"}
     assert found.iloc[0]["points [95 %]"] == "+20.0 [+10.0, +30.0]"
     assert found["p (Holm)"].tolist()[:4] == ["0.020", "0.030", "0.060", ""]  # corrected within families, from p
@@ -125,7 +125,7 @@ def test_where_nothing_was_found_a_part_s_sentence_says_what_could_have_been(res
     table = pd.read_csv(results / "tables" / "ablations.csv").assign(detectable=0.274)
     assert "would have been found" not in evidence.parts(results)  # an older table lacks the column
     write_table(table, results / "tables" / "ablations.csv")
-    said = "On registers-hard only a difference of 27 points or more from no filter would have been found (80 % power"
+    said = "On registers-hard a difference from no filter below 27 points would often have been missed (80 % power"
     assert (said in evidence.parts(results)) == says
 
 
@@ -220,7 +220,7 @@ def test_the_first_page_shows_what_the_larger_studies_compare_and_else_demo(monk
     found = evidence.claims_table(report.shown()).set_index("claim")[["verdict", "folder"]]
     assert found.loc["PURE: the filter beats none (registers-hard)"].tolist() == ["shown", "parts"]
     assert found.loc["PURE: the filter beats none"].tolist() == ["not shown", "demo"]
-    assert "**PURE** helps against what was compared on registers-hard: better than no filter; not compared" in block
+    assert "**PURE** helps against what was compared on registers-hard (`parts`): better than no filter; not" in block
     uses = report.sizes("demo").set_index("scale")["for"]
     assert "(`results/full`)" in uses["`full`"] and uses["`demo`"].startswith("the results above, but for")
 

@@ -34,7 +34,7 @@ def test_verdicts_are_corrected_within_a_question_alone():
 def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
     def said(*lows, **more):
         rows = asked([(*at, low) for at, low in zip(GRID_OF, lows, strict=True)], p=0.001, **more)
-        found, end = when.sentences(when.judged(rows))[0], " (half an interval: 10.0 points, the median)."
+        found, end = when.sentences(when.judged(rows))[0], " (median half-width 10.0 points)."
         assert found.endswith(end)
         return found.removesuffix(end).removeprefix("**PURE** (minus heal-no-pure): ")
 
@@ -43,8 +43,13 @@ def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
     assert said(0.1, 0.1, 0.1, -0.1, -0.1, -0.3) == (
         "shown in 3 of 6 teachers, where at most 0.5 of the hinted texts read derive (3 of the 4 there); contradicted "
         "in 1, where 0.75 of the hinted texts read derive and 0.03 of the unhinted texts read derive; not shown in 2")
-    assert said(*[-0.1] * 6, other_rows=0) == (
-        "shown in none of 6 teachers; not shown in 6; in 6 both are given the same rows")
+    some = asked([(*at, -0.1) for at in GRID_OF], other_rows=0.0)
+    some.loc[0, "other_rows"] = 0.5
+    assert when.sentences(when.judged(some))[0] == (
+        "**PURE** (minus heal-no-pure): shown in none of 6 teachers; not shown in 1; not asked in 5, where both are "
+        "given the same rows (median half-width 10.0 points).")
+    alone = when.sentences(when.judged(some[1:]))[0]
+    assert alone.endswith("not asked: in all 5 teachers both are given the same rows.")
     assert "same rows" not in said(*[-0.1] * 6, question="PACE", other_rows=0)
     assert said(*[0.1] * 6) == "shown in 6 of 6 teachers; not shown in none"
     assert "where" not in said(0.1, *[-0.1] * 4, 0.1)  # corners of the map are no region
