@@ -161,15 +161,16 @@ def first_page(*folders: Path) -> list[str]:
         pooled = folder / "tables" / "when_together.csv"
         lines = sentences(table, pd.read_csv(pooled) if pooled.exists() else None)
         sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
-        solved = {shipped: f"{100 * part.min():.1f} to {100 * part.max():.1f} %" for shipped, part in
-                  table.groupby(table["student"] == SHIPPED)["heal"]}
-        floor = (f", those of the other sizes, whose bases have read this world alone, {solved[False]}: a floor, where "
-                 "sizes say nothing" if False in solved else "")
+        shares = table.groupby(table["student"] == SHIPPED)[["teacher", "sft-rs", "heal"]].agg(["min", "max"]) * 100
+        solved = {shipped: [f"{part[of, 'min']:.1f} to {part[of, 'max']:.1f} %" for of in ("teacher", "sft-rs", "heal")]
+                  for shipped, part in shares.iterrows()}
+        floor = (f", those of the other sizes, whose bases have read this world alone, {solved[False][-1]}: a floor, "
+                 "where sizes say nothing" if False in solved else "")
         said += [f"**When does HEAL help?** Other teachers{' and sizes of students' * bool(floor)}, in "
                  f"`{record['config']['worlds'][0]}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
                  "each; HEAL minus the method in brackets):\n\n" + "\n".join(f"- {line}" for line in lines)
-                 + f"\n\nOf the hard problems HEAL's students solve {solved[True]}{floor}. `sft-rs` draws fewer "
-                   "teacher tokens than HEAL."
+                 + "\n\nOf the hard problems teachers solve {}, `sft-rs`'s students, which cost fewer teacher tokens, "
+                   "{}, HEAL's {}".format(*solved[True]) + f"{floor}."
                  + " Over all teachers was asked after their cells had been seen." * (folder.name == "sweep"),
                  f"![HEAL and its parts by what the teacher is like]({where}/figures/when_map.png)",
                  report.origin(folder, where, "09_when"), *report.took(folder, where)]
