@@ -128,7 +128,8 @@ def parts(folders: Path | Sequence[Path]) -> str:
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
-    items = ([whole(folders), reading(folders), corners(folders), greedy(folders)], [floor], *said.values())
+    heal = [whole(folders), reading(folders), corners(folders), derived(folders), greedy(folders)]
+    items = heal, [floor], *said.values()
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
 
 
@@ -188,6 +189,14 @@ def greedy(folders: Path | Sequence[Path]) -> str:
     file = first(folders, "main_greedy")
     said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
     return f"Greedy, rather than at temperature 1: {', '.join(said)} (no claim, not corrected)." if said else ""
+
+
+def derived(folders: Path | Sequence[Path]) -> str:
+    """The same where a right answer counts only if the oracle finds it derived; "" where it was not asked."""
+    file = first(folders, "main_derived")
+    said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
+    told = f"Of answers that are right *and* derived, by the oracle: {', '.join(said)} (no claim, not corrected)."
+    return told if said else ""
 
 
 def reading(folders: Path | Sequence[Path]) -> str:

@@ -42,6 +42,13 @@ def with_elsewhere(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([with_pooled(samples), outside[outside["benchmark"] == claims.ELSEWHERE]], ignore_index=True)
 
 
+def derived(samples: pd.DataFrame) -> pd.DataFrame:
+    """The samples, where a right answer counts as `correct` only if the world's oracle finds it derived; without those
+    of worlds that have no oracle."""
+    judged = samples[samples["genuine"].notna()]
+    return judged.assign(correct=judged["correct"].astype(bool) & judged["genuine"].astype(bool))
+
+
 def only_pooled(samples: pd.DataFrame) -> pd.DataFrame:
     """The samples of the hard benchmarks under one name, and no others."""
     samples = with_pooled(samples)

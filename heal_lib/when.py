@@ -91,6 +91,9 @@ def varying(table: pd.DataFrame) -> tuple[str, str]:
     return next(pair for pair in KNOBS.values() if set(pair) <= set(table))
 
 
+BY_CELL = ". By teacher: "
+
+
 def overall(pooled: pd.DataFrame) -> dict[str, str]:
     """What `together` says of each question, and along which knobs it changes."""
     said = {}
@@ -102,7 +105,7 @@ def overall(pooled: pd.DataFrame) -> dict[str, str]:
                  for line in lines if line["verdict"] != claims.NOT]
         number = report.interval(whole["difference"], whole["ci_low"], whole["ci_high"], "+")
         said[question] = (f"over all teachers {number} points, {whole['verdict']}"
-                          + f"; it changes by {', by '.join(moved)}" * bool(moved) + ". By teacher: ")
+                          + f"; it changes by {', by '.join(moved)}" * bool(moved) + BY_CELL)
     return said
 
 
@@ -160,6 +163,11 @@ def first_page(*folders: Path) -> list[str]:
         table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
         pooled = folder / "tables" / "when_together.csv"
         lines = sentences(table, pd.read_csv(pooled) if pooled.exists() else None)
+        strict = folder / "tables" / "when_derived.csv"
+        told = overall(pd.read_csv(strict)) if strict.exists() else {}
+        words = "; ".join(f"**{question}** {words.removesuffix(BY_CELL)}" for question, words in told.items())
+        lines += ["Of answers that are right *and* derived, by the oracle (asked after accuracies had been seen): "
+                  f"{words}."] * bool(told)
         sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
         shares = table.groupby(table["student"] == SHIPPED)[["teacher", "sft-rs", "heal"]].agg(["min", "max"]) * 100
         solved = {shipped: [f"{part[of, 'min']:.1f} to {part[of, 'max']:.1f} %" for of in ("teacher", "sft-rs", "heal")]

@@ -117,6 +117,11 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
             for against in ("sft-rs", "star", "teacher")]
     write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high"]),
                 tmp_path / "tables" / "main_greedy.csv")
+    assert evidence.derived([tmp_path]) == ""
+    (tmp_path / "tables" / "main_derived.csv").write_bytes((tmp_path / "tables" / "main_greedy.csv").read_bytes())
+    assert evidence.derived([tmp_path]) == (
+        "Of answers that are right *and* derived, by the oracle: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus "
+        "`star` +10.0 [-20.0, +40.0] points (no claim, not corrected).")
     assert evidence.greedy([tmp_path]) == (
         "Greedy, rather than at temperature 1: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus `star` +10.0 [-20.0, "
         "+40.0] points (no claim, not corrected).")

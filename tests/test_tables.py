@@ -51,6 +51,11 @@ def test_hard_benchmarks_but_the_one_that_judges_are_pooled_apart():
     assert table["heal", tables.POOLED] == pytest.approx(1.4 / 3) and len(table) == 2 * 6
 
 
+def test_a_right_answer_that_is_not_derived_does_not_count_where_derivations_are_asked_for():
+    rows = pd.DataFrame({"correct": [True, True, False, True], "genuine": [True, False, False, None]})
+    assert tables.derived(rows)["correct"].tolist() == [True, False, False]  # the last world has no oracle
+
+
 def test_one_hard_benchmark_alone_is_shown_once():
     one = tables.with_pooled(TWO[TWO["benchmark"] != "b-hard"])
     assert set(tables.distinct(one)["benchmark"]) == {"a-hard", "a-easy"}
