@@ -130,9 +130,10 @@ WORLDS = ("equations", "paths", "countdown", "registers")
 # Hints and repairs come in pools of ten a problem: PURE drops floor(0.2 n) of a pool's different texts, none of four.
 # What stays is capped per problem, so that it changes which rows a student is given, and seldom how many (03).
 SCALES = {
-    "smoke": Scale("smoke", worlds=WORLDS, n_distil=6, n_samples=10, n_hinted=4, n_failed=2, n_candidates=5, n_test=6,
-                   k_eval=2, n_development=6, seeds=(0, 1), n_ablation_seeds=1, train_tokens=6_000,
-                   learning_rates=(2e-3,), n_boot=500),  # a few updates at a larger rate only undo what the base knows
+    "smoke": Scale("smoke", worlds=("equations", "countdown", "registers"), n_distil=6, n_samples=10, n_hinted=4,
+                   n_failed=2, n_candidates=5, n_test=6, k_eval=2, n_development=6, seeds=(0, 1),
+                   n_ablation_seeds=1, train_tokens=6_000, n_boot=500,
+                   learning_rates=(2e-3,)),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
     # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at the best of three
