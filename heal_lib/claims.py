@@ -126,7 +126,7 @@ def best_others(pairs: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
     `results`: main_results. Best by the mean on the same test problems, which favours the other method."""
     accuracy = results[results["metric"].str.startswith("avg@")].set_index(["benchmark", "method"])["mean"]
-    rows = pairs[(pairs["method"] == "heal") & (pairs["benchmark"] != POOLED)]
+    rows = pairs[(pairs["method"] == "heal") & ~pairs["benchmark"].isin([POOLED, ELSEWHERE])]
     other = [accuracy.get((row.benchmark, row.against), -np.inf) for row in rows.itertuples()]
     best = rows.assign(other=other).groupby("benchmark", sort=False)["other"].idxmax()
     return rows.loc[best]

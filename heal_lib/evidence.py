@@ -1,5 +1,4 @@
-"""What is claimed, each sentence beside the number that decides it: the claims, the premises, and both in the order of
-the paper's abstract, phrase by phrase.
+"""What is claimed, each sentence beside the number that decides it, for README (`abstract` has the paper's order).
 
 `folders`: a results folder, or several: of what more than one has compared the first speaks, and what is no comparison
 of students is that of the last."""
@@ -17,45 +16,6 @@ from heal_lib.report import interval
 MADE_BY = {"main_pairs": "05", "ablations": "06", "pace_orders": "04"}  # notebooks of tables of `tables.differences`
 INSTEAD = {"ablations": "pace_orders"}  # what stands in for a table that a folder has not
 BEST_OTHER = "the best other method"
-
-# The abstract in short [P]: each phrase with what speaks of it, tables of premises and methods that claims set HEAL
-# against. Of what nothing speaks, nothing is measured.
-PHRASES: dict[str, tuple[str, ...]] = {
-    "large models' reasoning is distilled into small ones, without reinforcement learning": (),
-    "rejection sampling sets students their teacher's ceiling": ("teacher_ceiling", *claims.FAMILIES["the teacher"]),
-    "for it discards corner cases, which the teacher fails": ("learned_corners",),
-    "GEAR detects critical breakpoints by the dynamics of entropy": (
-        "gear_breakpoints", "gear_cut_rules", *claims.POSITIONS, "heal-start-cut"),
-    "and repairs broken trajectories by hints in hindsight": ("gear_hints", "heal-no-gear"),
-    "PURE tells genuine breakthroughs from spurious shortcuts": ("pure_auroc", *claims.FAMILIES["PURE"]),
-    "PACE distils in three stages, from foundations to the frontier": claims.FAMILIES["PACE"],
-    "HEAL significantly outperforms traditional SFT distillation": claims.SAMPLING,
-    "and other baselines": claims.FAMILIES["other rivals"],
-    "on multiple benchmarks": (BEST_OTHER,),
-}
-OPENING = ["claim", "verdict", "measured", "number [95 %]", "table", "command"]
-
-
-def opening(folder: Path) -> pd.DataFrame:
-    """The abstract, phrase by phrase: one row per premise and claim that speaks of it, each with its verdict, number,
-    interval, table (linked as from a notebook of the folder) and command. A phrase stands in its first row only."""
-    asked, claimed = premises.table(folder), claims_table(folder)
-    alone = premises.table(folder, (premises.CORNERS,))  # of students: corrected apart from what the teacher writes
-    rows = [[row[4], row[0], row[3], row[1], row[2], *row[4:]] for row in [*asked.to_numpy(), *alone.to_numpy()]]
-    about = [claim.against[0] for claim in claims.CLAIMS]
-    about += [BEST_OTHER] * (len(claimed) - len(about))
-    for name, (text, minus, points, _, verdict, *shown, _) in zip(about, claimed.to_numpy(), strict=True):
-        rows.append([name, text, verdict, f"points, minus {minus}", points, *shown])
-    out = []
-    for phrase, speak in PHRASES.items():
-        found = [row[1:] for row in rows if row[0] in speak] or [["", claims.UNMEASURED, "", "", "", ""]]
-        out += [[phrase if i == 0 else "", *row] for i, row in enumerate(found)]
-    table = pd.DataFrame(out, columns=["the abstract, in short", *OPENING])
-    table["table"] = [f"[{name}](../tables/{name}.csv)" if (Path(folder) / "tables" / f"{name}.csv").is_file() else name
-                      for name in table["table"]]
-    return table
-
-
 CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
 
 
@@ -160,11 +120,11 @@ def whole(folders: Path | Sequence[Path]) -> str:
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
-def _strongest(pairs):
-    """HEAL minus the best rejection sampling and minus STaR, on the hard benchmarks together."""
+def _strongest(pairs, benchmark=claims.POOLED):
+    """HEAL minus the best rejection sampling and minus STaR, on the hard benchmarks together or another."""
     return [row for claim in claims.CLAIMS if claim.against in (claims.SAMPLING, ("star",))
             and claim.benchmark == claims.POOLED
-            for row in claims.strongest(claim, pairs).itertuples()]
+            for row in claims.strongest(claim._replace(benchmark=benchmark), pairs).itertuples()]
 
 
 def _minus(row):
@@ -177,26 +137,38 @@ def _judged(row):
 
 def corners(folders: Path | Sequence[Path]) -> str:
     """What HEAL adds on the hard problems that its teacher never solves; "" where it was not measured."""
-    file = first(folders, premises.CORNERS.table)
-    rows = premises.table(file.parent.parent, (premises.CORNERS,)).to_numpy() if file else []
-    return "".join(f"*{verdict}*: {text} ({shown}: {said}; not corrected for classes and worlds)."
+    file = _beside(folders, premises.CORNERS.table)
+    strict = premises.CORNERS._replace(table=f"{premises.CORNERS.table}_derived")
+    rows, derived = (premises.table(file.parent.parent, (each,)).to_numpy() if file else []
+                     for each in (premises.CORNERS, strict))
+    also = "".join(f"; right *and* derived, {shown.partition(', ')[2]}: {said}"
+                   for _, shown, said, verdict, *_ in derived if verdict != claims.UNMEASURED)
+    return "".join(f"*{verdict}*: {text} ({shown}: {said}; not corrected for classes and worlds{also})."
                    for text, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
+
+
+def _beside(folders, name):
+    """The file of a table of the students that the first page's main claims are of."""
+    main = first(folders, "main_pairs")
+    return first([main.parent.parent] if main else folders, name)
 
 
 def greedy(folders: Path | Sequence[Path]) -> str:
     """HEAL minus the best rejection sampling and minus STaR on the hard benchmarks together, where students write the
     likeliest token each time; "" where none did."""
-    file = first(folders, "main_greedy")
+    file = _beside(folders, "main_greedy")
     said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
     return f"Greedy, rather than at temperature 1: {', '.join(said)} (no claim, not corrected)." if said else ""
 
 
 def derived(folders: Path | Sequence[Path]) -> str:
     """The same where a right answer counts only if the oracle finds it derived; "" where it was not asked."""
-    file = first(folders, "main_derived")
-    said = [_minus(row) for row in _strongest(pd.read_csv(file))] if file else []
-    told = f"Of answers that are right *and* derived, by the oracle: {', '.join(said)} (no claim, not corrected)."
-    return told if said else ""
+    file, said = _beside(folders, "main_derived"), []
+    for benchmark, where in ((claims.POOLED, ""), (claims.JUDGE, f"on {claims.JUDGE} ")):
+        rows = _strongest(pd.read_csv(file), benchmark) if file else []
+        said += [where + ", ".join(map(_minus, rows))] * bool(rows)
+    return (f"Of answers that are right *and* derived, by the oracle: {'; '.join(said)} (no claim, not corrected; in "
+            "equations and paths guess-and-check is right and no derivation)." if said else "")
 
 
 def reading(folders: Path | Sequence[Path]) -> str:
@@ -205,14 +177,16 @@ def reading(folders: Path | Sequence[Path]) -> str:
     file = first(folders, "main_one_schedule")
     rows = pd.read_csv(file) if file else pd.DataFrame(columns=["against", "benchmark", "decoding"])
     rows = rows.query("against == 'heal' and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
-    said = [f"on the hard benchmarks of other worlds {_minus(row)}" for row in rows.itertuples()]
-    rows = _alike(folders).query("benchmark == @claims.POOLED")
+    said = [f"gains {interval(row.difference, row.ci_low, row.ci_high)} points over itself"
+            for row in rows.itertuples()]
+    rows = _alike(folders).query("benchmark == @claims.ELSEWHERE")
     if len(rows):
         rows = rows.assign(against=rows["against"].str.removesuffix(claims.ALIKE))
-        said.append("**with nobody's rows grouped by length**, as its own are not, on the hard ones together "
+        said.append("**with nobody's rows grouped by length**, as its own are not, is "
                     + ", ".join(map(_minus, rows.itertuples())))
     return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
-            f"So trained, HEAL is {'; '.join(said)} (no claim)." if said else "")
+            f"So trained, HEAL on the hard benchmarks of the other worlds together {', and, '.join(said)} (no claim)."
+            if said else "")
 
 
 def _alike(folders):

@@ -45,8 +45,8 @@ def with_elsewhere(samples: pd.DataFrame) -> pd.DataFrame:
 def derived(samples: pd.DataFrame) -> pd.DataFrame:
     """The samples, where a right answer counts as `correct` only if the world's oracle finds it derived; without those
     of worlds that have no oracle."""
-    judged = samples[samples["genuine"].notna()]
-    return judged.assign(correct=judged["correct"].astype(bool) & judged["genuine"].astype(bool))
+    judged = samples[samples["genuine"] >= 0]
+    return judged.assign(correct=judged["correct"].astype(bool) & (judged["genuine"] == 1))
 
 
 def only_pooled(samples: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ QUESTIONS = {"HEAL": "sft-rs", "GEAR": "heal-no-gear", "PURE": "heal-no-pure", "
 KNOBS = {"": ("derive_hinted", "derive_unprompted"), "registers": ("hazard", "confident")}
 WORDS = {"derive_hinted": "{} of the hinted texts read derive",
          "derive_unprompted": "{} of the unhinted texts read derive", "parameters": "the student has {} parameters",
-         "hazard": "the chance of a shortcut is {}", "confident": "a wrong fork is the favourite with chance {}"}
+         "hazard": "the chance of a shortcut is {}", "confident": "of two wrong operations one is taken with chance {}"}
 AXES = {"derive_hinted": "derivations in hinted text (share)",
         "derive_unprompted": "derivations in unhinted text (share)", "parameters": "parameters of the student",
         **{name: knobs.WORDS[name] for name in KNOBS["registers"]}}
@@ -154,6 +154,18 @@ def region(cells: pd.DataFrame, which: pd.Series, varied: Sequence[str]) -> str:
     return f", where {' and '.join(bounds)}{share}" if bounds else ""
 
 
+def guessed(world: str, n: int) -> str:
+    """What a student solves of the hard test problems that guesses the operation at each fork and makes no other
+    mistake, in words; "" in worlds without forks."""
+    if world != "registers":
+        return ""
+    from heal_lib.worlds import get, programs
+
+    hard = [programs.parse(problem.question).values() for problem in get(world).problems("test", n, 0, "hard")]
+    forks = [sum(move in programs.GLYPHS for register in of for move, _ in register.moves) for of in hard]
+    return f"; guessing at each fork gives {100 * np.mean(len(programs.OPERATIONS) ** -np.array(forks, float)):.1f} %"
+
+
 def first_page(*folders: Path) -> list[str]:
     """Paragraphs for README on sweeps: their maps, and what they say; none of one that is not there."""
     said = []
@@ -162,12 +174,15 @@ def first_page(*folders: Path) -> list[str]:
             continue
         table, where = pd.read_csv(folder / "tables" / "when_sweep.csv"), f"results/{folder.name}"
         pooled = folder / "tables" / "when_together.csv"
-        lines = sentences(table, pd.read_csv(pooled) if pooled.exists() else None)
+        lines = [f"- {line}" for line in sentences(table, pd.read_csv(pooled) if pooled.exists() else None)]
         strict = folder / "tables" / "when_derived.csv"
-        told = overall(pd.read_csv(strict)) if strict.exists() else {}
-        words = "; ".join(f"**{question}** {words.removesuffix(BY_CELL)}" for question, words in told.items())
-        lines += ["Of answers that are right *and* derived, by the oracle (asked after accuracies had been seen): "
-                  f"{words}."] * bool(told)
+        counted = overall(pd.read_csv(strict)) if strict.exists() else {}
+        world = record["config"]["worlds"][0]
+        none = "" if world == "registers" else "; guess-and-check, which `sft-rs` learns, is no derivation"
+        if counted:
+            lines.append("- Of answers that are right *and* derived, by the oracle (asked after accuracies had been "
+                         f"seen{none}):")
+            lines += [f"  - **{question}** {words.removesuffix(BY_CELL)}." for question, words in counted.items()]
         sizes = f"{table['n_problems'].max()} problems, {table['n_seeds'].max()} seeds"
         shares = table.groupby(table["student"] == SHIPPED)[["teacher", "sft-rs", "heal"]].agg(["min", "max"]) * 100
         solved = {shipped: [f"{part[of, 'min']:.1f} to {part[of, 'max']:.1f} %" for of in ("teacher", "sft-rs", "heal")]
@@ -175,10 +190,10 @@ def first_page(*folders: Path) -> list[str]:
         floor = (f", those of the other sizes, whose bases have read this world alone, {solved[False][-1]}: a floor, "
                  "where sizes say nothing" if False in solved else "")
         said += [f"**When does HEAL help?** Other teachers{' and sizes of students' * bool(floor)}, in "
-                 f"`{record['config']['worlds'][0]}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
-                 "each; HEAL minus the method in brackets):\n\n" + "\n".join(f"- {line}" for line in lines)
+                 f"`{world}` ({sizes}, {record['config']['train_tokens']:,} training tokens "
+                 "each; HEAL minus the method in brackets):\n\n" + "\n".join(lines)
                  + "\n\nOf the hard problems teachers solve {}, `sft-rs`'s students, which cost fewer teacher tokens, "
-                   "{}, HEAL's {}".format(*solved[True]) + f"{floor}."
+                   "{}, HEAL's {}".format(*solved[True]) + f"{floor}{guessed(world, table['n_problems'].max())}."
                  + " Over all teachers was asked after their cells had been seen." * (folder.name == "sweep"),
                  f"![HEAL and its parts by what the teacher is like]({where}/figures/when_map.png)",
                  report.origin(folder, where, "09_when"), *report.took(folder, where)]

@@ -3,19 +3,19 @@
 import pandas as pd
 import pytest
 
-from heal_lib import claims, evidence, premises
+from heal_lib import abstract, claims, evidence, premises
 from heal_lib.files import write_table
 
 
 def test_each_phrase_stands_once_in_its_order_and_no_premise_or_claim_is_left_out(tmp_path):
-    found = evidence.opening(tmp_path)
-    assert [text for text in found.iloc[:, 0] if text] == [*evidence.PHRASES]
+    found = abstract.opening(tmp_path)
+    assert [text for text in found.iloc[:, 0] if text] == [*abstract.PHRASES]
     assert set(found["verdict"]) == {claims.UNMEASURED} and not any("](" in name for name in found["table"])
     said = [premise.text for premise in (*premises.PREMISES, premises.CORNERS)]
     said += list(evidence.claims_table(tmp_path)["claim"])
     bare = sum(text == "" for text in found["claim"])  # phrases that nothing speaks of, or that no table is there for
     assert sorted(filter(None, found["claim"])) == sorted(said) and bare == 2
-    spoken = [name for speak in evidence.PHRASES.values() for name in speak]
+    spoken = [name for speak in abstract.PHRASES.values() for name in speak]
     assert len(spoken) == len(set(spoken))
 
 
@@ -24,7 +24,7 @@ def test_a_row_goes_from_claim_to_verdict_number_table_and_command(tmp_path):
     pairs = pd.DataFrame([["heal", "sft-rs", claims.POOLED, 0.2, 0.1, 0.3, 0.01]], columns=[
         "method", "against", "benchmark", "difference", "ci_low", "ci_high", "p"])
     write_table(pairs, folder / "tables" / "main_pairs.csv")
-    found = evidence.opening(folder).set_index("claim").loc["HEAL beats rejection sampling, the best of its kinds"]
+    found = abstract.opening(folder).set_index("claim").loc["HEAL beats rejection sampling, the best of its kinds"]
     assert found.tolist() == [
         "HEAL significantly outperforms traditional SFT distillation", "shown", "points, minus sft-rs",
         "+20.0 [+10.0, +30.0]", "[main_pairs](../tables/main_pairs.csv)",
@@ -62,7 +62,7 @@ def test_corner_cases_are_not_measured_until_a_table_has_their_gain(tmp_path, cl
     for has, said in ((False, ("not measured", "")), (True, ("shown", "0.06 [0.01, 0.11]"))):
         columns = ["method", "benchmark", "solved"] + ["gain", "gain_low", "gain_high"] * has
         write_table(table[columns], tmp_path / "tables" / "learned_corners.csv")
-        row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
+        row = abstract.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
         assert (row["verdict"], row["number [95 %]"]) == said
     assert premises.CORNERS.text not in premises.measured(tmp_path).to_numpy()
 
@@ -72,7 +72,7 @@ def test_corner_cases_are_held_against_the_best_kind_of_rejection_sampling_and_o
             for method, value in (("sft-rs", 0.06), ("sft-rs-matched", 0.03), ("star", -0.01))]
     write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
                 tmp_path / "tables" / "learned_corners.csv")
-    row = evidence.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
+    row = abstract.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]
     assert row["verdict"] == "not shown" and row["measured"].endswith("heal minus sft-rs-matched")
     assert row["number [95 %]"] == "0.03 [-0.02, 0.08]; sft-rs 0.06 [0.01, 0.11]; star -0.01 [-0.06, 0.04]"
 
@@ -108,11 +108,13 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
 def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_path):
     assert evidence.corners([tmp_path]) == evidence.greedy([tmp_path]) == ""
     rows = [["sft-rs", claims.POOLED, "0", 0.06, 0.01, 0.11], ["star", claims.POOLED, "0", -0.04, -0.09, 0.01]]
-    write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
-                tmp_path / "tables" / "learned_corners.csv")
+    for name in ("learned_corners", "learned_corners_derived"):
+        write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
+                    tmp_path / "tables" / f"{name}.csv")
     assert evidence.corners([tmp_path / "none", tmp_path]) == (
         f"*shown*: {premises.CORNERS.text} (share right, heal minus sft-rs: 0.06 [0.01, 0.11]; "
-        "star -0.04 [-0.09, 0.01]; not corrected for classes and worlds).")
+        "star -0.04 [-0.09, 0.01]; not corrected for classes and worlds; right *and* derived, heal minus sft-rs: 0.06 "
+        "[0.01, 0.11]; star -0.04 [-0.09, 0.01]).")
     rows = [["heal", against, where, 0.1, -0.2, 0.4] for where in (claims.POOLED, claims.JUDGE)
             for against in ("sft-rs", "star", "teacher")]
     write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high"]),
@@ -121,7 +123,9 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
     (tmp_path / "tables" / "main_derived.csv").write_bytes((tmp_path / "tables" / "main_greedy.csv").read_bytes())
     assert evidence.derived([tmp_path]) == (
         "Of answers that are right *and* derived, by the oracle: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus "
-        "`star` +10.0 [-20.0, +40.0] points (no claim, not corrected).")
+        "`star` +10.0 [-20.0, +40.0] points; on registers-hard minus `sft-rs` +10.0 [-20.0, +40.0] points, minus "
+        "`star` +10.0 [-20.0, +40.0] points (no claim, not corrected; in equations and paths guess-and-check is right "
+        "and no derivation).")
     assert evidence.greedy([tmp_path]) == (
         "Greedy, rather than at temperature 1: minus `sft-rs` +10.0 [-20.0, +40.0] points, minus `star` +10.0 [-20.0, "
         "+40.0] points (no claim, not corrected).")
@@ -133,15 +137,15 @@ def test_another_reading_of_pace_is_set_against_heal_and_then_against_what_is_ba
     rows = [[claims.OTHER_READING, against, where, 0.1, 0.05, 0.15, 0.01, 0.01, how] for how in ("sampled", "greedy")
             for where in (claims.ELSEWHERE, claims.JUDGE) for against in ("heal", "star")]
     write_table(pd.DataFrame(rows, columns=[*columns, "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
-    itself = "So trained, HEAL is on the hard benchmarks of other worlds minus `heal` +10.0 [+5.0, +15.0] points"
+    itself = "HEAL on the hard benchmarks of the other worlds together gains 10.0 [5.0, 15.0] points over itself"
     assert evidence.reading([tmp_path]).endswith(f"{itself} (no claim).")
     rows = [[claims.OTHER_READING, "star, ungrouped", where, -0.1, -0.15, -0.05, 0.01, 0.01]
-            for where in (claims.POOLED, claims.JUDGE, "a-easy")]
+            for where in (claims.POOLED, claims.ELSEWHERE, "a-easy")]
     rows.append(["star, ungrouped", "star", claims.POOLED, 0.1, 0.1, 0.1, 0.1, 0.1])
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_ungrouped.csv")
     assert evidence.reading([tmp_path]).endswith(
-        f"{itself}; **with nobody's rows grouped by length**, as its own are not, on the hard ones together minus "
-        "`star` -10.0 [-15.0, -5.0] points (no claim).")
+        f"{itself}, and, **with nobody's rows grouped by length**, as its own are not, is minus `star` -10.0 [-15.0, "
+        "-5.0] points (no claim).")
     rows = [["heal", "star", where, 0.1, -0.05, 0.25, 0.2, 0.2] for where in (claims.POOLED, "a-easy")]
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_pairs.csv")
     assert evidence.both_ways([tmp_path]).to_numpy().tolist() == [

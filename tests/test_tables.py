@@ -52,7 +52,7 @@ def test_hard_benchmarks_but_the_one_that_judges_are_pooled_apart():
 
 
 def test_a_right_answer_that_is_not_derived_does_not_count_where_derivations_are_asked_for():
-    rows = pd.DataFrame({"correct": [True, True, False, True], "genuine": [True, False, False, None]})
+    rows = pd.DataFrame({"correct": [True, True, False, True], "genuine": [1, 0, 0, -1]})
     assert tables.derived(rows)["correct"].tolist() == [True, False, False]  # the last world has no oracle
 
 

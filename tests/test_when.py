@@ -58,6 +58,13 @@ def test_a_sentence_says_where_a_part_helps_or_that_it_does_nowhere():
         "student has at least 4,000 parameters; not shown in 3")
 
 
+def test_what_guessing_at_each_fork_gives_is_said_where_there_are_forks():
+    """Two or three forks of three operations each: a ninth of some problems, a 27th of the others."""
+    assert when.guessed("equations", 20) == ""
+    share = float(when.guessed("registers", 20).split()[-2])
+    assert 100 / 27 <= share <= 100 / 9
+
+
 def test_what_a_cell_cannot_tell_all_teachers_together_may():
     gains = {(0.25, 0.003): 0, (0.25, 0.03): 0.1, (0.75, 0.003): 0.5, (0.75, 0.03): 0.6}  # a plane: 0.5 up, 0.1 across
     samples = pd.DataFrame([
