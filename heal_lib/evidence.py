@@ -179,21 +179,31 @@ def reading(folders: Path | Sequence[Path]) -> str:
     rows = rows.query("against == 'heal' and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
     said = [f"gains {interval(row.difference, row.ci_low, row.ci_high)} points over itself"
             for row in rows.itertuples()]
-    rows = _alike(folders).query("benchmark == @claims.ELSEWHERE")
+    rows = _alike(folders).query("method == @claims.OTHER_READING and benchmark == @claims.ELSEWHERE")
     if len(rows):
         rows = rows.assign(against=rows["against"].str.removesuffix(claims.ALIKE))
         said.append("**with nobody's rows grouped by length**, as its own are not, is "
                     + ", ".join(map(_minus, rows.itertuples())))
     return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
             f"So trained, HEAL on the hard benchmarks of the other worlds together {', and, '.join(said)} (no claim)."
-            if said else "")
+            f"{_groups(folders)}" if said else "")
+
+
+def _groups(folders):
+    """What it is worth to other methods that their rows are not grouped by length."""
+    table, said = _alike(folders), []
+    for benchmark, where in ((claims.ELSEWHERE, "there"), (claims.JUDGE, f"on {claims.JUDGE}")):
+        rows = table[(table["benchmark"] == benchmark) & (table["method"] != claims.OTHER_READING)]
+        gains = [f"`{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')}"
+                 for row in rows.itertuples()]
+        said += [f"{where} {', '.join(gains)}"] * bool(gains)
+    return f" Not to group rows is by itself worth {'; '.join(said)} points." if said else ""
 
 
 def _alike(folders):
-    """HEAL's other reading minus what is batched alike, as `tables.differences` has it; none if it was not measured."""
+    """HEAL's other reading minus what is batched alike, and this minus itself, with groups; none if not measured."""
     file = first(folders, "main_ungrouped")
-    table = pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark"])
-    return table[table["method"] == claims.OTHER_READING]
+    return pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark"])
 
 
 def both_ways(folders: Path | Sequence[Path]) -> pd.DataFrame:
@@ -202,7 +212,7 @@ def both_ways(folders: Path | Sequence[Path]) -> pd.DataFrame:
     usual = pd.concat([_pairs(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
     usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
     out = []
-    for row in _alike(folders).itertuples():
+    for row in _alike(folders).query("method == @claims.OTHER_READING").itertuples():
         key = row.against.removesuffix(claims.ALIKE), row.benchmark
         if key in usual.index and row.benchmark in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE):
             out.append([row.benchmark, key[0], *_points(usual.loc[key]), *_points(row)])

@@ -141,11 +141,12 @@ def test_another_reading_of_pace_is_set_against_heal_and_then_against_what_is_ba
     assert evidence.reading([tmp_path]).endswith(f"{itself} (no claim).")
     rows = [[claims.OTHER_READING, "star, ungrouped", where, -0.1, -0.15, -0.05, 0.01, 0.01]
             for where in (claims.POOLED, claims.ELSEWHERE, "a-easy")]
-    rows.append(["star, ungrouped", "star", claims.POOLED, 0.1, 0.1, 0.1, 0.1, 0.1])
+    rows.append(["star, ungrouped", "star", claims.JUDGE, 0.1, 0.05, 0.15, 0.01, 0.01])
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_ungrouped.csv")
     assert evidence.reading([tmp_path]).endswith(
         f"{itself}, and, **with nobody's rows grouped by length**, as its own are not, is minus `star` -10.0 [-15.0, "
-        "-5.0] points (no claim).")
+        "-5.0] points (no claim). Not to group rows is by itself worth on registers-hard `star` +10.0 [+5.0, "
+        "+15.0] points.")
     rows = [["heal", "star", where, 0.1, -0.05, 0.25, 0.2, 0.2] for where in (claims.POOLED, "a-easy")]
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_pairs.csv")
     assert evidence.both_ways([tmp_path]).to_numpy().tolist() == [
