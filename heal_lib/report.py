@@ -16,8 +16,7 @@ from heal_lib.files import ROOT, atomic
 from heal_lib.progress import clock
 from heal_lib.tables import verdict
 
-README, RESULTS = ROOT / "README.md", ROOT / "results"
-MOST = 15  # rows of a table in a notebook
+README, RESULTS, MOST = ROOT / "README.md", ROOT / "results", 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 LARGER = ("full", "parts", "orders")  # scales whose students README prefers to those of demo
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
@@ -28,7 +27,8 @@ def interval(mean: float, low: float, high: float, sign: str = "") -> str:
     """A share with its interval in per cent, "41.7 [35.2, 48.0]"; "n/a" where it is missing."""
     if pd.isna(mean):
         return "n/a"
-    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*(round(100 * v, 1) + 0.0 for v in (mean, low, high)), s=sign)
+    points = (round(100 * float(v), 1) + 0.0 for v in (mean, low, high))  # a float of numpy rounds otherwise
+    return "{:{s}.1f} [{:{s}.1f}, {:{s}.1f}]".format(*points, s=sign)
 
 
 def number(value: float) -> str:
