@@ -139,10 +139,10 @@ def corners(folders: Path | Sequence[Path]) -> str:
     """What HEAL adds on the hard problems that its teacher never solves; "" where it was not measured."""
     file = _beside(folders, premises.CORNERS.table)
     strict = premises.CORNERS._replace(table=f"{premises.CORNERS.table}_derived")
-    rows, derived = (premises.table(file.parent.parent, (each,)).to_numpy() if file else []
+    rows, counted = (premises.table(file.parent.parent, (each,)).to_numpy() if file else []
                      for each in (premises.CORNERS, strict))
     also = "".join(f"; right *and* derived, {shown.partition(', ')[2]}: {said}"
-                   for _, shown, said, verdict, *_ in derived if verdict != claims.UNMEASURED)
+                   for _, shown, said, verdict, *_ in counted if verdict != claims.UNMEASURED)
     return "".join(f"*{verdict}*: {text} ({shown}: {said}; not corrected for classes and worlds{also})."
                    for text, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
 

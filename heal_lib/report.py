@@ -126,7 +126,7 @@ def block(folder: Path | None = None) -> str:
     texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
              f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
     trained = evidence.both_ways(folders)
-    twice = ["HEAL minus a method, under two ways of training (points; each corrected by itself):",
+    twice = ["HEAL minus a method, under two ways of training (points; corrected apart; no claim rests on the second):",
              markdown(trained)] * bool(len(trained))
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     beside = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
