@@ -23,7 +23,7 @@ def claims_table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     """One row per claim and per best other method: what HEAL is set against, the difference in points with its
     interval, the corrected p-value, the verdict, and the table, command and folder that show it. What no folder has is
     "not measured"."""
-    tables, rows = {name: _pairs(folders, name) for name in {claim.table for claim in claims.CLAIMS}}, []
+    tables, rows = {name: compared(folders, name) for name in {claim.table for claim in claims.CLAIMS}}, []
     last = _listed(folders)[-1]
     for claim in claims.CLAIMS:
         found = claims.strongest(claim, tables[claim.table])
@@ -40,7 +40,7 @@ def _listed(folders):
     return [Path(folders)] if isinstance(folders, str | Path) else [*map(Path, folders)]
 
 
-def _pairs(folders, name):
+def compared(folders: Path | Sequence[Path], name: str) -> pd.DataFrame:
     """A table of `tables.differences`, p-values corrected as `claims` has it, with the `folder` and the `table` of each
     row: of every pair and benchmark that of the first folder that has it, of one alone there is no "together", and what
     is together without `claims.JUDGE` is called so. Empty if it is missing."""
@@ -63,7 +63,7 @@ def _pairs(folders, name):
 
 
 def _best_others(folders):
-    results, pairs = first(folders, "main_results"), _pairs(folders, "main_pairs")
+    results, pairs = first(folders, "main_results"), compared(folders, "main_pairs")
     return claims.best_others(pairs, pd.read_csv(results)) if len(pairs) and results else pairs
 
 
@@ -81,8 +81,8 @@ def _said(claim, row):
 
 def parts(folders: Path | Sequence[Path]) -> str:
     """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
-    table, folder = _pairs(folders, "ablations"), _listed(folders)[-1]
-    found, floor = claims.verdicts(table), claims.floor_sentence(_pairs(folders, "main_pairs"))
+    table, folder = compared(folders, "ablations"), _listed(folders)[-1]
+    found, floor = claims.verdicts(table), claims.floor_sentence(compared(folders, "main_pairs"))
     said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part)]
             for part in claims.PARTS}
     moved = given.sentence(folder)
@@ -109,7 +109,7 @@ def one_draw(folder: Path) -> str:
 def whole(folders: Path | Sequence[Path]) -> str:
     """What HEAL as a whole is worth: minus the best rejection sampling and STaR on the hard benchmarks together, and
     minus the best other method on each benchmark."""
-    said = [_judged(row) for row in _strongest(_pairs(folders, "main_pairs"))]
+    said = [_judged(row) for row in _strongest(compared(folders, "main_pairs"))]
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folders).itertuples()]
     if best:
@@ -209,7 +209,7 @@ def _alike(folders):
 def both_ways(folders: Path | Sequence[Path]) -> pd.DataFrame:
     """HEAL minus other methods, trained in two ways: a schedule for each stage and rows grouped by length, as
     everywhere, or one schedule, with nobody's rows grouped. One row per benchmark and method compared in both."""
-    usual = pd.concat([_pairs(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
+    usual = pd.concat([compared(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
     usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
     out = []
     for row in _alike(folders).query("method == @claims.OTHER_READING").itertuples():

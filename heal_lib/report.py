@@ -14,7 +14,6 @@ from heal_lib import baselines, provenance, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT, atomic
 from heal_lib.progress import clock
-from heal_lib.tables import verdict
 
 README, RESULTS, MOST = ROOT / "README.md", ROOT / "results", 15  # rows of a table in a notebook
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -111,13 +110,13 @@ def shown() -> list[Path]:
 def block(folder: Path | None = None) -> str:
     """README's generated text for a results folder, by default for those of `shown()` and what stands beside them; says
     so if there is nothing yet."""
-    from heal_lib import evidence, llm, premises, when  # which word their findings with this module
+    from heal_lib import evidence, llm, premises, when, where  # which word their findings with this module
     folders = [Path(folder)] if folder else shown()
     main = evidence.first(folders, "main_results")
     if main is None:
         return EMPTY
     results, home = pd.read_csv(main), main.parent.parent
-    where, claimed = f"results/{home.name}", evidence.claims_table(folders)
+    of_it, claimed = f"results/{home.name}", evidence.claims_table(folders)
     claimed["table"] = [f"[{name}](results/{of}/tables/{name}.csv)"
                         for name, of in claimed[["table", "folder"]].itertuples(index=False)]
     pretrained = RESULTS / "gpu" / "llm", RESULTS / "llm"
@@ -131,9 +130,9 @@ def block(folder: Path | None = None) -> str:
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     beside = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        "In short:\n\n" + evidence.parts(folders), *twice, *texts,
-        f"![Accuracy on every benchmark, and minus rejection sampling]({where}/figures/main_results.png)",
-        origin(home, where, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
+        *[where.SAID] * (folder is None), f"In short:\n\n{evidence.parts(folders)}", *twice, *texts,
+        f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
+        origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,
         markdown(claimed.drop(columns="folder")), *beside,
         *(line for each in folders for line in took(each, f"results/{each.name}")), markdown(sizes(folders[-1].name))])
@@ -224,23 +223,6 @@ def setting(results: pd.DataFrame, folder: Path) -> str:
             f"{row['n_problems']} test problems per benchmark and {row['n_seeds']} training seeds{fewer}{drawn}.")
 
 
-def found(results: pd.DataFrame, teacher: pd.DataFrame) -> str:
-    """Where HEAL lies above, below, or within the noise of rejection sampling and of its teacher."""
-    heal = results[results["metric"].str.startswith("avg@") & (results["method"] == "heal")]
-    gain = heal[["benchmark", "diff_vs_sft_rs", "diff_low", "diff_high"]]
-    lines = ["By the paired 95 % intervals (in points, not corrected for the number of benchmarks), HEAL is"]
-    for name, table in (("rejection sampling", gain), ("its teacher, unhinted", teacher[_DIFFERENCE])):
-        rows = [(verdict(a, b), f"{of} ({interval(m, a, b, '+')})") for of, m, a, b in table.itertuples(index=False)]
-        for where, words in _WORDS.items():
-            found = ", ".join(text for lies, text in rows if lies == where)
-            lines.append(f"- {words} {name} on: {found or 'none'}")
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-_DIFFERENCE = ["benchmark", "difference", "ci_low", "ci_high"]
-_WORDS = {"above zero": "above", "below zero": "below", "includes zero": "not told apart from"}
-
-
 def _parts(text):
     """README's text before, in, and after the block."""
     before, begin, rest = text.partition(BEGIN)
@@ -251,13 +233,20 @@ def _parts(text):
 
 
 def readme_is_current(readme: Path = README, folder: Path | None = None) -> bool:
-    """Whether README's block is what `folder` gives, by default `shown()`."""
-    return _parts(Path(readme).read_text())[1].strip() == block(folder)
+    """Whether README's block is what `folder` gives, by default `shown()`, of which the picture is then, too."""
+    from heal_lib import where
+
+    drawn = folder is not None or where.is_current(shown(), RESULTS)
+    return drawn and _parts(Path(readme).read_text())[1].strip() == block(folder)
 
 
 def write_readme(readme: Path = README, folder: Path | None = None) -> None:
-    """Puts the block of `folder`, by default of `shown()`, into README, atomically, and leaves the rest alone."""
+    """Puts the block of `folder`, by default of `shown()` and their picture, into README; leaves the rest alone."""
+    from heal_lib import where
+
     before, _, after = _parts(Path(readme).read_text())
+    if folder is None:
+        where.draw(shown(), RESULTS)
     with atomic(readme) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n{block(folder)}\n{END}{after}")
 
