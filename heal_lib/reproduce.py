@@ -89,13 +89,13 @@ def parser() -> argparse.ArgumentParser:
 def command(args: argparse.Namespace) -> int:
     """Does what the parsed command line asks for; returns the exit code."""
     if args.check_readme or args.write_readme:
-        report = importlib.import_module("heal_lib.report")
+        readme = importlib.import_module("heal_lib.readme")
         for name in ("demo", *scales.STUDIES):
             if name == "demo" or (ROOT / "results" / name).is_dir():
                 provenance.check_committed(ROOT / "results" / name)
         if args.write_readme:
-            report.write_readme()
-        current = report.readme_is_current()
+            readme.write()
+        current = readme.is_current()
         if not current:
             print("heal: README.md does not show the committed results; add --write-readme", file=sys.stderr)
         return 0 if current else 1

@@ -173,9 +173,9 @@ class Run:
 
     def _readme_is_current(self):
         """Whether README shows these results, and those of other folders, if this run fills it."""
-        report = importlib.import_module("heal_lib.report")
+        readme = importlib.import_module("heal_lib.readme")
         try:
-            return not report.fills_readme(self.cfg) or report.readme_is_current()
+            return not readme.fills(self.cfg) or readme.is_current()
         except (HealError, OSError):  # the notebook will say what is wrong
             return False
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell
 
-from heal_lib import console, notebooks, pages, provenance, report
+from heal_lib import console, notebooks, pages, provenance, readme
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -107,13 +107,13 @@ def _linked(text: str) -> str:
 
 def landing(results: Path, names: list[str], explorer: bool) -> str:
     """The landing page: README's claim, what there is to read, and the figure and tables of the results."""
-    intro = report.README.read_text(encoding="utf-8").split(INTRO_ENDS)[0].strip()
+    intro = readme.README.read_text(encoding="utf-8").split(INTRO_ENDS)[0].strip()
     where = [f"[The method in ten minutes](ten_minutes.md), then the [tour](notebooks/{names[0]}.ipynb)."]
     if explorer:  # a page of its own, not one of Sphinx's
         where.append('<a href="explorer.html">The trajectory explorer</a>: filter, read and compare what was written.')
     block = f"What was found stands in [the notebook](notebooks/{names[0]}.ipynb)."
     if (results / "tables" / "main_results.csv").is_file():  # which scale llm has not
-        block = report.block(results).replace(f"](results/{results.name}/", "](")
+        block = readme.block(results).replace(f"](results/{results.name}/", "](")
     block = OTHERS.sub(r"\1", re.sub(r" \| \[page\]\(\S+\)", " | ", block))  # the notebook's link leads there
     books = [f"notebooks/{name}" for name in names]
     toc = ["ten_minutes", *books, "method", "own", "machines", "limits", "contributing", "api"]

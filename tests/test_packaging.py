@@ -47,7 +47,7 @@ def test_what_is_installed_is_what_is_pinned():
 
 def test_importing_the_library_loads_no_torch():
     """Nor what checks notebooks: the driver starts at once, and so do notebooks that read what others made."""
-    code = ("import sys, heal_lib, heal_lib.store, heal_lib.reproduce, heal_lib.experiment, heal_lib.report, "
+    code = ("import sys, heal_lib, heal_lib.store, heal_lib.reproduce, heal_lib.experiment, heal_lib.readme, "
             "heal_lib.plots.results; sys.exit(not sys.modules.keys().isdisjoint({'torch', 'nbformat'}))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 

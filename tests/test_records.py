@@ -174,7 +174,7 @@ def test_a_results_folder_of_two_commits_or_of_two_codes_is_refused(project, exe
 def test_every_folder_that_readme_shows_is_checked(project, monkeypatch):
     checked = []
     monkeypatch.setattr(provenance, "check_committed", lambda folder: checked.append(folder.name))
-    monkeypatch.setattr("heal_lib.report.readme_is_current", lambda: True)
+    monkeypatch.setattr("heal_lib.readme.is_current", lambda: True)
     for name in ("llm", "full"):
         (project / "results" / name).mkdir()
         assert drive("--check-readme") == 0
@@ -184,8 +184,8 @@ def test_every_folder_that_readme_shows_is_checked(project, monkeypatch):
 def test_readme_is_written_on_demand_from_what_may_be_shown(project, monkeypatch):
     done = []
     monkeypatch.setattr(provenance, "check_committed", lambda folder: done.append(folder.name))
-    monkeypatch.setattr("heal_lib.report.write_readme", lambda: done.append("written"))
-    monkeypatch.setattr("heal_lib.report.readme_is_current", lambda: "written" in done)
+    monkeypatch.setattr("heal_lib.readme.write", lambda: done.append("written"))
+    monkeypatch.setattr("heal_lib.readme.is_current", lambda: "written" in done)
     assert drive("--check-readme") == 1 and drive("--write-readme") == 0 == drive("--check-readme")
     assert done == ["demo", "demo", "written", "demo"]
 

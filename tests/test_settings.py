@@ -5,7 +5,7 @@ import json
 import pytest
 from driven import drive, names, notebook
 
-from heal_lib import notebooks, provenance, report, reproduce, scales
+from heal_lib import notebooks, provenance, readme, reproduce, scales
 from heal_lib.errors import HealError
 
 
@@ -56,14 +56,14 @@ def test_other_data_make_notebooks_anew(project, executed, monkeypatch, tmp_path
 
 def test_the_report_is_up_to_date_only_if_the_first_page_is(project, executed, monkeypatch):
     assert drive() == 0 and len(names(executed)) == 4
-    monkeypatch.setattr(report, "fills_readme", lambda cfg: cfg.name == "s")
+    monkeypatch.setattr(readme, "fills", lambda cfg: cfg.name == "s")
     for shown in (True, False, HealError("README.md has no marks"), FileNotFoundError("llm_cuts.csv")):
         def current(shown=shown):
             if isinstance(shown, Exception):
                 raise shown
             return shown
 
-        monkeypatch.setattr(report, "readme_is_current", current)
+        monkeypatch.setattr(readme, "is_current", current)
         assert drive() == 0 and names(executed) == ["99_report"] * (shown is not True)
 
 

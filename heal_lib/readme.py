@@ -1,0 +1,116 @@
+"""README's block of results. No number is typed by hand: it comes from the tables of `shown()`, and CI fails where the
+two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from heal_lib import baselines, evidence, llm, premises, provenance, scales, when, where
+from heal_lib.errors import HealError
+from heal_lib.files import ROOT, atomic
+from heal_lib.progress import clock
+from heal_lib.report import accuracy_table, markdown, origin, setting, took
+
+README, RESULTS = ROOT / "README.md", ROOT / "results"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+LARGER = ("full", "parts", "orders")  # scales whose students README prefers to those of demo
+EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
+
+
+def shown() -> list[Path]:
+    """The results that README shows: those of `demo`, and before them of the larger studies of students, if made."""
+    return [RESULTS / name for name in LARGER if (RESULTS / name / "run.json").is_file()] + [RESULTS / "demo"]
+
+
+def block(folder: Path | None = None) -> str:
+    """README's generated text for a results folder, by default for those of `shown()` and what stands beside them; says
+    so if there is nothing yet."""
+    folders = [Path(folder)] if folder else shown()
+    main = evidence.first(folders, "main_results")
+    if main is None:
+        return EMPTY
+    results, home = pd.read_csv(main), main.parent.parent
+    of_it, claimed = f"results/{home.name}", evidence.claims_table(folders)
+    claimed["table"] = [f"[{name}](results/{of}/tables/{name}.csv)"
+                        for name, of in claimed[["table", "folder"]].itertuples(index=False)]
+    pretrained = RESULTS / "gpu" / "llm", RESULTS / "llm"
+    asked, draw = premises.measured(folders[-1]), evidence.one_draw(folders[-1])
+    asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
+    texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
+             f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
+    trained = evidence.both_ways(folders)
+    twice = ["HEAL minus a method, under two ways of training (points; corrected apart; no claim rests on the second):",
+             markdown(trained)] * bool(len(trained))
+    swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
+    more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
+    return "\n\n".join([
+        *[where.SAID] * (folder is None), f"In short:\n\n{evidence.parts(folders)}", *twice, *texts,
+        f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
+        origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
+        named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,
+        markdown(claimed.drop(columns="folder")), *more,
+        *(line for each in folders for line in took(each, f"results/{each.name}")), markdown(sizes(folders[-1].name))])
+
+
+def named(methods: Iterable[str]) -> str:
+    """What the names of methods mean, in one line; those of none are left out."""
+    known = [name for name in dict.fromkeys(methods) if name in baselines.METHODS]
+    return "; ".join(f"`{name}`: {baselines.get(name).label}" for name in known) + "."
+
+
+def sizes(above: str) -> pd.DataFrame:
+    """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
+    uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
+            "demo": "fewer rivals and seeds, in an hour or two",
+            "full": "every rival, each at the best of three learning rates",
+            "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
+            "orders": "orders and schedules of PACE, in the other worlds",
+            "sweep": "when HEAL helps: other teachers, other sizes of students",
+            "sweep-registers": "when HEAL helps, where its parts can be told apart: other teachers"}
+    rows = []
+    for name, use in uses.items():
+        cfg, option = scales.SCALES[name], "" if name == "demo" else f" SCALE={name}"
+        record = provenance.record(RESULTS / name)
+        use = "the results above, but for what the larger studies have of students" if name == above else use
+        if name in scales.STUDIES:
+            use += f" ({f'`results/{name}`' if record else 'not run yet; hours'})"
+        if whole := record.get("from_nothing"):
+            use += f"; from nothing in {clock(whole['seconds'])} here"
+        rows.append([f"`{name}`", f"`make reproduce{option}`", use,
+                     len(cfg.seeds), cfg.n_test, cfg.n_samples, f"{cfg.n_failed} × {cfg.n_candidates}",
+                     f"{cfg.train_tokens:,}"])
+    return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",
+                                       "repairs", "training tokens"])
+
+
+def _parts(text):
+    """README's text before, in, and after the block."""
+    before, begin, rest = text.partition(BEGIN)
+    inside, end, after = rest.partition(END)
+    if not begin or not end:
+        raise HealError(f"README.md: the lines {BEGIN} and {END} are missing; put them where the results should stand")
+    return before, inside, after
+
+
+def is_current(readme: Path = README, folder: Path | None = None) -> bool:
+    """Whether README's block is what `folder` gives, by default `shown()`, of which the picture is then, too."""
+    drawn = folder is not None or where.is_current(shown(), RESULTS)
+    return drawn and _parts(Path(readme).read_text())[1].strip() == block(folder)
+
+
+def write(readme: Path = README, folder: Path | None = None) -> None:
+    """Puts the block of `folder`, by default of `shown()` and their picture, into README; leaves the rest alone."""
+    before, _, after = _parts(Path(readme).read_text())
+    if folder is None:
+        where.draw(shown(), RESULTS)
+    with atomic(readme) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{block(folder)}\n{END}{after}")
+
+
+def fills(cfg: scales.Scale) -> bool:
+    """Whether a run may write README: it is `demo`, and no switch was changed."""
+    home = RESULTS / "demo"
+    return README.is_file() and cfg == scales.SCALES[home.name] and Path(cfg.results_dir).resolve() == home.resolve()
