@@ -47,7 +47,8 @@ def block(folder: Path | None = None) -> str:
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        *[where.SAID] * (folder is None), f"In short:\n\n{evidence.parts(folders)}", *twice, *texts,
+        *(where.first_page(folders) if folder is None else ()),
+        f"Part by part:\n\n{evidence.parts(folders)}", *twice, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
         origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,

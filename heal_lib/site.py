@@ -22,7 +22,7 @@ from heal_lib.files import ROOT
 
 WIDE = 720  # pixels across: a figure of two columns, which has to scroll on a phone, and none of one column
 UNSEEN = "# shown by the cell above"  # MyST-NB leaves out cells without code, whatever their outputs
-INTRO_ENDS = "## Two commands"
+INTRO_ENDS = "## Which part helps where"
 SHOWN = re.compile(r"(!?)\[([^\]]*)\]\(\.\./results/demo/([^)]*)\)")  # what docs/ shows of the committed results
 OTHERS = re.compile(r"\[([^\]\n]*)\]\((?:results|\.\./\.\.)/llm/[^)]*\)")  # links to results of another scale
 

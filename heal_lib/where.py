@@ -1,7 +1,7 @@
 """Which part of HEAL helps where: README's first picture, and the table that it draws.
 
-    panels  all hard benchmarks together, and each
-    lines   HEAL minus its rivals, and minus each control that a part has to beat (`claims.PARTS`)
+    panels  all hard benchmarks together, all but the one made to judge parts, and each
+    lines   HEAL minus its rivals, and minus what a part has to beat (`claims.PARTS`)
     each    from the first study that has compared it; what none has stays blank"""
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ import pandas as pd
 from heal_lib import claims, evidence
 from heal_lib.files import atomic, write_table
 
-SAID = """![HEAL minus rivals and minus its parts' controls on the hard benchmarks](results/where.png)
-
-*HEAL minus each control that a part has to beat, on the hard benchmarks; a blank was not trained. Intervals are not
-corrected for the number of comparisons; verdicts, which are, and whose students each line is of:
-[where.csv](results/where.csv).*"""
 LINES = {"HEAL": (("sft-rs-matched", "rejection sampling"), ("star", "STaR")), **claims.PARTS}
+TOGETHER = (claims.POOLED, claims.ELSEWHERE)
 COLUMNS = ["part", "minus", "method", "benchmark", "difference", "ci_low", "ci_high", "p_holm", "verdict",
            "n_problems", "n_seeds", "study"]
 
 
 def table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     """One row per line and hard benchmark that some study has compared: HEAL minus a `method` (a share) with its 95 %
-    interval, p after Holm's correction, the verdict, and the study, a results folder's name."""
+    interval, p after Holm's correction, the verdict, and the study, a results folder's name. All benchmarks together
+    are those of the first study of rivals: of smaller ones they would be others."""
     pairs = pd.concat([evidence.compared(folders, name) for name in ("main_pairs", "ablations")], ignore_index=True)
     pairs = pairs[pairs["method"] == "heal"].drop_duplicates(["against", "benchmark"])
-    hard = pairs[pairs["benchmark"].str.endswith("-hard") | (pairs["benchmark"] == claims.POOLED)]
+    hard = pairs[pairs["benchmark"].str.endswith("-hard") | pairs["benchmark"].isin(TOGETHER)]
+    hard = hard[(hard["benchmark"] != claims.POOLED) | (hard["folder"] == hard["folder"].head(1).squeeze())]
     hard = hard.assign(study=[folder.name for folder in hard["folder"]], verdict=[
         claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in hard.itertuples()])
     rows = [hard[hard["against"] == method].assign(part=part, minus=words, method=method)
@@ -37,17 +35,47 @@ def table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
 
 
+def sentences(shown: pd.DataFrame) -> str:
+    """Where HEAL, and each part, is told apart after correction, as a list; "" without comparisons."""
+    said = []
+    for part, lines in shown.groupby("part", sort=False):
+        told = []
+        for verdict, words in ((claims.SHOWN, "better than"), (claims.CONTRADICTED, "worse than")):
+            told += [f"{words} {minus} on {', '.join(_NAMES.get(name, name) for name in of['benchmark'])}"
+                     for minus, of in lines[lines["verdict"] == verdict].groupby("minus", sort=False)]
+        who = f"**{part}**" + ": HEAL" * (part != "HEAL")
+        said.append(f"- {who} is {'; '.join(told) or f'told apart from none of what {part} has to beat'}.")
+    return "\n".join(said)
+
+
+_NAMES = {claims.POOLED: "all of them together", claims.ELSEWHERE: "all but registers-hard together"}
+
+
+def first_page(folders: Path | Sequence[Path]) -> list[str]:
+    """What the picture says, for README; nothing without comparisons."""
+    if not len(shown := table(folders)):
+        return []
+    return ["The picture above has HEAL minus its rivals, and minus what each of its parts has to beat. `registers` "
+            "was made so that parts can be told apart; a blank was not trained; whose students each point is of says "
+            f"[where.csv](results/where.csv). After correction for the number of comparisons:\n\n{sentences(shown)}"]
+
+
 def draw(folders: Path | Sequence[Path], folder: Path) -> None:
-    """Writes folder/where.csv, and where.png, which draws it."""
+    """Writes folder/where.csv, and where.png, which draws it; nothing without comparisons."""
     from heal_lib import plots
     from heal_lib.plots import results as figures
 
     shown = table(folders)
-    panels = sorted(shown["benchmark"].unique(), key=lambda name: name != claims.POOLED)
-    groups = {part: lines["minus"].unique() for part, lines in shown.groupby("part", sort=False)}
+    if not len(shown):
+        return
+    there = [*TOGETHER, *shown["benchmark"].unique()]
+    panels = [name for name in dict.fromkeys(there) if name in set(shown["benchmark"])]
+    titles = {"HEAL": "rivals", **{part: f"for {part}" for part in claims.PARTS}}
+    groups = {titles[str(part)]: lines["minus"].unique() for part, lines in shown.groupby("part", sort=False)}
     plots.style()
-    figure = figures.forest(shown, [], panels, line="minus", groups=groups.items(),
-                            xlabel="HEAL minus ..., in percentage points, with paired 95 % intervals")
+    shown_to_be = shown.assign(sure=shown["verdict"].isin([claims.SHOWN, claims.CONTRADICTED]))
+    figure = figures.forest(shown_to_be, [], panels, line="minus", groups=groups.items(),
+                            xlabel="HEAL minus ..., in points, paired 95 % intervals; right of zero HEAL is better")
     write_table(shown, folder / "where.csv")
     with atomic(folder / "where.png") as path:
         figure.savefig(path, format="png", metadata={"Software": None})
@@ -55,6 +83,6 @@ def draw(folders: Path | Sequence[Path], folder: Path) -> None:
 
 def is_current(folders: Path | Sequence[Path], folder: Path) -> bool:
     """Whether folder/where.csv, and so the picture that was drawn with it, is what the studies say."""
-    said = table(folders).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    there = all((folder / f"where.{kind}").is_file() for kind in ("csv", "png"))
-    return there and (folder / "where.csv").read_text() == said
+    shown, file = table(folders), folder / "where.csv"
+    said = shown.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return not len(shown) or file.is_file() and file.with_suffix(".png").is_file() and file.read_text() == said

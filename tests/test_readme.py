@@ -58,7 +58,7 @@ def test_the_block_opens_with_what_was_found_and_says_what_names_mean(results):
     write_table(pd.DataFrame({"family": "paths", "method": ["heal", "heal-no-pace"], "repair": [0.1, 0.25]}),
                 results / "tables" / "pace_exposure.csv")
     block = readme.block(results)
-    assert block.startswith("In short:\n\n- **HEAL**: on the hard benchmarks together minus `sft-rs-matched` -1.0 "
+    assert block.startswith("Part by part:\n\n- **HEAL**: on the hard benchmarks together minus `sft-rs-matched` -1.0 "
                             "[-5.0, +3.0] points (not shown), minus `star` -10.0 [-20.0, -5.0] points (contradicted)")
     assert "repairs get 10.0 % in stages and 25.0 % mixed (paths)" in block
     assert "`sft-rs-matched`: rejection sampling, as many teacher tokens as HEAL;" in block

@@ -29,9 +29,26 @@ def test_each_line_is_of_the_first_study_that_compared_it_on_a_hard_benchmark(st
     assert shown.to_numpy().tolist() == [
         ["HEAL", "STaR", "a-hard", -0.2, "contradicted", "full"],
         ["HEAL", "STaR", claims.JUDGE, 0.0, "not shown", "full"],
-        ["HEAL", "STaR", claims.POOLED, 0.5, "shown", "demo"],
         ["PURE", "no filter", claims.JUDGE, 0.1, "suggested", "demo"],  # corrected for the other control
         ["PURE", "a filter by mean NLL", claims.JUDGE, 0.1, "suggested", "demo"]]
+
+
+def test_all_together_are_those_of_the_study_of_rivals_and_what_was_found_is_said(studies):
+    """Parts of a smaller study would stand beside rivals on other problems."""
+    study(studies[0], "main_pairs", [["star", of, -0.2, -0.3, -0.1, 0.001] for of in (claims.JUDGE, "a-hard",
+                                                                                     claims.POOLED)])
+    study(studies[1], "ablations", [["heal-no-pure", of, 0.1, 0.01, 0.2, 0.5] for of in (claims.JUDGE, "a-hard",
+                                                                                        claims.POOLED)])
+    shown = where.table(studies)
+    assert shown.loc[shown["benchmark"] == claims.POOLED, "minus"].tolist() == ["STaR"]
+    assert where.sentences(shown).splitlines() == [
+        f"- **HEAL** is worse than STaR on {claims.JUDGE}, a-hard, all of them together.",
+        "- **PURE**: HEAL is told apart from none of what PURE has to beat."]
+
+
+def test_nothing_is_drawn_or_said_where_nothing_was_compared(tmp_path):
+    where.draw([tmp_path], tmp_path)
+    assert where.is_current([tmp_path], tmp_path) and not [*tmp_path.iterdir()] and where.first_page([tmp_path]) == []
 
 
 def test_a_picture_is_of_its_table_and_is_stale_when_a_study_says_otherwise(studies, tmp_path):

@@ -89,11 +89,12 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
            panel: str = "benchmark", columns: int | None = None, groups: Iterable[tuple[str, Sequence[str]]] = (),
            xlabel: str | None = None) -> Figure:
     """Differences with intervals: one panel per value of the column `panel`, one line per value of the column `line`,
-    the first on top; filled where the interval excludes zero. Lines have labels, so they need no colours.
+    the first on top; filled where the interval excludes zero, and, of a `table` with a column `sure`, light where that
+    says no. Lines have labels, so they need no colours.
 
     `table`: rows of `tables.differences`, with the varied method in the column `against`; drawn as it stands, so
     `xlabel` says what is subtracted. `groups`: (title, lines) pairs; a title stands above its lines."""
-    columns, rows_of = columns or len(panels), table.set_index([panel, line])[["difference", "ci_low", "ci_high"]]
+    columns, rows_of = columns or len(panels), table.assign(sure=table.get("sure", True)).set_index([panel, line])
     lines = _lines(lines, groups)
     n_rows = -(-len(panels) // columns)
     fig, axes = plt.subplots(n_rows, columns, figsize=(DOUBLE, 0.5 + n_rows * (0.45 + 0.2 * len(lines))), sharey=True,
@@ -102,10 +103,11 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
         ax.axvline(0, color="0.3", linewidth=1)
         for y, (key, _) in enumerate(lines):
             if key is not None and (name, key) in rows_of.index:
-                mean, low, high = 100 * rows_of.loc[(name, key)].astype(float)
+                mean, low, high = 100 * rows_of.loc[(name, key), ["difference", "ci_low", "ci_high"]].astype(float)
+                told = COLOURS["heal"] if rows_of.loc[(name, key), "sure"] else (*COLOURS["heal"], 0.5)
                 ax.plot([low, high], [y, y], color=COLOURS["heal"], linewidth=1.6)
                 ax.plot(mean, y, MARKERS["heal"], color=COLOURS["heal"], markersize=6, markeredgewidth=1.2,
-                        markerfacecolor=COLOURS["heal"] if low > 0 or high < 0 else "white")
+                        markerfacecolor=told if low > 0 or high < 0 else "white")
         ax.set_title(textwrap.fill(label(name).removeprefix("PACE: "), 75 // columns), fontsize="medium")
         ax.grid(False, axis="y")
     axes[0, 0].set_ylim(len(lines) - 0.5, -0.5)
@@ -115,7 +117,8 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
             tick.set_fontweight("normal" if key else "bold")
     hide(axes, len(panels))
     axis = xlabel or "difference (percentage points), paired 95 % interval"
-    fig.supxlabel(f"{axis}; filled: it excludes zero", fontsize="medium")
+    filled = "after correction, light: before it" if "sure" in table else "it excludes zero"
+    fig.supxlabel(f"{axis}; filled: {filled}", fontsize="medium")
     return fig
 
 
