@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     pairs = pd.concat([evidence.compared(folders, name) for name in ("main_pairs", "ablations")], ignore_index=True)
     pairs = pairs[pairs["method"] == "heal"].drop_duplicates(["against", "benchmark"])
     hard = pairs[pairs["benchmark"].str.endswith("-hard") | pairs["benchmark"].isin(TOGETHER)]
-    hard = hard[(hard["benchmark"] != claims.POOLED) | (hard["folder"] == hard["folder"].head(1).squeeze())]
+    hard = hard[(hard["benchmark"] != claims.POOLED) | hard["folder"].isin(hard["folder"].head(1))]
     hard = hard.assign(study=[folder.name for folder in hard["folder"]], verdict=[
         claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in hard.itertuples()])
     rows = [hard[hard["against"] == method].assign(part=part, minus=words, method=method)
@@ -56,8 +57,9 @@ def first_page(folders: Path | Sequence[Path]) -> list[str]:
     if not len(shown := table(folders)):
         return []
     return ["The picture above has HEAL minus its rivals, and minus what each of its parts has to beat. `registers` "
-            "was made so that parts can be told apart; a blank was not trained; whose students each point is of says "
-            f"[where.csv](results/where.csv). After correction for the number of comparisons:\n\n{sentences(shown)}"]
+            "was made so that parts can be told apart; a blank was not compared, or not within one study; whose "
+            "students each point is of says [where.csv](results/where.csv). After correction for the number of "
+            f"comparisons:\n\n{sentences(shown)}"]
 
 
 def draw(folders: Path | Sequence[Path], folder: Path) -> None:
@@ -73,8 +75,8 @@ def draw(folders: Path | Sequence[Path], folder: Path) -> None:
     titles = {"HEAL": "rivals", **{part: f"for {part}" for part in claims.PARTS}}
     groups = {titles[str(part)]: lines["minus"].unique() for part, lines in shown.groupby("part", sort=False)}
     plots.style()
-    shown_to_be = shown.assign(sure=shown["verdict"].isin([claims.SHOWN, claims.CONTRADICTED]))
-    figure = figures.forest(shown_to_be, [], panels, line="minus", groups=groups.items(),
+    sure = shown["verdict"].isin([claims.SHOWN, claims.CONTRADICTED])
+    figure = figures.forest(shown.assign(sure=sure), [], panels, line="minus", groups=groups.items(),
                             xlabel="HEAL minus ..., in points, paired 95 % intervals; right of zero HEAL is better")
     write_table(shown, folder / "where.csv")
     with atomic(folder / "where.png") as path:
@@ -83,6 +85,10 @@ def draw(folders: Path | Sequence[Path], folder: Path) -> None:
 
 def is_current(folders: Path | Sequence[Path], folder: Path) -> bool:
     """Whether folder/where.csv, and so the picture that was drawn with it, is what the studies say."""
-    shown, file = table(folders), folder / "where.csv"
-    said = shown.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    return not len(shown) or file.is_file() and file.with_suffix(".png").is_file() and file.read_text() == said
+    if not len(shown := table(folders)):
+        return True
+    if not all((folder / f"where.{kind}").is_file() for kind in ("csv", "png")):
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        write_table(shown, now := Path(scratch) / "where.csv")
+        return now.read_bytes() == (folder / "where.csv").read_bytes()

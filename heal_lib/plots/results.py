@@ -104,7 +104,7 @@ def forest(table: pd.DataFrame, lines: Sequence[str], panels: Sequence[str], *, 
         for y, (key, _) in enumerate(lines):
             if key is not None and (name, key) in rows_of.index:
                 mean, low, high = 100 * rows_of.loc[(name, key), ["difference", "ci_low", "ci_high"]].astype(float)
-                told = COLOURS["heal"] if rows_of.loc[(name, key), "sure"] else (*COLOURS["heal"], 0.5)
+                told = tuple(c if rows_of.loc[(name, key), "sure"] else (1 + c) / 2 for c in COLOURS["heal"])
                 ax.plot([low, high], [y, y], color=COLOURS["heal"], linewidth=1.6)
                 ax.plot(mean, y, MARKERS["heal"], color=COLOURS["heal"], markersize=6, markeredgewidth=1.2,
                         markerfacecolor=told if low > 0 or high < 0 else "white")
