@@ -107,7 +107,7 @@ def train(*, rows: Dataset, student: str, order: str, restart: bool, loss: str, 
               for i, (stage, budget) in enumerate(zip(stages, budgets(stages, n_tokens, length), strict=True), 1)]
     if not restart:
         filled, stages = [sum(filled, [])], [sum(stages, [])]
-    configs = [training.TrainConfig(learning_rate, batch_size, in_order=not restart,
+    configs = [training.TrainConfig(learning_rate, batch_size, in_order=True,  # passes are shuffled; no like lengths
                                     seed=seed_of(seed, "stage", i) % 2**31) for i in range(1, len(filled) + 1)]
     if device() == "cuda":
         choose.release()  # its memory is for training now

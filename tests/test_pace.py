@@ -155,7 +155,7 @@ def test_each_stage_is_handed_its_share_of_the_tokens_and_noted(monkeypatch, tmp
     for i, (handed, all_rows, share) in enumerate(zip(stages, data, shares, strict=True), 1):
         assert [row["input_ids"] for row in handed] == fill(all_rows, share, seed_of(5, "fill", i))
         assert all(set(row) == {"input_ids", "completion_mask"} for row in handed)
-    assert [(c.learning_rate, c.batch_size, c.in_order) for c in configs] == [(0.02, 3, False)] * 3
+    assert [(c.learning_rate, c.batch_size, c.in_order) for c in configs] == [(0.02, 3, True)] * 3
     assert len({c.seed for c in configs}) == 3 and all(0 <= c.seed < 2**31 for c in configs)
     assert noted["learning_rate"] == 0.02 and noted["seed"] == 5
     assert [(s["stage"], s["rows"], s["unique"]) for s in noted["stages"]] == [(1, 2, 2), (2, 3, 3), (3, 5, 4)]
