@@ -23,10 +23,6 @@ LEVEL = 0.05
 POOLED = "hard, pooled"
 # Another reading of PACE, found the better one in `registers` (04): there it proves nothing, elsewhere it is a test.
 OTHER_READING, ELSEWHERE = "heal-one-schedule", "hard, but registers"
-# One schedule takes rows in their order, not grouped by length. What is trained so, too, to be set against it (a name
-# with ALIKE behind): in all worlds, and, under one schedule as well, HEAL without a part where that can be told apart.
-UNGROUPED, ALIKE = ("sft-rs-matched", "star", "star-pure", "heal-no-pace"), ", ungrouped"
-UNGROUPED_PARTS = ("heal-no-gear", "heal-no-pure", "heal-oracle")
 JUDGE = "registers-hard"  # the benchmark made to judge GEAR (`embedded.gates`), named before its first student
 
 # question: what HEAL is compared with. Every table that shows a pair is made from samples of its whole family, as far
@@ -46,9 +42,9 @@ FAMILIES |= {f"variants of {part}": tuple(name for name in members if name not i
 
 def family(method: str, against: str) -> tuple[tuple[str, str], ...]:
     """All pairs that are corrected together with this one."""
-    ours, bare = method in ("heal", OTHER_READING), against.removesuffix(ALIKE)
-    found = next((others for others in FAMILIES.values() if ours and bare in others), (bare,))
-    return tuple((method, other + against[len(bare):]) for other in found if other != method)
+    ours = method in ("heal", OTHER_READING)
+    found = next((others for others in FAMILIES.values() if ours and against in others), (against,))
+    return tuple((method, other) for other in found if other != method)
 
 
 def corrected(table: pd.DataFrame) -> np.ndarray:

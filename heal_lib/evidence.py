@@ -15,6 +15,7 @@ from heal_lib.report import interval
 
 MADE_BY = {"main_pairs": "05", "ablations": "06", "pace_orders": "04"}  # notebooks of tables of `tables.differences`
 INSTEAD = {"ablations": "pace_orders"}  # what stands in for a table that a folder has not
+READ_AGAINST = ["heal", "sft-rs-matched", "star", "star-pure", "heal-no-pace"]  # another reading of PACE
 BEST_OTHER = "the best other method"
 CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
 
@@ -172,56 +173,16 @@ def derived(folders: Path | Sequence[Path]) -> str:
 
 
 def reading(folders: Path | Sequence[Path]) -> str:
-    """What HEAL is worth under another reading of PACE: against itself, where that one was not found, then against what
-    is batched alike, on the hard benchmarks together; "" where it has no students."""
+    """What HEAL is worth under another reading of PACE, on the hard benchmarks together where that one was not found:
+    against itself, the best rivals, and one mixed stage; "" where it has no students."""
     file = first(folders, "main_one_schedule")
-    rows = pd.read_csv(file) if file else pd.DataFrame(columns=["against", "benchmark", "decoding"])
-    rows = rows.query("against == 'heal' and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
-    said = [f"gains {interval(row.difference, row.ci_low, row.ci_high)} points over itself"
-            for row in rows.itertuples()]
-    rows = _alike(folders).query("method == @claims.OTHER_READING and benchmark == @claims.ELSEWHERE")
-    if len(rows):
-        rows = rows.assign(against=rows["against"].str.removesuffix(claims.ALIKE))
-        said.append("**with nobody's rows grouped by length**, as its own are not, is "
-                    + ", ".join(map(_minus, rows.itertuples())))
+    rows = pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark", "decoding"])
+    rows = rows.query("method == @claims.OTHER_READING and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
+    rows = rows.set_index("against", drop=False)
+    said = [_minus(rows.loc[name]) for name in READ_AGAINST if name in rows.index]
     return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
-            f"So trained, HEAL on the hard benchmarks of the other worlds together {', and, '.join(said)} (no claim)."
-            f"{_groups(folders)}" if said else "")
-
-
-def _groups(folders):
-    """What it is worth to other methods that their rows are not grouped by length."""
-    table, said = _alike(folders), []
-    for benchmark, where in ((claims.ELSEWHERE, "there"), (claims.JUDGE, f"on {claims.JUDGE}")):
-        rows = table[(table["benchmark"] == benchmark) & (table["method"] != claims.OTHER_READING)]
-        gains = [f"`{row.against}` {interval(row.difference, row.ci_low, row.ci_high, '+')}"
-                 for row in rows.itertuples()]
-        said += [f"{where} {', '.join(gains)}"] * bool(gains)
-    return f" Not to group rows is by itself worth {'; '.join(said)} points." if said else ""
-
-
-def _alike(folders):
-    """HEAL's other reading minus what is batched alike, and this minus itself, with groups; none if not measured."""
-    file = first(folders, "main_ungrouped")
-    return pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark"])
-
-
-def both_ways(folders: Path | Sequence[Path]) -> pd.DataFrame:
-    """HEAL minus other methods, trained in two ways: a schedule for each stage and rows grouped by length, as
-    everywhere, or one schedule, with nobody's rows grouped. One row per benchmark and method compared in both."""
-    usual = pd.concat([compared(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
-    usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
-    out = []
-    for row in _alike(folders).query("method == @claims.OTHER_READING").itertuples():
-        key = row.against.removesuffix(claims.ALIKE), row.benchmark
-        if key in usual.index and row.benchmark in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE):
-            out.append([row.benchmark, key[0], *_points(usual.loc[key]), *_points(row)])
-    return pd.DataFrame(out, columns=["benchmark", "HEAL minus", "a schedule for each stage, rows grouped", "verdict",
-                                      "one schedule, rows not grouped", "its verdict"])
-
-
-def _points(row):
-    return interval(row.difference, row.ci_low, row.ci_high, "+"), claims.strength(row.ci_low, row.ci_high, row.p_holm)
+            f"So trained, HEAL on the hard benchmarks of the other worlds together is {', '.join(said)} (no claim)."
+            if said else "")
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:

@@ -166,19 +166,35 @@ class Experiment:
         """All samples that chose learning rates, a method of its own for each rate ("heal at 0.005")."""
         import pandas as pd
 
-        grid = self.cfg.learning_rates
         return pd.concat([self._samples(self._tuning(method, rate), f"{method} at {rate:g}", students.TUNING_SEED)
-                          for method in methods for rate in grid], ignore_index=True)
+                          for method, rates in self.rates(methods).items() for rate in rates], ignore_index=True)
 
     def _tuning(self, method, rate):
         return [students.evaluation(cfg, method, students.TUNING_SEED, rate, split="development")
                 for cfg in students.families(self.cfg, method)]
 
+    def rates(self, methods: Iterable[str]) -> dict[str, list[float]]:
+        """{method: the learning rates that are tried}: the grid, and while a method's best is at an end, one step of it
+        more, so that nobody is held back by where a grid stops [R]. A grid of one leaves nothing to choose."""
+        grid = sorted(self.cfg.learning_rates)
+        tried = {method: [*grid] for method in methods}
+        new = tried if len(grid) > 1 else {}
+        while new:
+            self.have(stage for method, rates in new.items() for rate in rates for stage in self._tuning(method, rate))
+            new = {method: _beyond(tried[method], self._best(method, tried[method]), grid[1] / grid[0])
+                   for method in new}
+            new = {method: rates for method, rates in new.items() if rates}
+            tried = {method: rates + new.get(method, []) for method, rates in tried.items()}
+        return tried
+
     def learning_rate(self, method: str) -> float:
-        """The rate of the grid whose student does best on development problems (ties: the first). Variants of HEAL
-        differ from it in what is varied alone, and so take its rate [R]."""
-        grid, method = self.cfg.learning_rates, "heal" if method in baselines.ABLATIONS else method
-        return grid[0] if len(grid) == 1 else max(grid, key=lambda rate: self.tuning(method, rate))
+        """The rate whose student does best on development problems (ties: the first tried). Variants of HEAL differ
+        from it in what is varied alone, and so take its rate [R]."""
+        method = "heal" if method in baselines.ABLATIONS else method
+        return self._best(method, self.rates([method])[method])
+
+    def _best(self, method, rates):
+        return rates[0] if len(rates) == 1 else max(rates, key=lambda rate: self.tuning(method, rate))
 
     def students(self, method: str, seed: int) -> list[Stage]:
         """The trained students of a method, one for each family of worlds that has any."""
@@ -236,10 +252,7 @@ class Experiment:
         for method in [m for m in methods if baselines.get(m).trained and not any(self.training_sources(m).values())]:
             print(f"{method}: no verified sample in any source, nothing to train on; its cells are missing")
             methods = [m for m in methods if m != method]
-        if len(self.cfg.learning_rates) > 1:
-            tuned = {"heal" if m in baselines.ABLATIONS else m for m in methods if baselines.get(m).trained}
-            self.have(stage for m in sorted(tuned) for rate in self.cfg.learning_rates
-                      for stage in self._tuning(m, rate))
+        self.rates(sorted({"heal" if m in baselines.ABLATIONS else m for m in methods if baselines.get(m).trained}))
         jobs = [(m, s) for s in seeds for m in methods]
         self.evaluate(jobs)
         return pd.concat([self.evaluation(*job) for job in jobs], ignore_index=True)
@@ -253,3 +266,9 @@ class Experiment:
                 for s in seeds or self.cfg.seeds for m in methods}
         self.have(stage for stages in jobs.values() for stage in stages)
         return pd.concat([self._samples(stages, *job) for job, stages in jobs.items()], ignore_index=True)
+
+
+def _beyond(rates, best, step):
+    """The rate beyond `best`, if that is at an end of `rates`, as a list."""
+    further = {max(rates): best * step, min(rates): best / step}.get(best)
+    return [float(f"{further:.3g}")] if further else []

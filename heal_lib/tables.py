@@ -146,13 +146,14 @@ def aggregates(samples: pd.DataFrame, *, n_boot: int, suffix: str = "-hard",
 
 
 def tuning(run: Experiment, methods: Sequence[str]) -> pd.DataFrame:
-    """One row per trained method: its accuracy on development problems at each learning rate of the grid (missing for
-    a grid of one, where there is nothing to choose), and the rate chosen."""
-    grid, rows = run.cfg.learning_rates, []
-    for method in (m for m in methods if baselines.get(m).trained):
-        found = [run.tuning(method, rate) for rate in grid] if len(grid) > 1 else [np.nan]
-        rows.append([method, *found, run.learning_rate(method)])
-    return pd.DataFrame(rows, columns=["method", *(f"{rate:g}" for rate in grid), "chosen"])
+    """One row per trained method: its accuracy on development problems at each learning rate that was tried for any
+    (missing where it was not for this one, and for a grid of one, where there is nothing to choose), and the rate
+    chosen."""
+    tried = run.rates([m for m in methods if baselines.get(m).trained])
+    every = sorted({rate for rates in tried.values() for rate in rates})
+    rows = [[method, *(run.tuning(method, rate) if rate in rates and len(rates) > 1 else np.nan for rate in every),
+             run.learning_rate(method)] for method, rates in tried.items()]
+    return pd.DataFrame(rows, columns=["method", *(f"{rate:g}" for rate in every), "chosen"])
 
 
 # --- cost (notebook 07)

@@ -19,12 +19,6 @@ def test_a_comparison_is_of_one_family():
     assert len(every) == len(set(every))
 
 
-def test_what_is_batched_alike_is_corrected_within_the_same_question():
-    pairs = claims.family(claims.OTHER_READING, "star" + claims.ALIKE)
-    assert pairs == tuple((claims.OTHER_READING, name + claims.ALIKE) for name in claims.FAMILIES["other rivals"])
-    assert claims.family("star" + claims.ALIKE, "star") == (("star" + claims.ALIKE, "star"),)
-
-
 def test_variants_cost_the_primary_claims_nothing():
     names = ["heal-no-pure", "heal-nll", "heal-random-drop", "heal-entropy", "heal-regex"]
     table = pd.DataFrame([["heal", name, claims.JUDGE, 0.01] for name in names],

@@ -1,12 +1,13 @@
 """What each method's students are given: right, capped, without a hint, filtered as it says."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from micro import micro
 
-from heal_lib import baselines, students, teacher
+from heal_lib import baselines, students, tables, teacher
 from heal_lib.experiment import Experiment
 
 VERIFIED = [m for m, spec in baselines.METHODS.items() if spec.trained and spec.base in ("correct", "limo")]
@@ -128,9 +129,22 @@ def test_the_rate_that_does_best_on_development_problems_is_used(run, monkeypatc
     run = Experiment(micro(learning_rates=[1e-4, 1e-3, 1e-2]))
     found = {1e-4: 0.1, 1e-3: 0.4, 1e-2: 0.4}
     monkeypatch.setattr(run, "tuning", lambda method, rate: found[rate] if method == "heal" else rate)
+    monkeypatch.setattr(run, "have", lambda stages: None)
     assert run.learning_rate("heal") == run.learning_rate("heal-no-pace") == 1e-3  # a variant of HEAL takes HEAL's
-    assert run.learning_rate("star") == 1e-2
     assert Experiment(micro(learning_rates=[3e-3])).learning_rate("heal") == 3e-3  # nothing is trained to choose it
+
+
+def test_a_grid_goes_on_while_the_best_is_at_an_end(monkeypatch):
+    run = Experiment(micro(learning_rates=[1e-2, 1e-4, 1e-3]))
+    asked = {"heal": 1e-3, "star": 0.1, "sft-rs": 1e-5}
+    monkeypatch.setattr(run, "have", lambda stages: None)
+    monkeypatch.setattr(run, "tuning", lambda m, rate: -abs(math.log(rate / asked[m])) if m in asked else 0)
+    assert run.rates([*asked, "limo"]) == {"heal": [1e-4, 1e-3, 1e-2], "star": [1e-4, 1e-3, 1e-2, 0.1, 1],
+                                           "sft-rs": [1e-4, 1e-3, 1e-2, 1e-5, 1e-6], "limo": [1e-4, 1e-3, 1e-2, 1e-5]}
+    assert [run.learning_rate(m) for m in (*asked, "limo")] == [1e-3, 0.1, 1e-5, 1e-4]  # of equal ones the first
+    table = tables.tuning(run, ["heal", "star", "teacher"]).set_index("method")
+    assert list(table) == ["0.0001", "0.001", "0.01", "0.1", "1", "chosen"] and table["chosen"].tolist() == [1e-3, 0.1]
+    assert table.loc["heal"].isna().tolist() == [False] * 3 + [True] * 2 + [False]
 
 
 def test_star_hints_the_problems_that_heal_hints(run):
