@@ -191,7 +191,9 @@ class Experiment:
         """The rate whose student does best on development problems (ties: the first tried). Variants of HEAL differ
         from it in what is varied alone, and so take its rate [R]."""
         method = "heal" if method in baselines.ABLATIONS else method
-        return self._best(method, self.rates([method])[method])
+        if ("rate", method) not in self._loaded:
+            self._loaded["rate", method] = self._best(method, self.rates([method])[method])
+        return self._loaded["rate", method]
 
     def _best(self, method, rates):
         return rates[0] if len(rates) == 1 else max(rates, key=lambda rate: self.tuning(method, rate))
