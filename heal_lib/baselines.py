@@ -104,7 +104,7 @@ FILTERS = ("heal", "heal-no-pure", "heal-random-drop", "heal-nll", "heal-entropy
 ORDERS = ("heal", "heal-no-pace", "heal-reversed", "heal-interleaved", "heal-one-schedule", "heal-separate")
 ABLATIONS = tuple(dict.fromkeys([*MODULES, *CUTS, *FILTERS, *ORDERS]))
 COMPARED = {"core": CORE, "rivals": tuple(name for name in MAIN if name != "sft-rs-early"),
-            "modules": (*HEADLINE, *MODULES, *ORDERS), "parts": (*HEADLINE, *ABLATIONS), "all": tuple(METHODS)}
+            "parts": (*HEADLINE, *ABLATIONS), "all": tuple(METHODS)}
 # Variants of a part, which say something only where cut, hint and filter can be told apart.
 CONTROLS = tuple(name for name in ABLATIONS if name not in MODULES)
 LIMO_SHARE = 0.25  # of the solved problems, the hardest

@@ -118,7 +118,7 @@ def _module(name: str):
 
 
 TOLD = {
-    "reproduce": "every table and figure of a scale (smoke, demo, full, parts, sweep, llm, ...)",
+    "reproduce": "every table and figure of a scale (smoke, demo, full, parts, orders, sweep, sweep-registers, llm)",
     "distil": "HEAL on your own problems and models",
     "ablate": "HEAL at several values of a switch",
     "plan": "what fits on a graphics card, and the settings for it",

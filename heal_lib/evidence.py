@@ -13,7 +13,8 @@ import pandas as pd
 from heal_lib import baselines, claims, given, premises, provenance
 from heal_lib.report import interval
 
-MADE_BY = {"main_pairs": "05", "ablations": "06"}  # notebooks of tables of `tables.differences`
+MADE_BY = {"main_pairs": "05", "ablations": "06", "pace_orders": "04"}  # notebooks of tables of `tables.differences`
+INSTEAD = {"ablations": "pace_orders"}  # what stands in for a table that a folder has not
 READ_AGAINST = ["heal", "sft-rs-matched", "star", "star-pure", "heal-no-pace"]  # another reading of PACE
 BEST_OTHER = "the best other method"
 CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
@@ -46,7 +47,7 @@ def compared(folders: Path | Sequence[Path], name: str) -> pd.DataFrame:
     is together without `claims.JUDGE` is called so. Empty if it is missing."""
     pair, found, several = ["method", "against", "benchmark"], [], len(_listed(folders)) > 1
     for folder in _listed(folders):
-        file = first(folder, name)
+        file = first(folder, name) or first(folder, INSTEAD.get(name, name))
         if file is None:
             continue
         table = pd.read_csv(file)

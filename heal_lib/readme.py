@@ -16,7 +16,7 @@ from heal_lib.report import accuracy_table, markdown, origin, setting, took
 
 README, RESULTS = ROOT / "README.md", ROOT / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-LARGER = ("full", "parts", "parts-elsewhere")  # scales whose students README prefers to those of demo
+LARGER = ("full", "parts", "orders")  # scales whose students README prefers to those of demo
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
 
@@ -65,7 +65,7 @@ def sizes(above: str) -> pd.DataFrame:
             "demo": "fewer rivals and seeds, in an hour or two",
             "full": "every rival, each at its best learning rate",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
-            "parts-elsewhere": "HEAL without each part, and PACE's orders, in the other worlds",
+            "orders": "orders and schedules of PACE, in the other worlds",
             "sweep": "when HEAL helps: other teachers, other sizes of students",
             "sweep-registers": "when HEAL helps, where its parts can be told apart: other teachers"}
     rows = []

@@ -46,7 +46,7 @@ class Scale:
     seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)  # student seeds
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
     n_boot: int = setting(10_000, 1, MANY, unit="bootstrap draws")
-    compared: str = one_of("core", "rivals", "modules", "parts", "all")  # which methods, see `baselines.COMPARED`
+    compared: str = one_of("core", "rivals", "parts", "all")  # which methods, see `baselines.COMPARED`
     budgets: tuple[float, ...] = setting((), 0, 1, above=True, empty=True)  # shares of the problems (07)
     # --- the sweep over teachers of the first world (notebook 09); without values of its knobs it is left out
     sweep_hinted: tuple[float, ...] = setting((), 0, 1, empty=True)  # shares of derivations in hinted text
@@ -65,7 +65,7 @@ class Scale:
     teacher_draws: int = setting(1, 1, 1000, unit="draws of all the teacher's texts")  # seeds take them in turn
     train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # of each student, prompts included, as for all
     batch_size: int = setting(8, 1, MANY, unit="rows")
-    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # of each method: `Experiment.rates`
+    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # for HEAL and each rival: `Experiment.rates`
     backend: str = one_of("hf", "unsloth")  # what trains the student
     finetune: str = one_of("full", "lora", "qlora")
     lora_rank: int = setting(32, 1, 65_536)
@@ -145,10 +145,10 @@ SCALES = {
     "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(2.5e-3, 5e-3, 1e-2), compared="parts", budgets=(1 / 3, 2 / 3)),
-    # HEAL without each part, and PACE's orders, in the other worlds, at the rate that `full` chose for HEAL.
-    "parts-elsewhere": Scale("parts-elsewhere", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
-                             seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
-                             learning_rates=(1e-2,), compared="modules"),
+    # PACE's orders in the other worlds, at the rate that `full` chose for HEAL.
+    "orders": Scale("orders", n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200, seeds=(0, 1, 2, 3, 4),
+                    teacher_draws=3, train_tokens=1_200_000, n_development=40, learning_rates=(1e-2,),
+                    compared="parts"),
     # When does HEAL help? 252 students: 12 teachers x 5 methods x 3 seeds with the shipped student, 3 sizes x 4
     # teachers x 2 methods x 3 seeds; before them 12 teachers and 3 bases. Three seeds can show next to nothing after a
     # correction over the cells: they are a first sitting, and --keep adds to them.
@@ -170,7 +170,7 @@ SCALES = {
                  max_new_tokens=192, train_tokens=30_000, batch_size=4, learning_rates=(5e-4,), finetune="lora"),
 }
 # The notebooks of scales that run some; the others run all but 08 and 10. By name any scale runs any notebook.
-STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "parts-elsewhere": ("04_", "06_"), "sweep": ("09_",),
+STUDIES = {"full": ("05_", "07_"), "parts": ("04_", "06_", "07_"), "orders": ("04_",), "sweep": ("09_",),
            "sweep-registers": ("09_",), "llm": ("08_",)}
 
 

@@ -31,7 +31,7 @@ def test_a_row_goes_from_claim_to_verdict_number_table_and_command(tmp_path):
         '`make reproduce SCALE=full ARGS="--only 05"`']
 
 
-def test_of_a_pair_and_benchmark_the_first_study_that_has_it_speaks(tmp_path):
+def test_of_a_pair_and_benchmark_the_first_study_that_has_it_speaks_and_orders_stand_in_for_ablations(tmp_path):
     def study(name, table, *rows):
         frame = pd.DataFrame(rows, columns=["against", "benchmark", "difference"])
         write_table(frame.assign(method="heal", ci_low=frame["difference"] - 0.01, ci_high=frame["difference"] + 0.01,
@@ -39,17 +39,16 @@ def test_of_a_pair_and_benchmark_the_first_study_that_has_it_speaks(tmp_path):
         return tmp_path / name
 
     parts = study("parts", "ablations", ("heal-no-pace", claims.JUDGE, 0.1), ("heal-no-pace", claims.POOLED, 0.1))
-    other = study("parts-elsewhere", "ablations", ("heal-no-pace", claims.POOLED, -0.3),
-                  ("heal-no-pace", "a-hard", -0.3), ("heal-no-pace", "b-hard", -0.3))
+    orders = study("orders", "pace_orders", ("heal-no-pace", claims.POOLED, -0.3), ("heal-no-pace", "a-hard", -0.3),
+                   ("heal-no-pace", "b-hard", -0.3))
     demo = study("demo", "ablations", ("heal-no-pace", claims.POOLED, 0.2), ("heal-no-pure", claims.POOLED, 0.2),
                  ("heal-no-pure", "a-hard", 0.2), ("heal-no-pure", claims.JUDGE, 0.2))
-    found = evidence.claims_table([parts, other, demo]).set_index("claim")
+    found = evidence.claims_table([parts, orders, demo]).set_index("claim")
     pace, judged, whole = (found.loc[f"PACE: stages beat one mixed stage{where}"]
                            for where in (f" ({claims.ELSEWHERE})", f" ({claims.JUDGE})", ""))
     assert (whole["points [95 %]"], whole["folder"]) == ("+20.0 [+19.0, +21.0]", "demo")
     assert (pace["points [95 %]"], pace["folder"], pace["table"], pace["command"]) == (
-        "-30.0 [-31.0, -29.0]", "parts-elsewhere", "ablations",
-        '`make reproduce SCALE=parts-elsewhere ARGS="--only 06"`')
+        "-30.0 [-31.0, -29.0]", "orders", "pace_orders", '`make reproduce SCALE=orders ARGS="--only 04"`')
     assert (judged["folder"], judged["table"]) == ("parts", "ablations")
     assert found.loc["PURE: the filter beats none"]["folder"] == "demo"
 

@@ -255,7 +255,7 @@ def test_readme_links_every_notebook_and_findings():
     assert "](FINDINGS.md)" in text
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "full", "parts", "parts-elsewhere", "sweep", "sweep-registers"])
+@pytest.mark.parametrize("name", ["smoke", "demo", "full", "parts", "orders", "sweep", "sweep-registers"])
 def test_readme_has_the_seeds_of_each_scale(name):
     assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", readme.README.read_text())
 
