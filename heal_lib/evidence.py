@@ -13,8 +13,8 @@ import pandas as pd
 from heal_lib import baselines, claims, given, premises, provenance
 from heal_lib.report import interval
 
-MADE_BY = {"main_pairs": "05", "ablations": "06", "pace_orders": "04"}  # notebooks of tables of `tables.differences`
-INSTEAD = {"ablations": "pace_orders"}  # what stands in for a table that a folder has not
+MADE_BY = {"main_pairs": "05", "ablations": "06", "main_parts": "05"}  # notebooks of tables of `tables.differences`
+INSTEAD = {"ablations": "main_parts"}  # what stands in for a table that a folder has not
 READ_AGAINST = ["heal", "sft-rs-matched", "star", "star-pure", "heal-no-pace"]  # another reading of PACE
 BEST_OTHER = "the best other method"
 CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
@@ -173,16 +173,40 @@ def derived(folders: Path | Sequence[Path]) -> str:
 
 
 def reading(folders: Path | Sequence[Path]) -> str:
-    """What HEAL is worth under another reading of PACE, on the hard benchmarks together where that one was not found:
-    against itself, the best rivals, and one mixed stage; "" where it has no students."""
+    """What HEAL gains under another reading of PACE, where that was found and where it is a test; "" where it has no
+    students."""
+    rows = _other(folders).query("against == 'heal'").set_index("benchmark")
+    said = [f"by {interval(*rows.loc[name, _POINTS])}{points} on {where}" for name, points, where in (
+        (claims.ELSEWHERE, " points", f"the hard benchmarks but {claims.JUDGE} together"),
+        (claims.JUDGE, "", f"{claims.JUDGE}, where this was found")) if name in rows.index]
+    return ("PACE may also be read as **one learning-rate schedule for all stages**. So trained, HEAL is above itself "
+            f"{', '.join(said)} (no claim)." if said else "")
+
+
+def readings(folders: Path | Sequence[Path]) -> pd.DataFrame:
+    """HEAL minus other methods under both readings of PACE: one row per method and benchmark compared in both."""
+    usual = pd.concat([compared(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
+    usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
+    other = _other(folders).set_index(["against", "benchmark"])
+    asked = [(method, name) for method in READ_AGAINST[1:] for name in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE)]
+    rows = [[*key, *_told(usual.loc[key]), *_told(other.loc[key])] for key in asked
+            if key in usual.index and key in other.index]
+    return pd.DataFrame(rows, columns=["HEAL minus", "benchmark", "a schedule for each stage", "verdict",
+                                       "one schedule", "its verdict"])
+
+
+def _other(folders):
+    """The rows of HEAL's other reading, drawn at the run's temperature; none if it has no students."""
     file = first(folders, "main_one_schedule")
-    rows = pd.read_csv(file) if file else pd.DataFrame(columns=["method", "against", "benchmark", "decoding"])
-    rows = rows.query("method == @claims.OTHER_READING and benchmark == @claims.ELSEWHERE and decoding == 'sampled'")
-    rows = rows.set_index("against", drop=False)
-    said = [_minus(rows.loc[name]) for name in READ_AGAINST if name in rows.index]
-    return ("PACE may also be read as **one learning-rate schedule for all stages**, which was better in `registers`. "
-            f"So trained, HEAL on the hard benchmarks of the other worlds together is {', '.join(said)} (no claim)."
-            if said else "")
+    rows = pd.read_csv(file) if file else pd.DataFrame(columns=["against", "benchmark", "decoding"])
+    return rows[rows["decoding"] == "sampled"]
+
+
+_POINTS = ["difference", "ci_low", "ci_high"]
+
+
+def _told(row):
+    return interval(*row[_POINTS], "+"), claims.strength(row["ci_low"], row["ci_high"], row["p_holm"])
 
 
 def power(ablations: pd.DataFrame, part: str) -> str:

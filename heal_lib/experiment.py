@@ -174,15 +174,15 @@ class Experiment:
                 for cfg in students.families(self.cfg, method)]
 
     def rates(self, methods: Iterable[str]) -> dict[str, list[float]]:
-        """{method: the learning rates that are tried}: the grid, and while a method's best is at an end, one step of it
-        more, so that nobody is held back by where a grid stops [R]. A grid of one leaves nothing to choose."""
+        """{method: the learning rates that are tried}: the grid, and while a method's best is at an end, one of that
+        end's steps more, so that nobody is held back by where it stops [R]. A grid of one leaves nothing to choose."""
         grid = sorted(self.cfg.learning_rates)
         tried = {method: [*grid] for method in methods}
         new = tried if len(grid) > 1 else {}
         while new:
             self.have(stage for method, rates in new.items() for rate in rates for stage in self._tuning(method, rate))
-            new = {method: _beyond(tried[method], self._best(method, tried[method]), grid[1] / grid[0])
-                   for method in new}
+            new = {method: _beyond(tried[method], self._best(method, tried[method]), grid[0] / grid[1],
+                                   grid[-1] / grid[-2]) for method in new}
             new = {method: rates for method, rates in new.items() if rates}
             tried = {method: rates + new.get(method, []) for method, rates in tried.items()}
         return tried
@@ -270,7 +270,7 @@ class Experiment:
         return pd.concat([self._samples(stages, *job) for job, stages in jobs.items()], ignore_index=True)
 
 
-def _beyond(rates, best, step):
+def _beyond(rates, best, down, up):
     """The rate beyond `best`, if that is at an end of `rates`, as a list."""
-    further = {max(rates): best * step, min(rates): best / step}.get(best)
+    further = {max(rates): best * up, min(rates): best * down}.get(best)
     return [float(f"{further:.3g}")] if further else []

@@ -16,7 +16,7 @@ from heal_lib.report import accuracy_table, markdown, origin, setting, took
 
 README, RESULTS = ROOT / "README.md", ROOT / "results"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-LARGER = ("full", "parts", "orders")  # scales whose students README prefers to those of demo
+LARGER = ("parts", "full", "orders")  # whose students README prefers to those of demo: controls first
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
 
@@ -41,11 +41,14 @@ def block(folder: Path | None = None) -> str:
     asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
     texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
              f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
+    twice = evidence.readings(folders)
+    both = ["HEAL minus a method under two readings of PACE (points; corrected apart; no claim rests on the second):",
+            markdown(twice)] * bool(len(twice))
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
         *(where.first_page(folders) if folder is None else ()),
-        f"Part by part:\n\n{evidence.parts(folders)}", *texts,
+        f"Part by part:\n\n{evidence.parts(folders)}", *both, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
         origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,
@@ -63,7 +66,7 @@ def sizes(above: str) -> pd.DataFrame:
     """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
     uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
             "demo": "fewer rivals and seeds, in an hour or two",
-            "full": "every rival, each at its best learning rate",
+            "full": "every rival, each at a learning rate of its own, and HEAL without each part",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
             "orders": "orders and schedules of PACE, in the other worlds",
             "sweep": "when HEAL helps: other teachers, other sizes of students",

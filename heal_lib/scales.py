@@ -65,7 +65,7 @@ class Scale:
     teacher_draws: int = setting(1, 1, 1000, unit="draws of all the teacher's texts")  # seeds take them in turn
     train_tokens: int = setting(300_000, 1, TOKENS, unit="tokens")  # of each student, prompts included, as for all
     batch_size: int = setting(8, 1, MANY, unit="rows")
-    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # for HEAL and each rival: `Experiment.rates`
+    learning_rates: tuple[float, ...] = setting((1e-2,), 0, 10, above=True)  # of each method: `Experiment.rates`
     backend: str = one_of("hf", "unsloth")  # what trains the student
     finetune: str = one_of("full", "lora", "qlora")
     lora_rank: int = setting(32, 1, 65_536)
@@ -136,13 +136,13 @@ SCALES = {
                    learning_rates=(2e-3,)),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
-    # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at its best rate; of
-    # easy equations there are 208 to test on.
+    # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at a rate of its own,
+    # and HEAL without each part; of easy equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),
     # Every switch and control of GEAR, PURE and PACE, in the world where they can be told apart.
-    "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=100,
+    "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(2.5e-3, 5e-3, 1e-2), compared="parts", budgets=(1 / 3, 2 / 3)),
     # PACE's orders in the other worlds, at the rate that `full` chose for HEAL.

@@ -135,16 +135,18 @@ def test_the_rate_that_does_best_on_development_problems_is_used(run, monkeypatc
 
 
 def test_a_grid_goes_on_while_the_best_is_at_an_end(monkeypatch):
-    run = Experiment(micro(learning_rates=[1e-2, 1e-4, 1e-3]))
+    run = Experiment(micro(learning_rates=[5e-3, 1e-4, 1e-3]))
     asked = {"heal": 1e-3, "star": 0.1, "sft-rs": 1e-5}
     monkeypatch.setattr(run, "have", lambda stages: None)
     monkeypatch.setattr(run, "tuning", lambda m, rate: -abs(math.log(rate / asked[m])) if m in asked else 0)
-    assert run.rates([*asked, "limo"]) == {"heal": [1e-4, 1e-3, 1e-2], "star": [1e-4, 1e-3, 1e-2, 0.1, 1],
-                                           "sft-rs": [1e-4, 1e-3, 1e-2, 1e-5, 1e-6], "limo": [1e-4, 1e-3, 1e-2, 1e-5]}
-    assert [run.learning_rate(m) for m in (*asked, "limo")] == [1e-3, 0.1, 1e-5, 1e-4]  # of equal ones the first
+    grid = [1e-4, 1e-3, 5e-3]
+    assert run.rates([*asked, "limo"]) == {"heal": grid, "star": [*grid, 0.025, 0.125, 0.625],
+                                           "sft-rs": [*grid, 1e-5, 1e-6], "limo": [*grid, 1e-5]}
+    assert [run.learning_rate(m) for m in (*asked, "limo")] == [1e-3, 0.125, 1e-5, 1e-4]  # of equal ones the first
     table = tables.tuning(run, ["heal", "star", "teacher"]).set_index("method")
-    assert list(table) == ["0.0001", "0.001", "0.01", "0.1", "1", "chosen"] and table["chosen"].tolist() == [1e-3, 0.1]
-    assert table.loc["heal"].isna().tolist() == [False] * 3 + [True] * 2 + [False]
+    assert list(table) == ["0.0001", "0.001", "0.005", "0.025", "0.125", "0.625", "chosen"]
+    assert table["chosen"].tolist() == [1e-3, 0.125] and table.loc["heal"].isna().tolist() == [
+        False] * 3 + [True] * 3 + [False]
 
 
 def test_star_hints_the_problems_that_heal_hints(run):
