@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from heal_lib import backends, bounds, notebooks, scales, teacher, worlds
@@ -246,3 +247,8 @@ def test_every_world_has_as_many_problems_as_its_scale_asks_for(name):
     for split, groups, n in asked:
         for world, level in groups:
             assert len(worlds.get(world).problems(split, n, 0, level)) == n
+
+
+def test_orders_are_trained_at_the_rate_that_full_chose_for_heal():
+    chosen = pd.read_csv(ROOT / "results" / "full" / "tables" / "learning_rates.csv").set_index("method")["chosen"]
+    assert scales.get("orders").learning_rates == (chosen["heal"],)
