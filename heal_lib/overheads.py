@@ -10,7 +10,7 @@ import functools
 import os
 from typing import Any
 
-from heal_lib import bench, embedded, serve, worlds
+from heal_lib import embedded, serve, timing, worlds
 from heal_lib.engines import SamplingParams, openai, ray
 from heal_lib.engines.hf import HFEngine
 
@@ -38,7 +38,7 @@ def table(problems: int = PROBLEMS, samples: int = SAMPLES) -> list[dict[str, An
         if other := [name for name, tokens in drawn.items() if tokens != drawn["hf"]]:
             raise AssertionError(f"{', '.join(other)}: other draws than hf")
         # One way after the other, for workers of Ray stay only while they are in use.
-        seconds = {name: bench.in_turn(it=functools.partial(it.sample, prompts, samples, params, 0))["it"]
+        seconds = {name: timing.in_turn(it=functools.partial(it.sample, prompts, samples, params, 0))["it"]
                    for name, it in ways.items()}
     ray.release()
     rows = problems * samples

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from heal_lib import bench, embedded, training
+from heal_lib import embedded, timing, training
 from heal_lib.engines import SamplingParams, hf
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ def curves() -> list[dict[str, Any]]:
     }
     for (curve, knob), values in plans.items():
         for value, run in values.items():
-            table.append({"curve": curve, "knob": knob, "value": value, "seconds": bench.in_turn(it=run)["it"],
-                          "peak_mib": bench.peak(run)})
+            table.append({"curve": curve, "knob": knob, "value": value, "seconds": timing.in_turn(it=run)["it"],
+                          "peak_mib": timing.peak(run)})
     for n in (1, 2):
         table.append({"curve": "jobs", "knob": "workers", "value": n, "seconds": side_by_side(n), "peak_mib": np.nan})
     return table

@@ -4,18 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heal_lib import bench, notebooks, scaling
+from heal_lib import notebooks, scaling, timing
 
 
 def test_the_median_of_laps_leaves_out_the_first(monkeypatch):
     clock = iter([9, 0, 1, 0, 5, 0, 2])  # the first lap warms up and is not timed; then 1, 5 and 2 seconds
-    monkeypatch.setattr(bench, "REPEATS", 3)
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
-    assert bench.in_turn(it=lambda: None) == {"it": 2}
+    monkeypatch.setattr(timing, "REPEATS", 3)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    assert timing.in_turn(it=lambda: None) == {"it": 2}
 
 
 def test_memory_is_what_a_function_gains():
-    assert 60 < bench.peak(lambda: np.ones(2**23).sum()) < 80  # 64 MiB
+    assert 60 < timing.peak(lambda: np.ones(2**23).sum()) < 80  # 64 MiB
 
 
 def test_powers_are_found_again_in_the_upper_half():
