@@ -89,6 +89,8 @@ def parts(folders: Path | Sequence[Path]) -> str:
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
+    for part in said:
+        said[part].append(again(folders, part))
     heal = [whole(folders), reading(folders), corners(folders), derived(folders), greedy(folders)]
     items = heal, [floor], *said.values()
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
@@ -99,6 +101,19 @@ def _studies(table, part):
     rows = table[(table["method"] == "heal") & (table["against"] == claims.PARTS[part][0][0])]
     several = table["folder"].astype(str).nunique() > 1
     return {row.benchmark: row.folder.name for row in rows.itertuples()} if several else {}
+
+
+def again(folders: Path | Sequence[Path], part: str) -> str:
+    """HEAL minus HEAL without a part on `claims.JUDGE`, where a second study, with a rate of its own, compares it, too;
+    else ""."""
+    said = []
+    for folder in _listed(folders):
+        rows = compared([folder], "ablations").set_index(["method", "against", "benchmark"])
+        asked = ("heal", claims.PARTS[part][0][0], claims.JUDGE)
+        if asked in rows.index:
+            said.append("{} points ({}) in `{}`".format(*_told(rows.loc[asked]), folder.name))
+    name = claims.PARTS[part][0][1]
+    return f"Minus {name} on {claims.JUDGE}, by students of {len(said)} studies: {', '.join(said)}." if said[1:] else ""
 
 
 def one_draw(folder: Path) -> str:
@@ -173,19 +188,22 @@ def derived(folders: Path | Sequence[Path]) -> str:
 
 
 def reading(folders: Path | Sequence[Path]) -> str:
-    """What HEAL gains under another reading of PACE, where that was found and where it is a test; "" where it has no
-    students."""
+    """HEAL under another reading of PACE, minus HEAL as it stands: where that was found, and elsewhere; "" where it has
+    no students."""
     rows = _other(folders).query("against == 'heal'").set_index("benchmark")
-    said = [f"by {interval(*rows.loc[name, _POINTS])}{points} on {where}" for name, points, where in (
-        (claims.ELSEWHERE, " points", f"the hard benchmarks but {claims.JUDGE} together"),
-        (claims.JUDGE, "", f"{claims.JUDGE}, where this was found")) if name in rows.index]
-    return ("PACE may also be read as **one learning-rate schedule for all stages**. So trained, HEAL is above itself "
-            f"{', '.join(said)} (no claim)." if said else "")
+    said = ["{} points ({}) on {}".format(*_told(rows.loc[name]), where) for name, where in (
+        (claims.ELSEWHERE, f"the hard benchmarks but {claims.JUDGE} together"),
+        (claims.JUDGE, f"{claims.JUDGE}, where this was found")) if name in rows.index]
+    return ("PACE may also be read as **one learning-rate schedule for all stages**. HEAL so trained, minus HEAL as it "
+            f"stands: {', '.join(said)}; no claim rests on it." if said else "")
 
 
 def readings(folders: Path | Sequence[Path]) -> pd.DataFrame:
-    """HEAL minus other methods under both readings of PACE: one row per method and benchmark compared in both."""
-    usual = pd.concat([compared(folders, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
+    """HEAL minus other methods under both readings of PACE, by students of one study: one row per method and benchmark
+    compared in both."""
+    file = first(folders, "main_one_schedule")
+    own = [file.parent.parent] if file else []
+    usual = pd.concat([compared(own, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
     usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
     other = _other(folders).set_index(["against", "benchmark"])
     asked = [(method, name) for method in READ_AGAINST[1:] for name in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE)]
@@ -262,5 +280,6 @@ CORRECTED = (
     "rejection sampling (of every kind), the teacher, other rivals; GEAR, PURE and PACE, each against the controls "
     "that decide its claim (its other variants apart), within each study; this apart for the hard benchmarks "
     "together, for registers-hard, which was made to judge GEAR, for the hard ones without that together, and for "
-    "all others. Claims that name no benchmark are on the hard ones of the study together. The best of several others "
-    "is picked on the same problems, which favours it.")
+    "all others. The three first overlap, and are not corrected for one another; the last of them was added when "
+    "results of the others had been seen. Claims that name no benchmark are on the hard ones of the study together. "
+    "The best of several others is picked on the same problems, which favours it.")

@@ -174,8 +174,8 @@ class Experiment:
                 for cfg in students.families(self.cfg, method)]
 
     def rates(self, methods: Iterable[str]) -> dict[str, list[float]]:
-        """{method: the learning rates that are tried}: the grid, and while a method's best is at an end, one of that
-        end's steps more, so that nobody is held back by where it stops [R]. A grid of one leaves nothing to choose."""
+        """{method: the learning rates that are tried}: the grid, and, where a method's best is at an end, one of that
+        end's steps more, until the next is not better (of one seed) [R]. A grid of one leaves nothing to choose."""
         grid = sorted(self.cfg.learning_rates)
         tried = {method: [*grid] for method in methods}
         new = tried if len(grid) > 1 else {}

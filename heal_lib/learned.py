@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from heal_lib import report, tables, worlds
-from heal_lib.stats import bootstrap_share, exact, named
+from heal_lib.stats import bootstrap_share, exact, named, paired_p
 from heal_lib.trajectory import Problem
 
 TAUGHT = "derive"  # the oracle's word for a step of the strategy that the hint brings out
@@ -81,7 +81,8 @@ def by_family(samples: pd.DataFrame) -> pd.DataFrame:
 def corners(samples: pd.DataFrame, *, n_boot: int, by: str = "teacher", lead: str = "heal") -> pd.DataFrame:
     """One row per method, benchmark and class of problems by c, the number of right samples of the method `by`:
     `solved` names the class ("0", "1", "2-5", "6+" of the `of` samples), then mean accuracy with its interval, and the
-    `gain`: that of `lead` minus this one's, paired (missing on its own rows, and where it is not).
+    `gain`: that of `lead` minus this one's, paired, and the p-value of none, `gain_p` (missing on its own rows, and
+    where it is not).
 
     Under one seed all methods are drawn with the same random numbers, so what a sample is counted for is decided by the
     *other* seeds of `by`: a problem's class may differ between seeds, and no accuracy shares noise with it, be it that
@@ -102,23 +103,26 @@ def corners(samples: pd.DataFrame, *, n_boot: int, by: str = "teacher", lead: st
                 inside = (counts >= low) & (counts <= high)
                 if inside.to_numpy().any():
                     share = bootstrap_share(right.where(inside, 0.0), inside.astype(float), n_boot=n_boot)
-                    gain = _gain(every[lead] - right, inside, n_boot) if method != lead in every else (np.nan,) * 3
+                    gain = _gain(every[lead] - right, inside, n_boot) if method != lead in every else (np.nan,) * 4
                     rows.append([method, benchmark, name, int(of.max(axis=None)), *share, inside.any(axis=1).sum(),
                                  inside.any().sum(), *gain])
     return pd.DataFrame(rows, columns=["method", "benchmark", "solved", "of", "mean", "ci_low", "ci_high", "n_problems",
-                                       "n_seeds", "gain", "gain_low", "gain_high"])
+                                       "n_seeds", "gain", "gain_low", "gain_high", "gain_p"])
 
 
 def _gain(difference, inside, n_boot):
-    """(mean, low, high) of paired differences, -1 to 1, over the cells that are inside: (1 + difference) / 2 is a part
-    of its cell. Where none differs, the exact interval for the problems."""
+    """(mean, low, high, p) of paired differences, -1 to 1, over the cells that are inside: (1 + difference) / 2 is a
+    part of its cell, and to first order the mean moves as that of the cells' own shares does (`bootstrap_share`). Where
+    none differs, the exact interval for the problems."""
     difference = difference.reindex_like(inside)
     inside = inside & difference.notna()
     difference = difference.where(inside, 0.0)
     if not difference.any(axis=None) and inside.any(axis=None):
-        return exact(0.0, int(inside.any(axis=1).sum()), -1.0)
+        return *exact(0.0, int(inside.any(axis=1).sum()), -1.0), 1.0
     part = (1 + difference) / 2 * inside
-    return tuple(2 * np.array(bootstrap_share(part, inside.astype(float), n_boot=n_boot)) - 1)
+    mean, low, high = 2 * np.array(bootstrap_share(part, inside.astype(float), n_boot=n_boot)) - 1
+    shares = mean + (difference - mean * inside) / inside.to_numpy().mean()
+    return mean, low, high, paired_p(shares, np.zeros_like(shares))
 
 
 def said_corners(table: pd.DataFrame, against: str = "sft-rs", solved: Iterable[str] = ("0", "1")) -> list[str]:

@@ -141,7 +141,8 @@ def _decisive(folder: Path, premise: Premise, other: dict[str, list[Any]] | None
             said += f"; {other[premise.name]} {_said(other, columns)}"
     one_of = premise.name and (len(premise.where.get(premise.name, ())) > 1 or not premise.beside)
     named = f"{shown} {row[premise.name]}" if one_of else shown
-    return {"low": low, "high": high, "p": min(1.0, n * 2 * norm.sf(np.nan_to_num(far))), "said": said, "shown": named}
+    p = row.get(f"{columns[0]}_p", 2 * norm.sf(np.nan_to_num(far)))  # its own, where a table has one
+    return {"low": low, "high": high, "p": min(1.0, n * p), "said": said, "shown": named}
 
 
 def _rows(found: pd.DataFrame, premise: Premise, where: dict[str, list[Any]]) -> pd.DataFrame:

@@ -90,7 +90,7 @@ def accuracy_table(results: pd.DataFrame, methods: Sequence[str] = baselines.HEA
 
 
 def rates(table: pd.DataFrame) -> pd.DataFrame:
-    """`tables.tuning` as a notebook shows it: accuracy in per cent, and the chosen rate as it stands in the grid."""
+    """`tables.tuning` as a notebook shows it: accuracy in per cent, and the chosen rate as it was given."""
     shown = table.set_index("method")
     chosen = shown.pop("chosen").map("{:g}".format)
     return (100 * shown).round(1).assign(chosen=chosen)

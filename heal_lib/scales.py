@@ -42,7 +42,7 @@ class Scale:
     n_candidates: int = setting(20, 1, 10_000, unit="repairs per failed trajectory", other="2")  # [S]
     n_test: int = setting(60, 1, MANY, unit="test problems per benchmark")
     k_eval: int = setting(4, 2, 10_000, unit="samples per test problem")  # of one, there is no pass@2
-    n_development: int = setting(30, 1, MANY, unit="problems")  # on which PURE's reading was chosen
+    n_development: int = setting(30, 1, MANY, unit="problems")  # on which rates are, and PURE's reading was, chosen
     seeds: tuple[int, ...] = setting((0, 1, 2), 0, SEED)  # student seeds
     n_ablation_seeds: int = setting(10, 1, MANY, unit="seeds")  # the first of `seeds` are used for ablations
     n_boot: int = setting(10_000, 1, MANY, unit="bootstrap draws")

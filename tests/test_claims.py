@@ -51,6 +51,17 @@ def test_gear_is_judged_where_positions_matter_and_the_other_parts_there_too():
     assert "registers-hard" in here and "is not shown to help on the hard benchmarks together" in together
 
 
+def test_where_controls_were_not_trained_a_part_does_not_help_as_a_whole():
+    names = [name for name, _ in claims.PARTS["GEAR"]]
+    found = {(name, claims.JUDGE): "not shown" for name in names} | {(names[0], claims.ELSEWHERE): "shown"}
+    here, elsewhere = claims.part_sentences("GEAR", found)
+    assert "is not shown to help on registers-hard" in here
+    assert elsewhere == (
+        "**GEAR** helps against what was compared on the hard benchmarks but registers-hard together: better than "
+        "hints without repairs; not compared with a random cut, a cut at a fixed step, another trajectory's cut or a "
+        "hint at the start there.")
+
+
 def test_where_else_a_part_was_told_apart_from_nothing_is_said_whichever_way():
     found = {("heal-no-gear", claims.JUDGE): "not shown", ("heal-no-gear", "a-easy"): "contradicted, before correction",
              ("heal-no-gear", "b-hard"): "contradicted, before correction", ("heal-no-gear", "c"): "shown",

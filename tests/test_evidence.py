@@ -77,6 +77,14 @@ def test_corner_cases_are_held_against_the_best_kind_of_rejection_sampling_and_o
     assert row["number [95 %]"] == "0.03 [-0.02, 0.08]; sft-rs 0.06 [0.01, 0.11]; star -0.01 [-0.06, 0.04]"
 
 
+@pytest.mark.parametrize(("p", "verdict"), [(0.001, "shown"), (0.03, "suggested")])  # twice .03, of two kinds
+def test_corner_cases_are_judged_by_the_p_value_of_their_seeds(tmp_path, p, verdict):
+    rows = [[method, claims.POOLED, "0", 0.06, 0.01, 0.11, p] for method in ("sft-rs", "sft-rs-matched")]
+    columns = ["method", "benchmark", "solved", "gain", "gain_low", "gain_high", "gain_p"]
+    write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "learned_corners.csv")
+    assert abstract.opening(tmp_path).set_index("claim").loc[premises.CORNERS.text]["verdict"] == verdict
+
+
 def test_exposure_is_said_for_each_family_of_worlds(tmp_path):
     assert evidence.exposure(tmp_path) == ""
     rows = [["a+b", "heal", 0.1], ["a+b", "heal-no-pace", 0.2], ["c", "heal", 0.3], ["c", "heal-no-pace", 0.4],
@@ -138,9 +146,25 @@ def test_another_reading_of_pace_stands_beside_heal_as_it_is(tmp_path):
             for where in (claims.ELSEWHERE, claims.JUDGE, "a-easy") for against in ("heal", "limo", "star")]
     write_table(pd.DataFrame(rows, columns=[*columns, "decoding"]), tmp_path / "tables" / "main_one_schedule.csv")
     assert evidence.reading([tmp_path]).endswith(
-        "So trained, HEAL is above itself by 10.0 [5.0, 15.0] points on the hard benchmarks but registers-hard "
-        "together, by 10.0 [5.0, 15.0] on registers-hard, where this was found (no claim).")
+        "HEAL so trained, minus HEAL as it stands: +10.0 [+5.0, +15.0] points (shown) on the hard benchmarks but "
+        "registers-hard together, +10.0 [+5.0, +15.0] points (shown) on registers-hard, where this was found; no claim "
+        "rests on it.")
     rows = [["heal", "star", where, 0.1, -0.05, 0.25, 0.2, 0.2] for where in (claims.JUDGE, claims.POOLED, "a-easy")]
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_pairs.csv")
     assert evidence.readings([tmp_path]).to_numpy().tolist() == [
         ["star", claims.JUDGE, "+10.0 [-5.0, +25.0]", "not shown", "+10.0 [+5.0, +15.0]", "shown"]]
+    write_table(pd.DataFrame([["heal", "star", claims.JUDGE, *[0.5] * 5]], columns=columns),
+                tmp_path / "other" / "tables" / "main_pairs.csv")
+    assert evidence.readings([tmp_path / "other", tmp_path]).equals(evidence.readings([tmp_path]))  # of one study
+
+
+def test_a_part_that_two_studies_compare_is_said_of_both(tmp_path):
+    columns = ["method", "against", "benchmark", "difference", "ci_low", "ci_high", "p"]
+    for name, table, gain in (("parts", "ablations", -0.1), ("full", "main_parts", 0.0)):
+        write_table(pd.DataFrame([["heal", "heal-no-pure", claims.JUDGE, gain, gain - 0.05, gain + 0.05, 0.01]],
+                                 columns=columns), tmp_path / name / "tables" / f"{table}.csv")
+    both = [tmp_path / "parts", tmp_path / "full"]
+    assert evidence.again(both, "PURE") == (
+        "Minus no filter on registers-hard, by students of 2 studies: -10.0 [-15.0, -5.0] points (contradicted) in "
+        "`parts`, +0.0 [-5.0, +5.0] points (not shown) in `full`.")
+    assert evidence.again(both[:1], "PURE") == evidence.again(both, "GEAR") == ""

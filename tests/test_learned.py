@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from micro import micro
 
-from heal_lib import learned, students, teacher, worlds
+from heal_lib import learned, stats, students, teacher, worlds
 from heal_lib.engines import SamplingParams
 from heal_lib.experiment import Experiment
 from heal_lib.store import Store
@@ -166,6 +166,8 @@ def test_in_each_class_heal_is_set_against_the_others_pair_by_pair():
     found = learned.corners(rows, n_boot=400).set_index("method")
     line = found.loc["sft-rs"]
     assert line["gain"] == pytest.approx(0.5) and 0 < line["gain_low"] < 0.5 < line["gain_high"] < 1
+    gains = np.repeat([[0], [0], *[[1]] * 4, [0], [0]], 3, axis=1)  # each problem in this class under every seed
+    assert line["gain_p"] == pytest.approx(stats.paired_p(gains, np.zeros_like(gains)))
     assert found.loc["teacher", "gain"] == 0.75 and found.loc[["heal"], "gain":"gain_high"].isna().all(axis=None)
     alone = learned.corners(rows[rows["method"] != "heal"], n_boot=50)
     assert len(alone) == 2 and alone["gain"].isna().all() and learned.said_corners(alone) == []
