@@ -24,6 +24,10 @@ from heal_lib.errors import HealError
 from heal_lib.files import ROOT, disk_error
 from heal_lib.places import PACKAGE
 
+
+class NotebookFailed(Exception):
+    """A cell failed, or its kernel died: the notebook's name and the last line of the error."""
+
 Command = Callable[[argparse.Namespace], tuple[Any, int]]
 
 
@@ -87,7 +91,7 @@ def _tried(it, command, given) -> tuple[Any, int, str | None]:
         if trouble is None:
             raise
         return None, 2, words(trouble)
-    except importlib.import_module("heal_lib.notebooks").NotebookFailed as error:
+    except NotebookFailed as error:
         return None, 1, words(error)
 
 

@@ -57,22 +57,6 @@ def avg_at_k(correct: ArrayLike, k: int | None = None) -> np.ndarray:
     return correct[..., :k].mean(-1)
 
 
-def unsolved_share(n_correct: ArrayLike) -> float:
-    """Share of problems, 0 to 1, that no sample solved: n_correct [n_problems] to a float."""
-    return _share(np.asarray(n_correct) == 0, "n_correct")
-
-
-def truncation_rate(finished: ArrayLike) -> float:
-    """Share of samples, 0 to 1, that the length limit cut off: finished (bool, any shape) to a float."""
-    return _share(~np.asarray(finished, dtype=bool), "finished")
-
-
-def _share(mask, name):
-    if mask.size == 0:
-        raise HealError(f"{name}: empty; evaluate at least one sample")
-    return float(mask.mean())
-
-
 def score_matrix(samples: pd.DataFrame, method: str, benchmark: str, value: str = "correct",
                  reduce: Callable[..., Any] = avg_at_k) -> np.ndarray:
     """[n_problems, n_seeds] scores of one method on one benchmark, problems in a fixed order.

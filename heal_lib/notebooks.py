@@ -26,6 +26,7 @@ from typing import Any
 from heal_lib import child, embedded, pages, scales, workers
 from heal_lib.bounds import example
 from heal_lib.bounds import literal as parse_value
+from heal_lib.console import NotebookFailed
 from heal_lib.errors import HealError
 from heal_lib.files import atomic, disk_error
 from heal_lib.places import PACKAGE, ROOT
@@ -35,10 +36,6 @@ APART = ("08_", "10_")  # of scale `llm`, and of `make bench`
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false",
          "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
          "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}  # what a stopped run's workers leave is swept anyway
-
-
-class NotebookFailed(Exception):
-    """A cell failed, or its kernel died: the notebook's name and the last line of the error."""
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

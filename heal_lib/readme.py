@@ -1,5 +1,5 @@
-"""README's block of results. No number is typed by hand: it comes from the tables of `shown()`, and CI fails where the
-two differ."""
+"""README's two generated blocks: what is helped where, under the picture, and the results. No number is typed by hand:
+they come from the tables of `shown()`, and CI fails where the two differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heal_lib.progress import clock
 from heal_lib.report import accuracy_table, markdown, origin, setting, took
 
 README, RESULTS = ROOT / "README.md", ROOT / "results"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
 LARGER = ("parts", "full", "orders")  # whose students README prefers to those of demo: controls first
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
@@ -47,7 +47,6 @@ def block(folder: Path | None = None) -> str:
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        *(where.first_page(folders) if folder is None else ()),
         f"Part by part:\n\n{evidence.parts(folders)}", *both, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
         origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
@@ -87,28 +86,38 @@ def sizes(above: str) -> pd.DataFrame:
                                        "repairs", "training tokens"])
 
 
-def _parts(text):
-    """README's text before, in, and after the block."""
-    before, begin, rest = text.partition(BEGIN)
-    inside, end, after = rest.partition(END)
-    if not begin or not end:
-        raise HealError(f"README.md: the lines {BEGIN} and {END} are missing; put them where the results should stand")
-    return before, inside, after
+def blocks(folder: Path | None = None) -> dict[str, str]:
+    """{name of a block: its text} of a folder, which alone has no picture, or by default of `shown()`."""
+    told = {} if folder else {"where": "\n\n".join(where.first_page(shown()))}
+    return told | {"results": block(folder)}
+
+
+def _parts(text, name):
+    """README's text before, in, and after a block, its marks not in it."""
+    begin, end = (mark.format(name) for mark in MARKS)
+    before, begun, rest = text.partition(begin)
+    inside, ended, after = rest.partition(end)
+    if not begun or not ended:
+        raise HealError(f"README.md: the lines {begin} and {end} are missing; put them where this block should stand")
+    return before + begin, inside, end + after
 
 
 def is_current(readme: Path = README, folder: Path | None = None) -> bool:
-    """Whether README's block is what `folder` gives, by default `shown()`, of which the picture is then, too."""
-    drawn = folder is not None or where.is_current(shown(), RESULTS)
-    return drawn and _parts(Path(readme).read_text())[1].strip() == block(folder)
+    """Whether README's blocks are what `folder` gives, by default `shown()`, of which the picture is then, too."""
+    text, drawn = Path(readme).read_text(), folder is not None or where.is_current(shown(), RESULTS)
+    return drawn and all(_parts(text, name)[1].strip() == said for name, said in blocks(folder).items())
 
 
 def write(readme: Path = README, folder: Path | None = None) -> None:
-    """Puts the block of `folder`, by default of `shown()` and their picture, into README; leaves the rest alone."""
-    before, _, after = _parts(Path(readme).read_text())
+    """Puts the blocks of `folder`, by default of `shown()` and their picture, into README; leaves the rest alone."""
+    text = Path(readme).read_text()
+    for name, said in blocks(folder).items():
+        before, _, after = _parts(text, name)
+        text = f"{before}\n{said}\n{after}"
     if folder is None:
         where.draw(shown(), RESULTS)
     with atomic(readme) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n{block(folder)}\n{END}{after}")
+        temporary.write_text(text)
 
 
 def fills(cfg: scales.Scale) -> bool:

@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with interruptible():
             return command(args)
-    except notebooks.NotebookFailed as error:
+    except console.NotebookFailed as error:
         return _say(error, 1)
     except HealError as error:
         return _say(error, 2)

@@ -53,13 +53,14 @@ _NAMES = {claims.POOLED: "all of them together", claims.ELSEWHERE: "all but regi
 
 
 def first_page(folders: Path | Sequence[Path]) -> list[str]:
-    """What the picture says, for README; nothing without comparisons."""
+    """What the picture says, for README, where it stands above; nothing without comparisons."""
     if not len(shown := table(folders)):
         return []
-    return ["The picture above has HEAL minus its rivals, and minus what each of its parts has to beat. `registers` "
-            "was made so that parts can be told apart; a blank was not compared, or not within one study; whose "
-            "students each point is of says [where.csv](results/where.csv). After correction for the number of "
-            f"comparisons:\n\n{sentences(shown)}"]
+    return ["HEAL minus its rivals (*rejection sampling* keeps the teacher's right samples, *STaR* hints from the "
+            "start of a text), and minus what each of its parts has to beat. `registers` was made so that parts can be "
+            "told apart; a blank was not compared, or not within one study; whose students each point is of says "
+            "[where.csv](results/where.csv). After correction for the number of comparisons:"
+            f"\n\n{sentences(shown)}"]
 
 
 def draw(folders: Path | Sequence[Path], folder: Path) -> None:

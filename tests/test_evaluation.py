@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heal_lib import evaluation, scales
 from heal_lib.errors import HealError
-from heal_lib.evaluation import avg_at_k, pass_at_k, truncation_rate, unsolved_share
+from heal_lib.evaluation import avg_at_k, pass_at_k
 from heal_lib.files import ROOT, write_json
 from heal_lib.gear import eligible
 from heal_lib.stats import bootstrap_mean, paired_bootstrap
@@ -141,15 +141,6 @@ def test_a_cell_that_is_missing_is_no_zero(lost):
         evaluation.score_matrix(samples[~gone], "heal", "a-hard", "correct", avg_at_k)
     with pytest.raises(HealError, match="no samples of 'limo'"):
         evaluation.score_matrix(samples, "limo", "a-hard", "correct", avg_at_k)
-
-
-def test_shares():
-    assert unsolved_share([0, 1, 0, 30]) == 0.5
-    assert truncation_rate([True, True, False, True]) == 0.25
-    assert truncation_rate(np.ones((2, 3))) == 0
-    for share in (unsolved_share, truncation_rate):
-        with pytest.raises(HealError, match="empty"):
-            share([])
 
 
 def test_every_sample_can_be_read_back_and_gives_the_cell_again(tmp_path):

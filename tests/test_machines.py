@@ -69,8 +69,8 @@ def test_every_command_that_a_page_gives_is_taken(page, monkeypatch):
     monkeypatch.setattr(reproduce, "Run", lambda scale, paths, pairs: mock.MagicMock(
         cfg=taken.append(notebooks.settings(scale, pairs, {path.stem: notebooks.declared(path) for path in paths}))))
     monkeypatch.setattr(reproduce, "alone", lambda folder: mock.MagicMock())
-    text = (ROOT / page).read_text(encoding="utf-8").partition("<!-- results:begin -->")[0]
-    found = re.findall(r"`([^`]*make reproduce[^`]*|sbatch[^`]*)`", text)
+    text = re.sub(r"<!-- results:begin.*results:end -->", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    found = re.findall(r"`([^`\n]*make reproduce[^`\n]*|sbatch[^`]*)`", text)
     for command in found:
         variables, words = re.match(r"((?:\w+=\S* )*)(?:make reproduce|sbatch .*slurm.sh)(.*)", command).groups()
         words = shlex.split(words)

@@ -88,7 +88,7 @@ def test_a_user_s_mistake_is_seen_in_the_public_names_types(tmp_path):
     code = tmp_path / "user.py"
     code.write_text("from heal_lib import evaluation, stats, store, worlds\n"
                     "a: str = stats.auroc([0.1], [1])\nb: str = store.default_root()\n"
-                    "c: int = worlds.get('paths').problems('test', 1, 0, 'easy')\nevaluation.truncation_rate()\n")
+                    "c: int = worlds.get('paths').problems('test', 1, 0, 'easy')\nevaluation.avg_at_k()\n")
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), "--config-file", "pyproject.toml"]
     done = subprocess.run([*command, str(code)], cwd=ROOT, capture_output=True, text=True)
     wrong = [int(line) for line in re.findall(r"user\.py:(\d+): error", done.stdout)]

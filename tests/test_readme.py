@@ -15,6 +15,7 @@ from heal_lib.notebooks import FOLDER, declared, parse_value
 COLUMNS = ["method", "benchmark", "metric", "mean", "ci_low", "ci_high", "diff_vs_sft_rs", "diff_low", "diff_high",
            "n_problems", "n_seeds", "n_samples", "temperature"]
 NONE = float("nan")
+MARKS = [tuple(mark.format(name) for mark in readme.MARKS) for name in ("where", "results")]
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def results(tmp_path):
 @pytest.fixture
 def page(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"# Title\n\n{readme.BEGIN}\nstale\n{readme.END}\n\nafter\n")
+    path.write_text("# Title\n\n" + "".join(f"{begin}\nstale\n{end}\n\n" for begin, end in MARKS) + "after\n")
     return path
 
 
@@ -173,9 +174,9 @@ def test_without_results_the_block_says_so(tmp_path, page):
 def test_writing_changes_the_block_alone_and_makes_it_current(results, page):
     assert not readme.is_current(page, results)
     readme.write(page, results)
-    text = page.read_text()
-    assert readme.is_current(page, results) and "stale" not in text
-    assert text.startswith(f"# Title\n\n{readme.BEGIN}\n") and text.endswith(f"\n{readme.END}\n\nafter\n")
+    text, (_, (begin, end)) = page.read_text(), MARKS
+    assert readme.is_current(page, results) and text.count("stale") == 1  # a folder alone has no picture
+    assert f"\n\n{begin}\n{readme.block(results)}\n{end}\n\nafter\n" in text and text.startswith("# Title\n\n")
     readme.write(page, results)
     assert page.read_text() == text
     page.write_text(text.replace("41.7", "51.7"))
@@ -204,7 +205,7 @@ def test_the_first_page_shows_what_the_larger_studies_compare_and_else_demo(monk
     pairs(results, "ablations", [["heal-no-pure", of, 0.0, -0.1, 0.1, 1.0]
                                  for of in (claims.JUDGE, claims.POOLED, "b-hard")])
     before = readme.block()
-    assert before.endswith(f"\n\n{readme.block(results)}") and "(not run yet; hours)" in before
+    assert before.endswith(readme.block(results)) and "(not run yet; hours)" in before
     shutil.copytree(results, folder / "full")  # stopped before it had a record
     assert readme.block() == before
     pairs(folder / "full", "main_pairs", [["star", where, 0.1, 0.05, 0.2, 0.001]
@@ -217,7 +218,11 @@ def test_the_first_page_shows_what_the_larger_studies_compare_and_else_demo(monk
                    folder / name / "run.json")
     readme.write(page)
     block = page.read_text()
-    assert readme.is_current(page) and "results/full/figures/main_results.png" in block
+    assert readme.is_current(page) and "results/full/figures/main_results.png" in block and "stale" not in block
+    under = block.partition(MARKS[0][0])[2].partition(MARKS[0][1])[0]
+    assert "**HEAL** is better than STaR on" in under  # what the picture shows stands under it
+    page.write_text(block.replace(under, under.replace("better", "worse")))
+    assert not readme.is_current(page)
     link = "[main_pairs](results/full/tables/main_pairs.csv)"
     assert f'| shown | {link} | `make reproduce SCALE=full ARGS="--only 05"`' in block
     found = evidence.claims_table(readme.shown()).set_index("claim")[["verdict", "folder"]]

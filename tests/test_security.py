@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from heal_lib import notebooks, scales
+from heal_lib import console, notebooks, scales
 from heal_lib.errors import HealError
 from heal_lib.files import ROOT
 
@@ -58,7 +58,7 @@ def test_model_text_is_shown_and_never_run(tmp_path, kernels):
 
 def test_a_failed_cell_s_words_are_text_too(tmp_path):
     """A traceback that quotes the model."""
-    with pytest.raises(notebooks.NotebookFailed):
+    with pytest.raises(console.NotebookFailed):
         run_notebook(tmp_path, f"raise ValueError({ATTACK!r})")
     failed = nbformat.read(tmp_path / "out" / "notebooks" / "00_x.failed.ipynb", 4)
     assert {output.output_type for cell in failed.cells for output in cell.get("outputs", [])} <= {"error"}
