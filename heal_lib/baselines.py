@@ -1,4 +1,4 @@
-"""What is compared (METHOD section 5): each method is a choice of data, filter and order; all else is equal."""
+"""What is compared (docs/method.md, section 5): a method is a choice of data, filter, order; all else is equal."""
 
 from __future__ import annotations
 

@@ -111,6 +111,7 @@ def strongest(claim: Claim, table: pd.DataFrame) -> pd.DataFrame:
 
 
 SHOWN, SUGGESTED, NOT, CONTRADICTED, UNMEASURED = "shown", "suggested", "not shown", "contradicted", "not measured"
+BEFORE = f"{CONTRADICTED}, before correction"
 
 
 def strength(low: float, high: float, p_holm: float) -> str:
@@ -119,7 +120,7 @@ def strength(low: float, high: float, p_holm: float) -> str:
         return NOT
     if low > 0:
         return SHOWN if p_holm < LEVEL else SUGGESTED
-    return CONTRADICTED if p_holm < LEVEL else f"{CONTRADICTED}, before correction"
+    return CONTRADICTED if p_holm < LEVEL else BEFORE
 
 
 def best_others(pairs: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +146,7 @@ PARTS = {
 
 WORDS = {SHOWN: "better than {}", SUGGESTED: "perhaps better than {} (not after Holm's correction)",
          NOT: "not told apart from {}", CONTRADICTED: "worse than {}",
-         f"{CONTRADICTED}, before correction": "perhaps worse than {} (not after Holm's correction)",
+         BEFORE: "perhaps worse than {} (not after Holm's correction)",
          UNMEASURED: "not compared with {} there"}
 
 
@@ -179,7 +180,7 @@ def part_sentences(part: str, found: dict[tuple[str, str], str], studies: dict[s
     for (against, benchmark), how in found.items():
         if against == without and benchmark not in (POOLED, JUDGE, ELSEWHERE) and how not in (NOT, UNMEASURED):
             where.setdefault(how, []).append(benchmark)
-    words = [WORDS[how].format(f"{name} on {_listed(where[how], 'and')}") for how in WORDS if how in where]
+    words = [WORDS[how].format(f"{name} on {listed(where[how], 'and')}") for how in WORDS if how in where]
     return [*told, *[f"On single other benchmarks: {'; '.join(words)}."] * bool(words)]
 
 
@@ -192,8 +193,8 @@ def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str =
     for against, name in PARTS[part]:
         said.setdefault(found.get((against, benchmark), UNMEASURED), []).append(name)
     if set(said) == {SHOWN}:
-        return f"**{part}** helps {here}: better than {_listed(said[SHOWN])}."
-    parts = [text.format(_listed(said[key])) for key, text in WORDS.items() if key in said]
+        return f"**{part}** helps {here}: better than {listed(said[SHOWN])}."
+    parts = [text.format(listed(said[key])) for key, text in WORDS.items() if key in said]
     measured = set(said) - {UNMEASURED}
     head = "was not measured" if not measured else "is not shown to help"
     if CONTRADICTED in measured:
@@ -203,5 +204,6 @@ def part_sentence(part: str, found: dict[tuple[str, str], str], benchmark: str =
     return f"**{part}** {head} {here}: {'; '.join(parts)}."
 
 
-def _listed(words, last="or"):
+def listed(words: list[str], last: str = "or") -> str:
+    """"a", "a or b", "a, b or c"."""
     return f" {last} ".join([", ".join(words[:-1])] * bool(words[1:]) + words[-1:])

@@ -1,4 +1,4 @@
-"""Token and step uncertainty: pure functions on arrays, in nats (METHOD section 0).
+"""Token and step uncertainty: pure functions on arrays, in nats (docs/method.md, section 0).
 
     H_t   = -sum_v p(v) ln p(v),  p = softmax(raw logits), full vocabulary     token entropy [P/R]
     NLL_t = -ln p(token drawn)                                                 surprisal, which is no entropy

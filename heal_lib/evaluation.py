@@ -1,4 +1,4 @@
-"""Accuracy from samples (METHOD section 1).
+"""Accuracy from samples (docs/method.md, section 1).
 
     pass@k = 1 - C(n-c, k) / C(n, k) = 1 - prod_(j<k) (n-c-j) / (n-j)
     avg@k  = mean correctness of k samples

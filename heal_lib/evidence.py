@@ -129,10 +129,10 @@ def whole(folders: Path | Sequence[Path]) -> str:
     lines = [f"on the hard benchmarks together {', '.join(said)}"] * bool(said)
     best = [claims.strength(row.ci_low, row.ci_high, row.p_holm) for row in _best_others(folders).itertuples()]
     if best:
-        before = len(best) - sum(map(best.count, (claims.SHOWN, claims.CONTRADICTED, claims.NOT)))
-        lines.append(f"against {BEST_OTHER} of each benchmark it is better on {best.count(claims.SHOWN)} of "
-                     f"{len(best)}, worse on {best.count(claims.CONTRADICTED)} (after correction, though not for "
-                     f"picking the best), told apart on {before} more before correction alone")
+        n = {how: best.count(how) for how in claims.WORDS}
+        lines.append(f"against {BEST_OTHER} of each benchmark it is better on {n[claims.SHOWN]} of {len(best)}, worse "
+                     f"on {n[claims.CONTRADICTED]} (after correction, though not for picking the best), perhaps better "
+                     f"on {n[claims.SUGGESTED]} and perhaps worse on {n[claims.BEFORE]} (before correction alone)")
     return f"**HEAL**: {'; '.join(lines)}." if lines else ""
 
 
@@ -159,7 +159,7 @@ def corners(folders: Path | Sequence[Path]) -> str:
                      for each in (premises.CORNERS, strict))
     also = "".join(f"; right *and* derived, {shown.partition(', ')[2]}: {said}"
                    for _, shown, said, verdict, *_ in counted if verdict != claims.UNMEASURED)
-    return "".join(f"*{verdict}*: {text} ({shown}: {said}; not corrected for classes and worlds{also})."
+    return "".join(f"{text}: *{verdict}* ({shown}: {said}; one of several classes, not corrected for that{also})."
                    for text, shown, said, verdict, *_ in rows if verdict != claims.UNMEASURED)
 
 

@@ -1,4 +1,4 @@
-"""GEAR: Guided Entropy-Assisted Repair (METHOD section 2).
+"""GEAR: Guided Entropy-Assisted Repair (docs/method.md, section 2).
 
     eligible:   c <= 1 correct of N = 30 samples                                                 [S]
     breakpoint: k* = argmax D_k over 2 <= k <= max(2, ceil(K/3)), the earliest on a tie          [S]
@@ -6,7 +6,10 @@
     repair:     prompt + kept steps + hint -> candidates; keep the verified, remove the hint     [S/R]
 
 Here steps are counted from 0: the breakpoint i = k* - 1 lies in 1 <= i <= max(1, ceil(K/3) - 1), and
-max(0, i - b) leading steps stay.
+max(0, i - b) leading steps stay. D_k: mean token entropy of step k of K, minus that of the step before (`entropy`);
+c: right samples of N. `failed` chooses trajectories, `find_breakpoint` and `kept_steps` cut them, `repair` goes on from
+there, and `sampling.accepts` says what is kept. Of the notes' 10 trajectories and 20 candidates of each [S] the scales
+take fewer. [P] is the paper's abstract, [S] secondary notes, [R] this reconstruction.
 """
 
 from __future__ import annotations
@@ -85,7 +88,7 @@ def kept_steps(breakpoint: int | None, backoff: int = 1) -> int:
 def cut_position(rule: str, step_entropy: Sequence[float] | np.ndarray, *, rng: np.random.Generator | None = None,
                  at: int | None = None, backoff: int = 1, window: float = 1 / 3, surge: str = "difference",
                  **unit: Any) -> int:
-    """How many leading steps stay under GEAR's rule or one of its controls (METHOD section 5) [R].
+    """How many leading steps stay under GEAR's rule or one of its controls (docs/method.md, section 5) [R].
 
     "entropy": GEAR itself; "value": the step of largest entropy; "random": a step drawn evenly by `rng` (a
     numpy Generator). These three choose a breakpoint in the same window and step back by `backoff`, so they

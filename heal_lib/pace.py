@@ -1,11 +1,14 @@
-"""PACE: Progressive Answer-guided Curriculum Evolution (METHOD section 4).
+"""PACE: Progressive Answer-guided Curriculum Evolution (docs/method.md, section 4).
 
     I   base     verified teacher samples, capped per problem
     II  + hint   samples drawn with the answer given, hint removed, for problems with share correct < 0.5   [S]
     III + repair GEAR's trajectories for the problems with c <= 1                                           [S]
 
 Three sequential stages on the same weights, data cumulative [S/R]. Every stage makes the same number of passes over
-its data, so a stage's share of the token budget is its share of the (cumulative) tokens [R].
+its data, so a stage's share of the token budget is its share of the (cumulative) tokens [R]. So base rows come back in
+II and III. Each stage starts its learning-rate schedule and its optimizer anew; one schedule for all is the other
+reading (`restart`) [R]. Rows come from `baselines.training_rows`; `curriculum` orders them, `train` goes through the
+stages.
 """
 
 from __future__ import annotations

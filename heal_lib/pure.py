@@ -1,4 +1,4 @@
-"""PURE: the Perplexity-Uncertainty Ratio Estimator (METHOD section 3).
+"""PURE: the Perplexity-Uncertainty Ratio Estimator (docs/method.md, section 3).
 
     U_k  = -(1/|a*|) ln T(a* | x, s_<=k, e)     answer uncertainty after step k; U_0 before any step    [R]
            or, among candidate answers a:  -ln T(a* | ...) / sum_a T(a | ...)       (pure_answers)      [R]
@@ -7,7 +7,9 @@
     drop the floor(lambda * n) largest A        lambda = 0.2                                            [S/R]
 
 A surprising step (large PPL) where the answer is already certain (small U) is suspect: the answer may be
-forced without logic.
+forced without logic. x: the problem, s_k: step k, a*: the right answer, e: what opens an answer, T: the teacher's
+probability, PPL_k = exp(mean -ln T) of step k; the hint is in none of them. `read` measures PPL and U, `anomaly` makes
+A(y) of them, `keep` drops (of each problem's different texts of one source, `baselines.filtered`).
 """
 
 from __future__ import annotations

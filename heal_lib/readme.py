@@ -4,6 +4,7 @@ they come from the tables of `shown()`, and CI fails where the two differ."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -47,11 +48,10 @@ def block(folder: Path | None = None) -> str:
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()
     return "\n\n".join([
-        f"Part by part:\n\n{evidence.parts(folders)}", *both, *texts,
         f"![Accuracy on every benchmark, and minus rejection sampling]({of_it}/figures/main_results.png)",
         origin(home, of_it, "05_main_results"), setting(results, home), markdown(accuracy_table(results)),
         named([*baselines.HEADLINE, *claimed["minus"]]), evidence.CORRECTED,
-        markdown(claimed.drop(columns="folder")), *more,
+        f"Part by part:\n\n{evidence.parts(folders)}", *both, *texts, markdown(claimed.drop(columns="folder")), *more,
         *(line for each in folders for line in took(each, f"results/{each.name}")), markdown(sizes(folders[-1].name))])
 
 
@@ -65,7 +65,7 @@ def sizes(above: str) -> pd.DataFrame:
     """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
     uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
             "demo": "fewer rivals and seeds, in an hour or two",
-            "full": "every rival, each at a learning rate of its own, and HEAL without each part",
+            "full": "every rival at a learning rate of its own, HEAL without each part",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
             "orders": "orders and schedules of PACE, in the other worlds",
             "sweep": "when HEAL helps: other teachers, other sizes of students",
@@ -79,9 +79,11 @@ def sizes(above: str) -> pd.DataFrame:
             use += f" ({f'`results/{name}`' if record else 'not run yet; hours'})"
         if whole := record.get("from_nothing"):
             use += f"; from nothing in {clock(whole['seconds'])} here"
+        was = asdict(cfg) | record.get("config", {})  # what is committed was run with
+        seeds, fewer = len(was["seeds"]), was["n_ablation_seeds"]
         rows.append([f"`{name}`", f"`make reproduce{option}`", use,
-                     len(cfg.seeds), cfg.n_test, cfg.n_samples, f"{cfg.n_failed} × {cfg.n_candidates}",
-                     f"{cfg.train_tokens:,}"])
+                     f"{seeds}" + f" ({fewer} for parts)" * (fewer < seeds), was["n_test"], was["n_samples"],
+                     f"{was['n_failed']} × {was['n_candidates']}", f"{was['train_tokens']:,}"])
     return pd.DataFrame(rows, columns=["scale", "command", "for", "student seeds", "test problems", "teacher samples",
                                        "repairs", "training tokens"])
 

@@ -70,7 +70,7 @@ class Scale:
     finetune: str = one_of("full", "lora", "qlora")
     lora_rank: int = setting(32, 1, 65_536)
     processes: int = setting(1, 1, 1024)  # that train one student together, under `accelerate launch`
-    # --- assumption switches (METHOD section 7)
+    # --- assumption switches (docs/method.md, section 7)
     step_delimiter: str = setting("", empty=True, unit="text between steps ('': as the world has it)", other="'\" \"'")
     entropy: str = one_of("full")  # of the whole vocabulary: no engine's samples come with another
     surge: str = one_of("difference", "value")

@@ -243,7 +243,7 @@ def _training(run, name, spec):
             "training_seconds": np.mean(spent) if logs else np.nan}
 
 
-# --- the assumption switches (notebook 06, METHOD section 7)
+# --- the assumption switches (notebook 06, docs/method.md, section 7)
 SWITCHES = (
     "step_delimiter", "entropy", "surge", "window", "window_unit", "backoff", "hint", "n_samples",
     "eligible_max_correct", "n_failed", "n_candidates", "pure_eps", "pure_lambda", "pure_rule", "pure_aggregate",

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,31 +36,38 @@ def table(folders: Path | Sequence[Path]) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def sentences(shown: pd.DataFrame) -> str:
-    """Where HEAL, and each part, is told apart after correction, as a list; "" without comparisons."""
+def sentences(shown: pd.DataFrame, missed: Mapping[str, str] | None = None) -> str:
+    """Where HEAL, and each part, is told apart after correction, as a list; "" without comparisons. `missed`: of a
+    part, what would not have been found."""
     said = []
     for part, lines in shown.groupby("part", sort=False):
         told = []
         for verdict, words in ((claims.SHOWN, "better than"), (claims.CONTRADICTED, "worse than")):
-            told += [f"{words} {minus} on {', '.join(_NAMES.get(name, name) for name in of['benchmark'])}"
+            told += [f"{words} {minus} on {claims.listed([_NAMES.get(name, name) for name in of['benchmark']], 'and')}"
                      for minus, of in lines[lines["verdict"] == verdict].groupby("minus", sort=False)]
-        who = f"**{part}**" + ": HEAL" * (part != "HEAL")
-        said.append(f"- {who} is {'; '.join(told) or f'told apart from none of what {part} has to beat'}.")
+        who = f"- **{part}**" + ": HEAL" * (part != "HEAL")
+        against = "its rivals" if part == "HEAL" else f"HEAL and any of what {part} has to beat"
+        nothing = f"- **{part}**: no difference is found between {against}. {(missed or {}).get(str(part), '')}"
+        said.append(f"{who} is {'; '.join(told)}." if told else nothing.strip())
     return "\n".join(said)
 
 
-_NAMES = {claims.POOLED: "all of them together", claims.ELSEWHERE: "all but registers-hard together"}
+_NAMES = {claims.POOLED: "all hard benchmarks together", claims.ELSEWHERE: "all of them but registers-hard"}
 
 
 def first_page(folders: Path | Sequence[Path]) -> list[str]:
     """What the picture says, for README, where it stands above; nothing without comparisons."""
     if not len(shown := table(folders)):
         return []
-    return ["HEAL minus its rivals (*rejection sampling* keeps the teacher's right samples, *STaR* hints from the "
-            "start of a text), and minus what each of its parts has to beat. `registers` was made so that parts can be "
-            "told apart; a blank was not compared, or not within one study; whose students each point is of says "
-            "[where.csv](results/where.csv). After correction for the number of comparisons:"
-            f"\n\n{sentences(shown)}"]
+    ablations = evidence.compared(folders, "ablations")
+    missed = {part: evidence.power(ablations, part) for part in claims.PARTS}
+    return ["Each point is the student's accuracy by HEAL minus that by the method at its left, in points. *Rejection "
+            "sampling* trains on the teacher's right samples, of as many teacher tokens as HEAL spends. *STaR* adds "
+            "texts that were written with the answer given before the first word, and repairs none. The other rows are "
+            "HEAL with a part left out or replaced. `registers` was made so that these can be told apart. No point: "
+            "not compared, or not within one study. [where.csv](results/where.csv) says whose students each point is "
+            "of, and of how many seeds and problems. After correction for the number of comparisons:\n\n"
+            f"{sentences(shown, missed)}"]
 
 
 def draw(folders: Path | Sequence[Path], folder: Path) -> None:

@@ -26,7 +26,8 @@ def _section(number):
 
 def test_every_section_and_mark_that_the_code_refers_to_is_there():
     sections = set(re.findall(r"^## (\d)\. ", METHOD, re.M))
-    named = {(file, number) for file, text in CODE.items() for number in re.findall(r"METHOD section (\d+)", text)}
+    named = {(file, number) for file, text in CODE.items()
+             for number in re.findall(r"docs/method.md, section (\d+)", text)}
     assert named and {number for _, number in named} <= sections, named
     marks = {mark for text in CODE.values() for mark in re.findall(r"\[([A-Z](?:/[A-Z])?)\]", text)}
     told = {part for mark in marks for part in mark.split("/")} & set("PSR")

@@ -95,7 +95,7 @@ def test_sampled_and_rescored_entropies_agree(ending, prompts, drawn):
 @pytest.mark.parametrize("params", [SamplingParams(12, 0.5), SamplingParams(12, 2.0), SamplingParams(12, top_k=3),
                                     SamplingParams(12, 0.7, top_p=0.5)])
 def test_entropy_is_raw_and_over_the_full_vocabulary(real, prompts, tiny, params):
-    """Whatever is done to the distribution before drawing; and no surprisal (METHOD section 8)."""
+    """Whatever is done to the distribution before drawing; and no surprisal (docs/method.md, section 8)."""
     for prompt, (draw,) in zip(prompts, real.sample(prompts, 1, params, seed=1), strict=True):
         by_hand = entropy_by_hand(tiny, [*prompt, *draw.token_ids])[len(prompt) - 1 : -1]
         np.testing.assert_allclose(draw.entropy, by_hand, atol=1e-4)

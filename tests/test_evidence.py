@@ -120,9 +120,9 @@ def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_pa
         write_table(pd.DataFrame(rows, columns=["method", "benchmark", "solved", "gain", "gain_low", "gain_high"]),
                     tmp_path / "tables" / f"{name}.csv")
     assert evidence.corners([tmp_path / "none", tmp_path]) == (
-        f"*shown*: {premises.CORNERS.text} (share right, heal minus sft-rs: 0.06 [0.01, 0.11]; "
-        "star -0.04 [-0.09, 0.01]; not corrected for classes and worlds; right *and* derived, heal minus sft-rs: 0.06 "
-        "[0.01, 0.11]; star -0.04 [-0.09, 0.01]).")
+        f"{premises.CORNERS.text}: *shown* (share right, heal minus sft-rs: 0.06 [0.01, 0.11]; "
+        "star -0.04 [-0.09, 0.01]; one of several classes, not corrected for that; right *and* derived, heal minus "
+        "sft-rs: 0.06 [0.01, 0.11]; star -0.04 [-0.09, 0.01]).")
     rows = [["heal", against, where, 0.1, -0.2, 0.4] for where in (claims.POOLED, claims.JUDGE)
             for against in ("sft-rs", "star", "teacher")]
     write_table(pd.DataFrame(rows, columns=["method", "against", "benchmark", "difference", "ci_low", "ci_high"]),

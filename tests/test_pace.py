@@ -15,7 +15,7 @@ SOURCES = {"repair": ["r1", "r2"], "base": ["b1", "b2", "b3"], "hint": ["h1"]}
 
 
 def test_three_stages_cumulative():
-    """METHOD section 4, whatever the order in which the sources come."""
+    """docs/method.md, section 4, whatever the order in which the sources come."""
     assert STAGES == ("base", "hint", "repair")
     assert curriculum(SOURCES) == [["b1", "b2", "b3"], ["b1", "b2", "b3", "h1"], ["b1", "b2", "b3", "h1", "r1", "r2"]]
 

@@ -53,14 +53,16 @@ def test_the_block_holds_the_tables_numbers(results):
     assert "| b-hard | n/a | n/a | n/a | n/a | n/a | n/a | 5.0 [0.0, 10.0] |" in block  # missing, not zero
 
 
-def test_the_block_opens_with_what_was_found_and_says_what_names_mean(results):
+def test_names_and_verdicts_are_explained_before_what_was_found_is_said(results):
     pairs(results, "main_pairs", [["sft-rs-matched", claims.POOLED, -0.01, -0.05, 0.03, 0.5],
                                   ["star", claims.POOLED, -0.1, -0.2, -0.05, 0.001]])
     write_table(pd.DataFrame({"family": "paths", "method": ["heal", "heal-no-pace"], "repair": [0.1, 0.25]}),
                 results / "tables" / "pace_exposure.csv")
     block = readme.block(results)
-    assert block.startswith("Part by part:\n\n- **HEAL**: on the hard benchmarks together minus `sft-rs-matched` -1.0 "
-                            "[-5.0, +3.0] points (not shown), minus `star` -10.0 [-20.0, -5.0] points (contradicted)")
+    assert ("Part by part:\n\n- **HEAL**: on the hard benchmarks together minus `sft-rs-matched` -1.0 [-5.0, +3.0] "
+            "points (not shown), minus `star` -10.0 [-20.0, -5.0] points (contradicted)") in block
+    words = ("`sft-rs-matched`: rejection", "A claim is *shown* if", "Part by part:", "| claim |")
+    assert sorted(words, key=block.index) == [*words]
     assert "repairs get 10.0 % in stages and 25.0 % mixed (paths)" in block
     assert "`sft-rs-matched`: rejection sampling, as many teacher tokens as HEAL;" in block
     assert readme.named(["sft-rs", "none such", "sft-rs"]) == "`sft-rs`: rejection sampling."
@@ -262,7 +264,15 @@ def test_readme_links_every_notebook_and_findings():
 
 @pytest.mark.parametrize("name", ["smoke", "demo", "full", "parts", "orders", "sweep", "sweep-registers"])
 def test_readme_has_the_seeds_of_each_scale(name):
-    assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)} \|", readme.README.read_text())
+    assert re.search(rf"\| `{name}` .*\| {len(scales.get(name).seeds)}( \(\d for parts\))? \|", readme.README.read_text())
+
+
+def test_a_committed_study_has_the_sizes_that_it_was_run_with(results, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", results.parent)
+    write_json({"config": {"n_test": 77, "seeds": [0, 1]}, "notebooks": {}}, results.parent / "parts" / "run.json")
+    table = readme.sizes("demo").set_index("scale")
+    assert table.loc["`parts`", ["student seeds", "test problems"]].tolist() == ["2", 77]
+    assert table.loc["`demo`", "student seeds"] == "5 (3 for parts)" and table.loc["`orders`", "test problems"] == 200
 
 
 def test_readme_is_current():

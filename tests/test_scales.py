@@ -30,7 +30,7 @@ def test_every_scale_is_valid_and_named_after_itself(monkeypatch):
 
 
 def test_defaults_are_the_method_s():
-    """METHOD sections 2, 3, 4 and 7; a smaller scale shrinks sizes, never a switch."""
+    """docs/method.md, sections 2, 3, 4 and 7; a smaller scale shrinks sizes, never a switch."""
     cfg = scales.Scale("x")
     assert (cfg.n_samples, cfg.n_failed, cfg.n_candidates, cfg.eligible_max_correct) == (30, 10, 20, 1)
     assert (cfg.window, cfg.window_unit, cfg.surge) == (1 / 3, "steps", "difference")

@@ -42,8 +42,9 @@ def test_all_together_are_those_of_the_study_of_rivals_and_what_was_found_is_sai
     shown = where.table(studies)
     assert shown.loc[shown["benchmark"] == claims.POOLED, "minus"].tolist() == ["STaR"]
     assert where.sentences(shown).splitlines() == [
-        f"- **HEAL** is worse than STaR on {claims.JUDGE}, a-hard, all of them together.",
-        "- **PURE**: HEAL is told apart from none of what PURE has to beat."]
+        f"- **HEAL** is worse than STaR on {claims.JUDGE}, a-hard and all hard benchmarks together.",
+        "- **PURE**: no difference is found between HEAL and any of what PURE has to beat."]
+    assert where.sentences(shown, {"PURE": "Perhaps missed.", "HEAL": "x"}).endswith("has to beat. Perhaps missed.")
 
 
 def test_nothing_is_drawn_or_said_where_nothing_was_compared(tmp_path):

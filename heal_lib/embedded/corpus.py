@@ -1,4 +1,4 @@
-"""The text that the embedded models are pretrained on (METHOD section 6). No notebook reads it; nothing is copied.
+"""Text that the embedded models are pretrained on (docs/method.md, section 6). No notebook reads it; none is copied.
 
 The teacher reads three kinds of text: unprompted habit (guessing, forward walks), hinted text (a hint stands at a
 random step boundary, also inside an attempt; then mostly a derivation, sometimes a shortcut), and drills (isolated

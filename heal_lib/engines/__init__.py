@@ -1,7 +1,7 @@
 """Engines draw and score text. One protocol; `hf` is the default. No engine knows a world.
 
 Token entropy is over the full vocabulary, from raw logits, in nats. An engine that cannot give that must score
-in a second pass instead (METHOD section 0)."""
+in a second pass instead (docs/method.md, section 0)."""
 
 from __future__ import annotations
 

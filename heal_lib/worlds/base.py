@@ -174,7 +174,7 @@ class World:
         """Whether a text mentions the hint, which no training text may."""
         return HINT.strip() in text
 
-    # The three ways the embedded teacher's corpus writes about a problem (METHOD section 6); lists of steps.
+    # The three ways the embedded teacher's corpus writes about a problem (docs/method.md, section 6); lists of steps.
     def routine(self, problem: Problem) -> list[str]:
         """Opening steps that are right whatever the strategy."""
         raise NotImplementedError
