@@ -52,7 +52,7 @@ def sentences(shown: pd.DataFrame, missed: Mapping[str, str] | None = None) -> s
     return "\n".join(said)
 
 
-_NAMES = {claims.POOLED: "all hard benchmarks together", claims.ELSEWHERE: "all of them but registers-hard"}
+_NAMES = {claims.POOLED: "all hard benchmarks together", claims.ELSEWHERE: "all hard ones but registers-hard together"}
 
 
 def first_page(folders: Path | Sequence[Path]) -> list[str]:
