@@ -265,7 +265,8 @@ def equal_exposure(folders: Path | Sequence[Path]) -> str:
         where = claims.JUDGE if judged else ", ".join(provenance.record(folder).get("config", {}).get("worlds", ()))
         found = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
                  f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points" for row in rows.itertuples()]
-        said += [f"on {where}{'' if judged else ' (hard, together)'}: {'; '.join(found)}"] * bool(found)
+        where += f"{'' if judged else ', hard ones together'} (`{folder.name}`)"
+        said += [f"on {where}: {'; '.join(found)}"] * bool(found)
     return f"With each row seen as often, {'. And '.join(said)}." if said else ""
 
 
