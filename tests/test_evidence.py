@@ -103,14 +103,15 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
     table = pd.DataFrame([{**row, "benchmark": name} for name in ("a-easy", claims.JUDGE)])
     write_table(table, tmp_path / "tables" / "pace_equal.csv")
     assert evidence.equal_exposure([tmp_path / "none", tmp_path]) == (
-        f"With each row seen as often, on {claims.JUDGE} (`{tmp_path.name}`): *HEAL* minus *one learning-rate schedule* "
-        "-10.0 [-20.0, +5.0] points.")
+        f"With each row seen as often, on {claims.JUDGE} (`{tmp_path.name}`): *HEAL* minus *one learning-rate "
+        "schedule* -10.0 [-20.0, +5.0] points.")
     other = tmp_path / "other"
     write_table(pd.DataFrame([{**row, "benchmark": name} for name in ("a-hard", claims.POOLED)]),
                 other / "tables" / "pace_equal.csv")
     (other / "run.json").write_text('{"config": {"worlds": ["a", "b"]}}')
     assert evidence.equal_exposure([tmp_path, other]).endswith(
-        "points. And on a, b, hard ones together (`other`): *HEAL* minus *one learning-rate schedule* -10.0 [-20.0, +5.0] points.")
+        "points. And on a, b, hard ones together (`other`): *HEAL* minus *one learning-rate schedule* -10.0 "
+        "[-20.0, +5.0] points.")
 
 
 def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_path):
