@@ -255,13 +255,14 @@ def exposure(folder: Path) -> str:
 
 def equal_exposure(folders: Path | Sequence[Path]) -> str:
     """Comparisons of orders that see every row as often, on `claims.JUDGE`, and of runs without it on their hard
-    benchmarks together; "" where there are none."""
-    said = []
+    benchmarks together; "" where there are none. The other reading of PACE is left to `reading`, where that has it."""
+    said, told = [], [claims.OTHER_READING] * bool(len(_other(folders)))
     for folder in _listed(folders):
         file = folder / "tables" / "pace_equal.csv"
         table = pd.read_csv(file) if file.is_file() else pd.DataFrame({"benchmark": []})
         judged = claims.JUDGE in set(table["benchmark"])
         rows = table[table["benchmark"] == (claims.JUDGE if judged else claims.POOLED)]
+        rows = rows[~rows["against"].isin(told)] if len(rows) else rows
         where = claims.JUDGE if judged else ", ".join(provenance.record(folder).get("config", {}).get("worlds", ()))
         found = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
                  f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points" for row in rows.itertuples()]

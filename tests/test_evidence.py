@@ -112,6 +112,9 @@ def test_orders_of_equal_exposure_are_said_for_the_benchmark_that_judges(tmp_pat
     assert evidence.equal_exposure([tmp_path, other]).endswith(
         "points. And on a, b, hard ones together (`other`): *HEAL* minus *one learning-rate schedule* -10.0 "
         "[-20.0, +5.0] points.")
+    reading = pd.DataFrame([["heal", claims.JUDGE, "sampled"]], columns=["against", "benchmark", "decoding"])
+    write_table(reading, other / "tables" / "main_one_schedule.csv")
+    assert evidence.equal_exposure([tmp_path, other]) == ""  # `reading` says it
 
 
 def test_corner_cases_and_greedy_answers_stand_under_what_is_said_of_heal(tmp_path):
