@@ -24,11 +24,11 @@ from heal_lib.errors import HealError
 from heal_lib.files import ROOT, disk_error
 from heal_lib.places import PACKAGE
 
+Command = Callable[[argparse.Namespace], tuple[Any, int]]
+
 
 class NotebookFailed(Exception):
     """A cell failed, or its kernel died: the notebook's name and the last line of the error."""
-
-Command = Callable[[argparse.Namespace], tuple[Any, int]]
 
 
 class _Usage(Exception):

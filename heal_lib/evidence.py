@@ -84,13 +84,11 @@ def parts(folders: Path | Sequence[Path]) -> str:
     """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
     table, folder = compared(folders, "ablations"), _listed(folders)[-1]
     found, floor = claims.verdicts(table), claims.floor_sentence(compared(folders, "main_pairs"))
-    said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part)]
+    said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part), again(folders, part)]
             for part in claims.PARTS}
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
-    for part in said:
-        said[part].append(again(folders, part))
     heal = [whole(folders), reading(folders), corners(folders), derived(folders), greedy(folders)]
     items = heal, [floor], *said.values()
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
@@ -259,10 +257,10 @@ def equal_exposure(folders: Path | Sequence[Path]) -> str:
     said, told = [], [claims.OTHER_READING] * bool(len(_other(folders)))
     for folder in _listed(folders):
         file = folder / "tables" / "pace_equal.csv"
-        table = pd.read_csv(file) if file.is_file() else pd.DataFrame({"benchmark": []})
+        table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["benchmark", "against"])
         judged = claims.JUDGE in set(table["benchmark"])
-        rows = table[table["benchmark"] == (claims.JUDGE if judged else claims.POOLED)]
-        rows = rows[~rows["against"].isin(told)] if len(rows) else rows
+        asked = table["benchmark"] == (claims.JUDGE if judged else claims.POOLED)
+        rows = table[asked & ~table["against"].isin(told)]
         where = claims.JUDGE if judged else ", ".join(provenance.record(folder).get("config", {}).get("worlds", ()))
         found = [f"*{_order(row.method)}* minus *{_order(row.against)}* "
                  f"{interval(row.difference, row.ci_low, row.ci_high, '+')} points" for row in rows.itertuples()]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from heal_lib import report, tables, worlds
-from heal_lib.stats import bootstrap_share, exact, named, paired_p
+from heal_lib.stats import bootstrap_share, cell_shares, exact, named, paired_p
 from heal_lib.trajectory import Problem
 
 TAUGHT = "derive"  # the oracle's word for a step of the strategy that the hint brings out
@@ -112,17 +112,16 @@ def corners(samples: pd.DataFrame, *, n_boot: int, by: str = "teacher", lead: st
 
 def _gain(difference, inside, n_boot):
     """(mean, low, high, p) of paired differences, -1 to 1, over the cells that are inside: (1 + difference) / 2 is a
-    part of its cell, and to first order the mean moves as that of the cells' own shares does (`bootstrap_share`). Where
-    none differs, the exact interval for the problems."""
+    part of its cell. Where none differs, the exact interval for the problems."""
     difference = difference.reindex_like(inside)
     inside = inside & difference.notna()
     difference = difference.where(inside, 0.0)
     if not difference.any(axis=None) and inside.any(axis=None):
         return *exact(0.0, int(inside.any(axis=1).sum()), -1.0), 1.0
     part = (1 + difference) / 2 * inside
-    mean, low, high = 2 * np.array(bootstrap_share(part, inside.astype(float), n_boot=n_boot)) - 1
-    shares = mean + (difference - mean * inside) / inside.to_numpy().mean()
-    return mean, low, high, paired_p(shares, np.zeros_like(shares))
+    shares = cell_shares(difference, inside.astype(float))
+    found = 2 * np.array(bootstrap_share(part, inside.astype(float), n_boot=n_boot)) - 1
+    return *found, paired_p(shares, np.zeros_like(shares))
 
 
 def said_corners(table: pd.DataFrame, against: str = "sft-rs", solved: Iterable[str] = ("0", "1")) -> list[str]:

@@ -82,9 +82,9 @@ def bootstrap_share(part: ArrayLike, whole: ArrayLike, *, n_boot: int = 2000,
                     seed: int = 0) -> tuple[float, float, float]:
     """(share, low, high), 95 %, of sum(part) / sum(whole) over problems and seeds, where `whole` differs between cells.
 
-    Both [n_problems, n_seeds], 0 <= part <= whole. To first order the share moves as the mean of
-    share + (part - share whole) / mean(whole) does, so that mean is resampled (`bootstrap_mean`). NaN where `whole` is
-    0 throughout; where the share is 0 or 1, the exact interval for the problems that have a whole."""
+    Both [n_problems, n_seeds], 0 <= part <= whole. What is resampled (`bootstrap_mean`) is the mean of `cell_shares`.
+    NaN where `whole` is 0 throughout; where the share is 0 or 1, the exact interval for the problems that have a
+    whole."""
     top, below = _table(part, "part"), _table(whole, "whole")
     if top.shape != below.shape or (top < 0).any() or (top > below).any():
         raise HealError(f"bootstrap_share: shapes {top.shape}, {below.shape}; pass parts of wholes, cell by cell")
@@ -93,9 +93,17 @@ def bootstrap_share(part: ArrayLike, whole: ArrayLike, *, n_boot: int = 2000,
     share = top.sum() / below.sum()
     if share in (0, 1):
         return exact(share, int(below.any(1).sum()))
-    _, *ends = bootstrap_mean(share + (top - share * below) / below.mean(), n_boot=n_boot, seed=seed)
+    _, *ends = bootstrap_mean(cell_shares(top, below), n_boot=n_boot, seed=seed)
     low, high = np.clip(ends, 0, 1)
     return float(share), float(low), float(high)
+
+
+def cell_shares(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+    """Cells whose mean is sum(part) / sum(whole), and moves as that does, to first order, where problems and seeds are
+    drawn again: share + (part - share whole) / mean(whole). All [n_problems, n_seeds]; a part may be negative."""
+    top, below = _table(part, "part"), _table(whole, "whole")
+    share = top.sum() / below.sum()
+    return share + (top - share * below) / below.mean()
 
 
 def _percentile(table, n_boot, seed, level=0.95):

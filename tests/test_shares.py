@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heal_lib.errors import HealError
-from heal_lib.stats import bootstrap_mean, bootstrap_share
+from heal_lib.stats import bootstrap_mean, bootstrap_share, cell_shares
 
 
 def test_of_equal_wholes_a_share_is_a_mean():
@@ -19,6 +19,11 @@ def test_what_problems_or_seeds_alone_vary_by_is_in_the_interval():
         share, low, high = bootstrap_share(part, whole)
         assert 0 <= low < share == part.sum() / whole.sum() < high <= 1
     assert bootstrap_share(whole * [1.0, 0.0], whole)[1] == 0  # a share, whatever a resample of few seeds says
+
+
+def test_cells_have_the_share_as_their_mean_and_those_without_a_whole_leave_it_alone():
+    part, whole = np.array([[1.0, -1], [1, 0]]), np.array([[1.0, 1], [1, 0]])
+    assert cell_shares(part, whole).mean() == pytest.approx(1 / 3) and cell_shares(part, whole)[1, 1] == 1 / 3
 
 
 def test_an_empty_whole_is_nan_and_a_full_or_empty_share_exact():
