@@ -141,8 +141,8 @@ SCALES = {
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),
-    # Every switch and control of GEAR, PURE and PACE, in the world where they can be told apart; and PACE's orders in the
-    # others. Both at the rate that `full` chose for HEAL, so that HEAL's students, and its rivals', are those of `full`.
+    # Every switch and control of GEAR, PURE and PACE, in the world where they can be told apart, and PACE's orders in
+    # the others: at the rate that `full` chose for HEAL, so that its students, and its rivals', are those of `full`.
     "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(1e-2,), compared="parts", budgets=(1 / 3, 2 / 3)),
