@@ -84,7 +84,7 @@ def parts(folders: Path | Sequence[Path]) -> str:
     """A list: what the runs say of GEAR, PURE and PACE, and of HEAL against the best other method."""
     table, folder = compared(folders, "ablations"), _listed(folders)[-1]
     found, floor = claims.verdicts(table), claims.floor_sentence(compared(folders, "main_pairs"))
-    said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part), again(folders, part)]
+    said = {part: [*claims.part_sentences(part, found, _studies(table, part)), power(table, part)]
             for part in claims.PARTS}
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
@@ -99,19 +99,6 @@ def _studies(table, part):
     rows = table[(table["method"] == "heal") & (table["against"] == claims.PARTS[part][0][0])]
     several = table["folder"].astype(str).nunique() > 1
     return {row.benchmark: row.folder.name for row in rows.itertuples()} if several else {}
-
-
-def again(folders: Path | Sequence[Path], part: str) -> str:
-    """HEAL minus HEAL without a part on `claims.JUDGE`, where a second study, with a rate of its own, compares it, too;
-    else ""."""
-    said = []
-    for folder in _listed(folders):
-        rows = compared([folder], "ablations").set_index(["method", "against", "benchmark"])
-        asked = ("heal", claims.PARTS[part][0][0], claims.JUDGE)
-        if asked in rows.index:
-            said.append("{} points ({}) in `{}`".format(*_told(rows.loc[asked]), folder.name))
-    name = claims.PARTS[part][0][1]
-    return f"Minus {name} on {claims.JUDGE}, by students of {len(said)} studies: {', '.join(said)}." if said[1:] else ""
 
 
 def one_draw(folder: Path) -> str:

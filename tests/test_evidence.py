@@ -160,15 +160,3 @@ def test_another_reading_of_pace_stands_beside_heal_as_it_is(tmp_path):
     write_table(pd.DataFrame([["heal", "star", claims.JUDGE, *[0.5] * 5]], columns=columns),
                 tmp_path / "other" / "tables" / "main_pairs.csv")
     assert evidence.readings([tmp_path / "other", tmp_path]).equals(evidence.readings([tmp_path]))  # of one study
-
-
-def test_a_part_that_two_studies_compare_is_said_of_both(tmp_path):
-    columns = ["method", "against", "benchmark", "difference", "ci_low", "ci_high", "p"]
-    for name, table, gain in (("parts", "ablations", -0.1), ("full", "main_parts", 0.0)):
-        write_table(pd.DataFrame([["heal", "heal-no-pure", claims.JUDGE, gain, gain - 0.05, gain + 0.05, 0.01]],
-                                 columns=columns), tmp_path / name / "tables" / f"{table}.csv")
-    both = [tmp_path / "parts", tmp_path / "full"]
-    assert evidence.again(both, "PURE") == (
-        "Minus no filter on registers-hard, by students of 2 studies: -10.0 [-15.0, -5.0] points (contradicted) in "
-        "`parts`, +0.0 [-5.0, +5.0] points (not shown) in `full`.")
-    assert evidence.again(both[:1], "PURE") == evidence.again(both, "GEAR") == ""
