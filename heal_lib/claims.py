@@ -24,7 +24,7 @@ LEVEL = 0.05
 POOLED = "hard, pooled"
 # Another reading of PACE, found the better one in `registers` (04): there it proves nothing. Elsewhere it was a test
 # when it was first run (FINDINGS.md, Orders); students trained anew are tested on the same problems.
-OTHER_READING, ELSEWHERE = "heal-one-schedule", "hard, but registers"
+OTHER_READING, ONE_STAGE, ELSEWHERE = "heal-one-schedule", "heal-no-pace", "hard, but registers"
 JUDGE = "registers-hard"  # the benchmark made to judge GEAR (`embedded.gates`), named before its first student
 
 # question: what HEAL is compared with. Every table that shows a pair is made from samples of its whole family, as far
@@ -44,7 +44,7 @@ FAMILIES |= {f"variants of {part}": tuple(name for name in members if name not i
 
 def family(method: str, against: str) -> tuple[tuple[str, str], ...]:
     """All pairs that are corrected together with this one."""
-    ours = method in ("heal", OTHER_READING)
+    ours = method in ("heal", OTHER_READING, ONE_STAGE)
     found = next((others for others in FAMILIES.values() if ours and against in others), (against,))
     return tuple((method, other) for other in found if other != method)
 

@@ -15,7 +15,7 @@ from heal_lib.report import interval
 
 MADE_BY = {"main_pairs": "05", "ablations": "06", "main_parts": "05"}  # notebooks of tables of `tables.differences`
 INSTEAD = {"ablations": "main_parts"}  # what stands in for a table that a folder has not
-READ_AGAINST = ["heal", "sft-rs-matched", "star", "star-pure", "heal-no-pace"]  # another reading of PACE
+READ_AGAINST = ["heal", "sft-rs-matched", "star", "star-pure", claims.ONE_STAGE]  # another reading of PACE
 BEST_OTHER = "the best other method"
 CLAIM = ["claim", "minus", "points [95 %]", "p (Holm)", "verdict", "table", "command", "folder"]
 
@@ -89,7 +89,7 @@ def parts(folders: Path | Sequence[Path]) -> str:
     moved = given.sentence(folder)
     said["PURE"] += [moved + one_draw(folder) * bool(moved)]
     said["PACE"] += [exposure(folder), equal_exposure(folders)]
-    heal = [whole(folders), reading(folders), corners(folders), derived(folders), greedy(folders)]
+    heal = [whole(folders), mixed(folders), reading(folders), corners(folders), derived(folders), greedy(folders)]
     items = heal, [floor], *said.values()
     return "\n".join(f"- {head}" + "".join(f"\n  - {line}" for line in more if line) for head, *more in items if head)
 
@@ -134,6 +134,15 @@ def _minus(row):
 
 def _judged(row):
     return f"{_minus(row)} ({claims.strength(row.ci_low, row.ci_high, row.p_holm)})"
+
+
+def mixed(folders: Path | Sequence[Path]) -> str:
+    """What HEAL's rows are worth without its stages; "" where it was not asked."""
+    file = _beside(folders, "main_mixed")
+    rows = compared([file.parent.parent], "main_mixed") if file else pd.DataFrame(columns=["benchmark", "against"])
+    rows = rows[(rows["benchmark"] == claims.POOLED) & rows["against"].isin(READ_AGAINST)]
+    said = ", ".join(map(_judged, rows.itertuples()))
+    return f"Its rows in **one mixed stage**, without PACE: {said} (asked last; no claim rests on it)." if said else ""
 
 
 def corners(folders: Path | Sequence[Path]) -> str:
@@ -184,18 +193,20 @@ def reading(folders: Path | Sequence[Path]) -> str:
 
 
 def readings(folders: Path | Sequence[Path]) -> pd.DataFrame:
-    """HEAL minus other methods under both readings of PACE, by students of one study: one row per method and benchmark
-    compared in both."""
+    """HEAL minus other methods under both readings of PACE, and in one mixed stage, by students of one study: one row
+    per method and benchmark compared in both."""
     file = first(folders, "main_one_schedule")
     own = [file.parent.parent] if file else []
+    mixed = compared(own, "main_mixed").set_index(["against", "benchmark"])
     usual = pd.concat([compared(own, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
     usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
     other = _other(folders).set_index(["against", "benchmark"])
     asked = [(method, name) for method in READ_AGAINST[1:] for name in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE)]
-    rows = [[*key, *_told(usual.loc[key]), *_told(other.loc[key])] for key in asked
-            if key in usual.index and key in other.index]
+    rows = [[*key, *(cell for of in (usual, other, mixed) for cell in (
+        _told(of.loc[key]) if key in of.index else ("", "")))] for key in asked
+        if key in usual.index and key in other.index]
     return pd.DataFrame(rows, columns=["HEAL minus", "benchmark", "a schedule for each stage", "verdict",
-                                       "one schedule", "its verdict"])
+                                       "one schedule", "its verdict", "one mixed stage", "and its"])
 
 
 def _other(folders):

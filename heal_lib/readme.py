@@ -43,7 +43,8 @@ def block(folder: Path | None = None) -> str:
     texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
              f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
     twice = evidence.readings(folders)
-    both = ["HEAL minus a method under two readings of PACE (points; corrected apart; no claim rests on the second):",
+    both = ["HEAL minus a method under two readings of PACE, and without its stages (points; each corrected apart; no "
+            "claim rests on the second or the third):",
             markdown(twice)] * bool(len(twice))
     swept = when.first_page(RESULTS / "sweep-registers", RESULTS / "sweep")
     more = (*swept, *llm.first_page(*pretrained)) if folder is None else ()

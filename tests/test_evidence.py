@@ -156,7 +156,14 @@ def test_another_reading_of_pace_stands_beside_heal_as_it_is(tmp_path):
     rows = [["heal", "star", where, 0.1, -0.05, 0.25, 0.2, 0.2] for where in (claims.JUDGE, claims.POOLED, "a-easy")]
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_pairs.csv")
     assert evidence.readings([tmp_path]).to_numpy().tolist() == [
-        ["star", claims.JUDGE, "+10.0 [-5.0, +25.0]", "not shown", "+10.0 [+5.0, +15.0]", "shown"]]
+        ["star", claims.JUDGE, "+10.0 [-5.0, +25.0]", "not shown", "+10.0 [+5.0, +15.0]", "shown", "", ""]]
+    assert evidence.mixed([tmp_path]) == ""
+    rows = [[claims.ONE_STAGE, against, where, 0.1, 0.05, 0.15, 0.01, 0.01] for where in (claims.JUDGE, claims.POOLED)
+            for against in ("star", "limo")]
+    write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_mixed.csv")
+    assert [*evidence.readings([tmp_path]).iloc[0, -2:]] == ["+10.0 [+5.0, +15.0]", "shown"]
+    assert evidence.mixed([tmp_path]).startswith("Its rows in **one mixed stage**, without PACE: minus `star` +10.0 "
+                                                 "[+5.0, +15.0] points (shown) (asked last")
     write_table(pd.DataFrame([["heal", "star", claims.JUDGE, *[0.5] * 5]], columns=columns),
                 tmp_path / "other" / "tables" / "main_pairs.csv")
     assert evidence.readings([tmp_path / "other", tmp_path]).equals(evidence.readings([tmp_path]))  # of one study
