@@ -56,9 +56,12 @@ def _is_record(record):
         provenance.work_found(made) >= 0) and all(isinstance(record.get(part, {}), dict) for part in MACHINE)
 
 
-def _from_nothing(record, scale):
+def _from_nothing(record, scale, fields):
     """Seconds and commit of the last run of all notebooks that found nothing in the cache, so that what is drawn anew
-    from it later does not hide what it cost; None where none is known. 99 is left out, as in `report.took`."""
+    from it later does not hide what it cost; None where none is known, or the scale's `fields` were others. 99 is left
+    out, as in `report.took`."""
+    if any(json.dumps(fields.get(name)) != json.dumps(value) for name, value in record.get("config", {}).items()):
+        return None
     made = {name: facts for name, facts in record.get("notebooks", {}).items() if not name.startswith(GATHERS)}
     whole = {path.stem for path in notebooks.select(None, scale) if not path.name.startswith(GATHERS)} == made.keys()
     strange = any("elsewhere" in facts for facts in made.values())
@@ -131,7 +134,7 @@ class Run:
                if self.record[part].get(name) != it}
         strange = {} if here else {"elsewhere": was}
         self.record["notebooks"] = {name: {**strange, **facts} for name, facts in self.last.items()}
-        self.record["from_nothing"] = _from_nothing(last, scale) if here else None
+        self.record["from_nothing"] = _from_nothing(last, scale, fields) if here else None
         self.code = code_hash(*modules())[:16]
         used = self.record["environment"]["versions"]
         by = choose.key(cfg.engine)

@@ -135,7 +135,8 @@ SCALES = {
                    n_ablation_seeds=1, train_tokens=6_000, n_boot=500,
                    learning_rates=(2e-3,)),  # a few updates at a larger rate only undo what the base knows
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
-                  seeds=(0, 1, 2, 3, 4), n_ablation_seeds=3, train_tokens=1_200_000, learning_rates=(5e-3,)),
+                  seeds=(0, 1, 2, 3, 4), teacher_draws=3, n_ablation_seeds=3, train_tokens=1_200_000,
+                  learning_rates=(1e-2,)),
     # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at a rate of its own,
     # and HEAL without each part; of easy equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,

@@ -175,16 +175,24 @@ def test_what_a_run_from_nothing_took_is_kept_when_something_is_drawn_anew():
     whole, again = record_of(), record_of("06")
     n = len(whole["notebooks"]) - 1  # 99 writes the first page before its own time is known
     took = {"seconds": 60.0 * n, "commit": "abc"}
-    assert run._from_nothing(whole, "demo") == took
-    assert run._from_nothing({**again, "from_nothing": took}, "demo") == took
-    assert run._from_nothing({**record_of(scale="llm")}, "llm") == {"seconds": 60.0, "commit": "abc"}
+    assert run._from_nothing(whole, "demo", {}) == took
+    assert run._from_nothing({**again, "from_nothing": took}, "demo", {}) == took
+    assert run._from_nothing({**record_of(scale="llm")}, "llm", {}) == {"seconds": 60.0, "commit": "abc"}
+
+
+def test_what_a_run_from_nothing_took_is_not_said_of_another_size():
+    """Known wrong turn: `demo` got two more draws of the teacher, and README would have gone on with its old time."""
+    took = {"seconds": 60.0, "commit": "abc"}
+    last = {**record_of("06"), "from_nothing": took, "config": {"seeds": [0, 1], "n_test": 50}}
+    assert run._from_nothing(last, "demo", {"seeds": (0, 1), "n_test": 50, "new": 1}) == took
+    assert run._from_nothing(last, "demo", {"seeds": (0, 1), "n_test": 60}) is None
 
 
 def test_a_part_of_a_run_or_one_that_was_interrupted_is_no_run_from_nothing():
     part = record_of()
     del part["notebooks"]["05_main_results"]
     for record in ({}, part, record_of("06")):
-        assert run._from_nothing(record, "demo") is None
+        assert run._from_nothing(record, "demo", {}) is None
 
 
 def test_a_notebook_that_the_record_has_lost_is_run_again(tmp_path):
