@@ -35,7 +35,7 @@ test: $(READY)  ## the test suite (ARGS=... goes to pytest)
 test-all: $(READY)  ## the same with the slow tests, minutes more
 	$(PYTEST) $(ARGS)
 
-reproduce: $(READY)  ## the tables and figures of a scale (SCALE=smoke, in minutes; demo by default, an hour or two; full|parts|orders|sweep|sweep-registers|llm; FROM_SCRATCH=1, GPU_PRESET=24, ARGS="--only 02_gear")
+reproduce: $(READY)  ## the tables and figures of a scale (SCALE=smoke, in minutes; demo by default, two or three hours; full|parts|orders|sweep|sweep-registers|llm; FROM_SCRATCH=1, GPU_PRESET=24, ARGS="--only 02_gear")
 	$(PY) -m heal_lib.reproduce --scale $(SCALE) $(if $(FROM_SCRATCH),--from-scratch) $(if $(GPU_PRESET),--gpu-preset $(GPU_PRESET)) $(ARGS)
 
 ablate: $(READY)  ## HEAL at several values of a switch (SWITCH=window VALUES=0.33,0.5,1.0 SCALE=smoke)

@@ -41,7 +41,7 @@ def block(folder: Path | None = None) -> str:
     asked, draw = premises.measured(folders[-1]), evidence.one_draw(folders[-1])
     asked["table"] = [f"[{name}](results/{folders[-1].name}/tables/{name}.csv)" for name in asked["table"]]
     texts = ["What the teacher's texts show, before any student, in the world made to judge (one correction, against "
-             f"the strongest control) and, not judged, in the others:{draw}", markdown(asked)] * bool(len(asked))
+             f"the strongest control) and, not judged, in the others.{draw}", markdown(asked)] * bool(len(asked))
     twice = evidence.readings(folders)
     both = ["HEAL minus a method under two readings of PACE, and without its stages (points; each corrected apart; no "
             "claim rests on the second or the third):",
