@@ -219,7 +219,7 @@ def test_a_smaller_budget_asks_fewer_problems_with_pools_as_large(says, monkeypa
 
 
 def test_counts_say_of_which_draw_they_are():
-    assert tables.of_one_draw(scales.get("demo")) == "" and "first of the 3" in tables.of_one_draw(scales.get("full"))
+    assert tables.of_one_draw(scales.get("smoke")) == "" and "first of the 3" in tables.of_one_draw(scales.get("full"))
 
 
 @pytest.mark.slow
