@@ -95,10 +95,11 @@ def parts(folders: Path | Sequence[Path]) -> str:
 
 
 def _studies(table, part):
-    """benchmark -> the folder whose students say what HEAL without the part is worth; nothing of one folder alone."""
-    rows = table[(table["method"] == "heal") & (table["against"] == claims.PARTS[part][0][0])]
+    """benchmark -> the folders whose students say what the part is worth; nothing of one folder alone."""
+    rows = table[(table["method"] == "heal") & table["against"].isin([name for name, _ in claims.PARTS[part]])]
     several = table["folder"].astype(str).nunique() > 1
-    return {row.benchmark: row.folder.name for row in rows.itertuples()} if several else {}
+    return {benchmark: "`, `".join(dict.fromkeys(folder.name for folder in of["folder"]))
+            for benchmark, of in rows.groupby("benchmark", sort=False)} if several else {}
 
 
 def one_draw(folder: Path) -> str:
@@ -142,7 +143,8 @@ def mixed(folders: Path | Sequence[Path]) -> str:
     rows = compared([file.parent.parent], "main_mixed") if file else pd.DataFrame(columns=["benchmark", "against"])
     rows = rows[(rows["benchmark"] == claims.POOLED) & rows["against"].isin(READ_AGAINST)]
     said = ", ".join(map(_judged, rows.itertuples()))
-    return f"Its rows in **one mixed stage**, without PACE: {said} (asked last; no claim rests on it)." if said else ""
+    return (f"Its rows in **one mixed stage**, without PACE: {said} (asked after HEAL minus each had been seen; no claim "
+            "rests on it)." if said else "")
 
 
 def corners(folders: Path | Sequence[Path]) -> str:
@@ -197,12 +199,12 @@ def readings(folders: Path | Sequence[Path]) -> pd.DataFrame:
     per method and benchmark compared in both."""
     file = first(folders, "main_one_schedule")
     own = [file.parent.parent] if file else []
-    mixed = compared(own, "main_mixed").set_index(["against", "benchmark"])
+    one_stage = compared(own, "main_mixed").set_index(["against", "benchmark"])
     usual = pd.concat([compared(own, name).query("method == 'heal'") for name in ("main_pairs", "ablations")])
     usual = usual.drop_duplicates(["against", "benchmark"]).set_index(["against", "benchmark"])
     other = _other(folders).set_index(["against", "benchmark"])
     asked = [(method, name) for method in READ_AGAINST[1:] for name in (claims.POOLED, claims.ELSEWHERE, claims.JUDGE)]
-    rows = [[*key, *(cell for of in (usual, other, mixed) for cell in (
+    rows = [[*key, *(cell for of in (usual, other, one_stage) for cell in (
         _told(of.loc[key]) if key in of.index else ("", "")))] for key in asked
         if key in usual.index and key in other.index]
     return pd.DataFrame(rows, columns=["HEAL minus", "benchmark", "a schedule for each stage", "verdict",

@@ -17,7 +17,7 @@ from heal_lib.report import accuracy_table, markdown, origin, setting, took
 
 README, RESULTS = ROOT / "README.md", ROOT / "results"
 MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
-LARGER = ("parts", "full", "orders")  # whose students README prefers to those of demo: controls first
+LARGER = ("full", "parts", "orders")  # whose students README prefers to those of demo, in this order
 EMPTY = "No results are committed yet: `make reproduce` makes them and fills this block."
 
 
@@ -65,7 +65,7 @@ def named(methods: Iterable[str]) -> str:
 def sizes(above: str) -> pd.DataFrame:
     """The scales that need no GPU: command, use, student seeds, and how much of everything. `above`: the one above."""
     uses = {"smoke": "a check that everything runs, in minutes; its intervals are wide",
-            "demo": "fewer rivals and seeds, in an hour or two",
+            "demo": "fewer rivals, problems and seeds, in two or three hours",
             "full": "every rival at a learning rate of its own, HEAL without each part",
             "parts": "every switch and control of GEAR, PURE and PACE, in `registers`",
             "orders": "orders and schedules of PACE, in the other worlds",

@@ -137,13 +137,13 @@ SCALES = {
     "demo": Scale("demo", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=50,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, n_ablation_seeds=3, train_tokens=1_200_000,
                   learning_rates=(1e-2,)),
-    # Five studies, an hour or more of two cores each, which go seed by seed. Every rival, each at a rate of its own,
+    # Five studies, hours of two cores each, which go seed by seed. Every rival, each at a rate of its own,
     # and HEAL without each part; of easy equations there are 208 to test on.
     "full": Scale("full", worlds=WORLDS, n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                   seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                   learning_rates=(2.5e-3, 5e-3, 1e-2), compared="rivals"),
     # Every switch and control of GEAR, PURE and PACE, in the world where they can be told apart, and PACE's orders in
-    # the others: at the rate that `full` chose for HEAL, so that its students, and its rivals', are those of `full`.
+    # the others: at the rate that `full` chose for HEAL, so that its students, and most rivals', are those of `full`.
     "parts": Scale("parts", worlds=("registers",), n_distil=150, n_hinted=10, n_failed=2, n_candidates=5, n_test=200,
                    seeds=(0, 1, 2, 3, 4), teacher_draws=3, train_tokens=1_200_000, n_development=40,
                    learning_rates=(1e-2,), compared="parts", budgets=(1 / 3, 2 / 3)),

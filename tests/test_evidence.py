@@ -163,7 +163,7 @@ def test_another_reading_of_pace_stands_beside_heal_as_it_is(tmp_path):
     write_table(pd.DataFrame(rows, columns=columns), tmp_path / "tables" / "main_mixed.csv")
     assert [*evidence.readings([tmp_path]).iloc[0, -2:]] == ["+10.0 [+5.0, +15.0]", "shown"]
     assert evidence.mixed([tmp_path]).startswith("Its rows in **one mixed stage**, without PACE: minus `star` +10.0 "
-                                                 "[+5.0, +15.0] points (shown) (asked last")
+                                                 "[+5.0, +15.0] points (shown) (asked after")
     write_table(pd.DataFrame([["heal", "star", claims.JUDGE, *[0.5] * 5]], columns=columns),
                 tmp_path / "other" / "tables" / "main_pairs.csv")
     assert evidence.readings([tmp_path / "other", tmp_path]).equals(evidence.readings([tmp_path]))  # of one study

@@ -249,7 +249,7 @@ def test_every_world_has_as_many_problems_as_its_scale_asks_for(name):
             assert len(worlds.get(world).problems(split, n, 0, level)) == n
 
 
-@pytest.mark.parametrize("name", ["parts", "orders"])
-def test_parts_and_orders_are_trained_at_the_rate_that_full_chose_for_heal(name):
+@pytest.mark.parametrize("name", ["demo", "parts", "orders"])
+def test_demo_parts_and_orders_are_trained_at_the_rate_that_full_chose_for_heal(name):
     chosen = pd.read_csv(ROOT / "results" / "full" / "tables" / "learning_rates.csv").set_index("method")["chosen"]
     assert scales.get(name).learning_rates == (chosen["heal"],)
