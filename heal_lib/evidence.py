@@ -143,8 +143,8 @@ def mixed(folders: Path | Sequence[Path]) -> str:
     rows = compared([file.parent.parent], "main_mixed") if file else pd.DataFrame(columns=["benchmark", "against"])
     rows = rows[(rows["benchmark"] == claims.POOLED) & rows["against"].isin(READ_AGAINST)]
     said = ", ".join(map(_judged, rows.itertuples()))
-    return (f"Its rows in **one mixed stage**, without PACE: {said} (asked after HEAL minus each had been seen; no claim "
-            "rests on it)." if said else "")
+    return (f"Its rows in **one mixed stage**, without PACE: {said} (asked after HEAL minus each had been seen; no "
+            "claim rests on it)." if said else "")
 
 
 def corners(folders: Path | Sequence[Path]) -> str:
