@@ -140,7 +140,7 @@ def _judged(row):
 def mixed(folders: Path | Sequence[Path]) -> str:
     """What HEAL's rows are worth without its stages; "" where it was not asked."""
     file = _beside(folders, "main_mixed")
-    rows = compared([file.parent.parent], "main_mixed") if file else pd.DataFrame(columns=["benchmark", "against"])
+    rows = compared([file.parent.parent] if file else [], "main_mixed")
     rows = rows[(rows["benchmark"] == claims.POOLED) & rows["against"].isin(READ_AGAINST)]
     said = ", ".join(map(_judged, rows.itertuples()))
     return (f"Its rows in **one mixed stage**, without PACE: {said} (asked after HEAL minus each had been seen; no "
